@@ -1,0 +1,1 @@
+//! gRPC load balancing that a control plane decides and Envoy carries out.

@@ -1,0 +1,132 @@
+//! What every demo's command has in common: its flags, its exit codes, and its end.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::lifecycle::{self, GRACE, Lifecycle, Stopped};
+use crate::report::{self, Output, Story};
+
+/// The flags that every demo knows.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Common {
+    /// The Envoy to run; without it PATH, the tool cache, then pip are tried
+    #[arg(long, env = "ENVOY", value_name = "PATH")]
+    pub envoy: Option<PathBuf>,
+    /// Print the report as JSON, and nothing else, on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Keep everything up on the lab ports after the story, until Ctrl-C
+    #[arg(long)]
+    pub stay: bool,
+    /// Show logs on stderr (-v: what happens, -vv: every detail)
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The machine lacks something that the demo needs, or the command was used wrongly: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Unready(Box<dyn std::error::Error + Send + Sync>);
+
+impl Unready {
+    /// Marks `error` as one that the user has to put right before the demo can run.
+    pub fn new(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+/// Sends logs to stderr: warnings, or more of them for each `-v`. `RUST_LOG` has the last word.
+pub fn init_logs(verbose: u8) {
+    let default = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into());
+    // A second call (two stories in one test process) changes nothing.
+    _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .try_init();
+}
+
+/// Runs a demo's story from start to end, prints its report, and returns the exit code.
+///
+/// 0: every claim held. 1: one did not, or the story broke off. 2: [`Unready`]. 130 and 143: a
+/// signal. Everything in the [`Lifecycle`] has stopped before anything is reported, so that a
+/// failed demo leaves nothing behind.
+pub async fn run<F>(common: &Common, demo: &str, idea: &str, tell: F) -> ExitCode
+where
+    F: AsyncFnOnce(&mut Story, &Lifecycle) -> anyhow::Result<()>,
+{
+    init_logs(common.verbose);
+    let output = if common.json { Output::Json } else { Output::Human };
+    let life = Lifecycle::default();
+    let mut story = Story::new(demo, idea, output);
+    let told = tokio::select! {
+        told = tell(&mut story, &life) => told,
+        signal = lifecycle::stop_signal() => Err(signal.into()),
+    };
+    let stopped = life.shut_down(GRACE).await.map_err(anyhow::Error::from);
+    let (report, code) = match told.and(stopped) {
+        Ok(()) => {
+            let report = story.end();
+            let code = if report.held { 0 } else { 1 };
+            (report, code)
+        }
+        Err(error) => {
+            complain(&error);
+            (story.cut_short(format!("{error:#}")), code_of(&error))
+        }
+    };
+    report::print(&report, output);
+    ExitCode::from(code)
+}
+
+/// Runs a role (one server or client in a terminal or a container) until it ends or is told to stop.
+///
+/// A signal is how a role normally ends: exit code 0. Errors end it as they end a story.
+pub async fn run_role<F>(verbose: u8, role: F) -> ExitCode
+where
+    F: AsyncFnOnce(&Lifecycle) -> anyhow::Result<()>,
+{
+    init_logs(verbose.max(1));
+    let life = Lifecycle::default();
+    let ended = tokio::select! {
+        ended = role(&life) => ended,
+        signal = lifecycle::stop_signal() => {
+            tracing::info!("{signal}: stopping");
+            Ok(())
+        }
+    };
+    let stopped = life.shut_down(GRACE).await.map_err(anyhow::Error::from);
+    match ended.and(stopped) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(code_of(&error))
+        }
+    }
+}
+
+/// The exit code that an error stands for; see [`run`].
+fn code_of(error: &anyhow::Error) -> u8 {
+    if let Some(signal) = error.downcast_ref::<Stopped>() {
+        return signal.exit_code();
+    }
+    if error.chain().any(|cause| cause.is::<Unready>()) {
+        2
+    } else {
+        1
+    }
+}
+
+/// Says on stderr what went wrong, each cause on a line of its own.
+fn complain(error: &anyhow::Error) {
+    let mut stderr = std::io::stderr();
+    _ = writeln!(stderr, "error: {error}");
+    for cause in error.chain().skip(1) {
+        _ = writeln!(stderr, "  because: {cause}");
+    }
+}

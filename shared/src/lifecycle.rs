@@ -1,0 +1,108 @@
+//! How everything stops: one token, one set of tasks, one grace period.
+//!
+//! ```text
+//! stop_signal() or the story's end
+//!        │
+//!        v
+//! shut_down(grace) ── cancels the token ──> every task that watches it ends
+//!        └── waits for all of them, at most `grace`
+//! ```
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long a demo waits for its tasks before it says that some hang.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// A scope of tasks that stop together. Clones share the scope.
+#[derive(Clone, Debug, Default)]
+pub struct Lifecycle {
+    token: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Tasks that did not end within the grace period; a task that ignores its token is a defect.
+#[derive(Debug, thiserror::Error)]
+#[error("{left} tasks still run {grace:?} after they were told to stop")]
+pub struct Overdue {
+    left: usize,
+    grace: Duration,
+}
+
+impl Lifecycle {
+    /// The token that every endless loop of this scope has to watch.
+    pub fn token(&self) -> CancellationToken {
+        self.token.clone()
+    }
+
+    /// A scope that stops with this one, but can be stopped earlier by itself.
+    pub fn child(&self) -> Self {
+        Self {
+            token: self.token.child_token(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Runs `task` in this scope; [`shut_down`](Self::shut_down) waits for it.
+    pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.tasks.spawn(task)
+    }
+
+    /// Tells every task to stop and waits until they have.
+    ///
+    /// # Errors
+    /// [`Overdue`] if some still run after `grace`.
+    pub async fn shut_down(&self, grace: Duration) -> Result<(), Overdue> {
+        self.token.cancel();
+        self.tasks.close();
+        tokio::time::timeout(grace, self.tasks.wait())
+            .await
+            .map_err(|_| Overdue {
+                left: self.tasks.len(),
+                grace,
+            })
+    }
+}
+
+/// The signal that asked us to stop, and the exit code that says so (128 + its number).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Stopped {
+    /// Ctrl-C.
+    #[error("interrupted")]
+    Interrupt,
+    /// `kill`, or a container engine's stop.
+    #[error("terminated")]
+    Terminate,
+}
+
+impl Stopped {
+    /// 130 or 143, as shells report a program that a signal ended.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Interrupt => 130,
+            Self::Terminate => 143,
+        }
+    }
+}
+
+/// Waits for SIGINT or SIGTERM.
+///
+/// # Panics
+/// If the operating system refuses a signal handler; nothing could be stopped cleanly then.
+pub async fn stop_signal() -> Stopped {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).expect("a process may handle SIGTERM");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("a process may handle SIGINT");
+    tokio::select! {
+        _ = interrupt.recv() => Stopped::Interrupt,
+        _ = terminate.recv() => Stopped::Terminate,
+    }
+}

@@ -1,0 +1,177 @@
+//! The statistics that claims are held to: shares against a chi-square bound, latencies as percentiles.
+//!
+//! A claim about shares must not raise false alarms, and must not pass by luck: [`Fit`] compares the
+//! chi-square statistic with the value that a true hypothesis exceeds once in 100,000 times, so that
+//! a story with ten such claims is wrongly called broken at most once in 10,000 runs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use statrs::distribution::{ChiSquared, ContinuousCDF};
+
+/// How often a single claim may be called broken though it holds.
+pub const FALSE_ALARM: f64 = 1e-5;
+
+/// How many calls each name answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shares(BTreeMap<String, u64>);
+
+/// Shares measured against shares expected (Pearson's chi-square test).
+#[derive(Clone, Copy, Debug)]
+pub struct Fit {
+    /// Calls in all.
+    pub n: u64,
+    /// Pearson's statistic: the sum of (seen - expected)^2 / expected. Infinite if a name answered
+    /// that was expected to have no share.
+    pub statistic: f64,
+    /// What the statistic may be at most.
+    pub bound: f64,
+}
+
+impl Shares {
+    /// Counts one call that `name` answered.
+    pub fn count(&mut self, name: &str) {
+        match self.0.get_mut(name) {
+            Some(calls) => *calls += 1,
+            None => drop(self.0.insert(name.to_owned(), 1)),
+        }
+    }
+
+    /// Calls that `name` answered.
+    pub fn of(&self, name: &str) -> u64 {
+        self.0.get(name).copied().unwrap_or(0)
+    }
+
+    /// Calls in all.
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// The names with their calls, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().map(|(name, calls)| (name.as_str(), *calls))
+    }
+
+    /// Tests these shares against `weights`: what share each name should have, in any unit.
+    ///
+    /// The test needs an expected count of five or more for each name to be exact; callers send
+    /// enough calls. Fewer than two names leave nothing to test: the bound is then 0, which
+    /// only a perfect match meets.
+    pub fn fit<'a>(&self, weights: impl IntoIterator<Item = (&'a str, f64)>) -> Fit {
+        let weights: BTreeMap<&str, f64> = weights.into_iter().filter(|(_, weight)| *weight > 0.0).collect();
+        let whole: f64 = weights.values().sum();
+        let n = self.total();
+        let stranger = self
+            .0
+            .iter()
+            .any(|(name, calls)| *calls > 0 && !weights.contains_key(name.as_str()));
+        let statistic = if stranger || n == 0 {
+            f64::INFINITY
+        } else {
+            weights
+                .iter()
+                .map(|(name, weight)| {
+                    let expected = n as f64 * weight / whole;
+                    (self.of(name) as f64 - expected).powi(2) / expected
+                })
+                .sum()
+        };
+        let freedom = weights.len().saturating_sub(1);
+        let bound = match ChiSquared::new(freedom as f64) {
+            Ok(distribution) => distribution.inverse_cdf(1.0 - FALSE_ALARM),
+            // No degree of freedom.
+            Err(_) => 0.0,
+        };
+        Fit { n, statistic, bound }
+    }
+
+    /// Tests these shares against equal shares for `names`.
+    pub fn fit_evenly<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Fit {
+        self.fit(names.into_iter().map(|name| (name, 1.0)))
+    }
+}
+
+impl<'a> FromIterator<&'a str> for Shares {
+    fn from_iter<I: IntoIterator<Item = &'a str>>(names: I) -> Self {
+        let mut shares = Self::default();
+        names.into_iter().for_each(|name| shares.count(name));
+        shares
+    }
+}
+
+impl fmt::Display for Shares {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("no calls");
+        }
+        for (at, (name, calls)) in self.0.iter().enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            write!(f, "{comma}{name} {calls}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Fit {
+    /// Whether the statistic is within the bound.
+    pub fn holds(&self) -> bool {
+        self.statistic <= self.bound
+    }
+}
+
+impl fmt::Display for Fit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "chi² {:.2}, bound {:.2}, n {}",
+            self.statistic, self.bound, self.n
+        )
+    }
+}
+
+/// Durations, kept in microseconds with three significant digits.
+#[derive(Clone, Debug)]
+pub struct Latencies(Histogram<u64>);
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self(Histogram::new(3).expect("three significant digits are allowed"))
+    }
+}
+
+impl Latencies {
+    /// Adds one duration.
+    pub fn record(&mut self, took: Duration) {
+        self.0
+            .saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// The duration that `percent` of those recorded do not exceed; zero if none was recorded.
+    pub fn percentile(&self, percent: f64) -> Duration {
+        Duration::from_micros(self.0.value_at_percentile(percent))
+    }
+
+    /// The longest.
+    pub fn max(&self) -> Duration {
+        Duration::from_micros(self.0.max())
+    }
+
+    /// How many were recorded.
+    pub fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// Whether none was recorded.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Latencies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (p50, p99) = (self.percentile(50.0), self.percentile(99.0));
+        write!(f, "p50 {p50:.1?}, p99 {p99:.1?}, max {:.1?}", self.max())
+    }
+}
