@@ -1,8 +1,11 @@
 //! What every demo's command has in common: its flags, its exit codes, and its end.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+use tokio::net::TcpListener;
 
 use crate::lifecycle::{self, GRACE, Lifecycle, Stopped};
 use crate::report::{self, Output, Story};
@@ -48,6 +51,9 @@ pub fn init_logs(verbose: u8) {
     _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(
+            std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+        )
         .try_init();
 }
 
@@ -108,6 +114,41 @@ where
             ExitCode::from(code_of(&error))
         }
     }
+}
+
+/// Why a server has no address to listen on.
+#[derive(Debug, thiserror::Error)]
+pub enum NoListener {
+    /// Another program has the port.
+    #[error(
+        "{address} is taken: stop the program that has it (`ss -ltnp` names it), or choose another \
+         address with --listen (or LISTEN); port 0 takes any free one"
+    )]
+    Taken {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The machine has no such address, or this user may not use it.
+    #[error("cannot listen on {address} ({why}): choose another address with --listen (or LISTEN)")]
+    Refused {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        why: std::io::Error,
+    },
+}
+
+/// Binds the address of a role's `--listen` flag; a role that cannot have it ends with exit code 2.
+///
+/// # Errors
+/// [`Unready`] with [`NoListener`], which names the next step.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, Unready> {
+    TcpListener::bind(address).await.map_err(|why| {
+        Unready::new(match why.kind() {
+            std::io::ErrorKind::AddrInUse => NoListener::Taken { address },
+            _ => NoListener::Refused { address, why },
+        })
+    })
 }
 
 /// The exit code that an error stands for; see [`run`].
