@@ -23,3 +23,5 @@ pub mod cli;
 pub mod ports;
 
 pub mod proto;
+
+pub mod xds;
