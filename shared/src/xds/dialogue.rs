@@ -204,6 +204,17 @@ impl Dialogue {
         events.iter().skip(events.len().saturating_sub(wanted)).cloned().collect()
     }
 
+    /// Waits for events since `mark` and returns them with the mark behind them, for following along.
+    pub async fn next_since(&self, mark: u64) -> (Vec<Arc<Event>>, u64) {
+        let mut count = self.0.count.subscribe();
+        // The sender lives as long as we do, so that an error cannot come.
+        _ = count.wait_for(|count| *count > mark).await;
+        let events = self.0.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = self.mark();
+        let wanted = usize::try_from(count - mark).unwrap_or(usize::MAX);
+        (events.iter().skip(events.len().saturating_sub(wanted)).cloned().collect(), count)
+    }
+
     /// All events that are kept, oldest first.
     pub fn events(&self) -> Vec<Arc<Event>> {
         self.since(0)
