@@ -3,7 +3,7 @@
 //! ```text
 //! how a program lives      lifecycle, poll
 //! how it says what it saw  report, stats, cli
-//! what it stands on        ports, tools, proto
+//! what it stands on        ports, proto, child, tools
 //! the mesh itself          xds (the control plane), envoy (the data plane)
 //! ```
 //!
@@ -23,3 +23,9 @@ pub mod cli;
 pub mod ports;
 
 pub mod proto;
+
+pub mod child;
+
+pub mod tools;
+
+pub mod envoy;
