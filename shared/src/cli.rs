@@ -1,8 +1,11 @@
 //! What every demo's command has in common: its flags, its exit codes, and its end.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+use tokio::net::TcpListener;
 
 use crate::lifecycle::{self, GRACE, Lifecycle, Stopped};
 use crate::report::{self, Output, Story};
@@ -132,6 +135,41 @@ where
             ExitCode::from(code_of(&error))
         }
     }
+}
+
+/// Why a server has no address to listen on.
+#[derive(Debug, thiserror::Error)]
+pub enum NoListener {
+    /// Another program has the port.
+    #[error(
+        "{address} is taken: stop the program that has it (`ss -ltnp` names it), or choose another \
+         address with --listen (or LISTEN); port 0 takes any free one"
+    )]
+    Taken {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The machine has no such address, or this user may not use it.
+    #[error("cannot listen on {address} ({why}): choose another address with --listen (or LISTEN)")]
+    Refused {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        why: std::io::Error,
+    },
+}
+
+/// Binds the address of a role's `--listen` flag; a role that cannot have it ends with exit code 2.
+///
+/// # Errors
+/// [`Unready`] with [`NoListener`], which names the next step.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, Unready> {
+    TcpListener::bind(address).await.map_err(|why| {
+        Unready::new(match why.kind() {
+            std::io::ErrorKind::AddrInUse => NoListener::Taken { address },
+            _ => NoListener::Refused { address, why },
+        })
+    })
 }
 
 /// The exit code that an error stands for; see [`run`].

@@ -1,0 +1,200 @@
+//! The four kinds of call, each with its bounds. Knows nothing of sockets.
+//!
+//! How a call ends when the backend drains depends on whether the caller can tell that something is
+//! missing. A Chat may be ended at once: every request so far has its reply. Repeat and Collect are
+//! finite and may finish; a caller too slow for that gets UNAVAILABLE, never half an answer that
+//! looks whole.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use shared::lifecycle::Lifecycle;
+use shared::proto::echo::echo_server::Echo;
+use shared::proto::echo::{CollectReply, EchoReply, EchoRequest, RepeatRequest};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+/// The most replies that one Repeat may ask for.
+pub const MOST_REPLIES: u32 = 10_000;
+
+/// The most requests that one Collect may hold; their texts may hold 1 MiB together.
+pub const MOST_REQUESTS: u32 = 10_000;
+
+/// In bytes: well below the 4 MiB that a gRPC client takes.
+const MOST_TEXT: usize = 1 << 20;
+
+/// How long a finite call may go on after the backend was told to drain.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Replies that wait for a slow reader; then the sender waits.
+const QUEUE: usize = 16;
+
+type Replies = ReceiverStream<Result<EchoReply, Status>>;
+
+/// The service. Clones are the same backend.
+#[derive(Clone, Debug)]
+pub(super) struct Answering(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    name: String,
+    locality: String,
+    calls: AtomicU64,
+    draining: CancellationToken,
+    life: Lifecycle,
+}
+
+impl Answering {
+    pub(super) fn new(name: &str, locality: &str, draining: CancellationToken, life: &Lifecycle) -> Self {
+        Self(Arc::new(Inner {
+            name: name.to_owned(),
+            locality: locality.to_owned(),
+            calls: AtomicU64::new(0),
+            draining,
+            life: life.clone(),
+        }))
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    pub(super) fn calls(&self) -> u64 {
+        self.0.calls.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn draining(&self) -> &CancellationToken {
+        &self.0.draining
+    }
+
+    fn count(&self) {
+        self.0.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn reply(&self, text: String) -> EchoReply {
+        EchoReply {
+            text,
+            backend: self.0.name.clone(),
+            locality: self.0.locality.clone(),
+        }
+    }
+
+    /// Resolves when the backend drains and its patience with finite calls is over.
+    async fn out_of_patience(&self) {
+        self.0.draining.cancelled().await;
+        tokio::time::sleep(PATIENCE).await;
+    }
+
+    fn leaving(&self) -> Status {
+        let name = self.name();
+        Status::unavailable(format!(
+            "backend {name} is stopping; call again, another one will answer"
+        ))
+    }
+
+    async fn collect(&self, mut requests: Streaming<EchoRequest>) -> Result<CollectReply, Status> {
+        let mut count = 0;
+        let mut text = String::new();
+        while let Some(request) = requests.message().await? {
+            if count == MOST_REQUESTS || text.len() + request.text.len() > MOST_TEXT {
+                return Err(Status::resource_exhausted(format!(
+                    "a Collect takes at most {MOST_REQUESTS} requests and {MOST_TEXT} bytes of text; send several"
+                )));
+            }
+            if count > 0 {
+                text.push(' ');
+            }
+            text.push_str(&request.text);
+            count += 1;
+        }
+        Ok(CollectReply {
+            count,
+            text,
+            backend: self.0.name.clone(),
+            locality: self.0.locality.clone(),
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl Echo for Answering {
+    async fn say(&self, request: Request<EchoRequest>) -> Result<Response<EchoReply>, Status> {
+        self.count();
+        Ok(Response::new(self.reply(request.into_inner().text)))
+    }
+
+    type RepeatStream = Replies;
+
+    async fn repeat(&self, request: Request<RepeatRequest>) -> Result<Response<Replies>, Status> {
+        let RepeatRequest { text, count } = request.into_inner();
+        if count > MOST_REPLIES {
+            return Err(Status::invalid_argument(format!(
+                "count: {count} is over the bound of {MOST_REPLIES}"
+            )));
+        }
+        self.count();
+        let (replies, reading) = mpsc::channel(QUEUE);
+        let answering = self.clone();
+        self.0.life.spawn(async move {
+            let all = async {
+                for _ in 0..count {
+                    if replies.send(Ok(answering.reply(text.clone()))).await.is_err() {
+                        // The caller went away.
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                () = all => {}
+                () = answering.out_of_patience() => {
+                    _ = replies.send(Err(answering.leaving())).await;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(reading)))
+    }
+
+    async fn collect(
+        &self,
+        request: Request<Streaming<EchoRequest>>,
+    ) -> Result<Response<CollectReply>, Status> {
+        let collected = tokio::select! {
+            collected = Answering::collect(self, request.into_inner()) => collected?,
+            () = self.out_of_patience() => return Err(self.leaving()),
+        };
+        self.count();
+        Ok(Response::new(collected))
+    }
+
+    type ChatStream = Replies;
+
+    async fn chat(&self, request: Request<Streaming<EchoRequest>>) -> Result<Response<Replies>, Status> {
+        self.count();
+        let mut requests = request.into_inner();
+        let (replies, reading) = mpsc::channel(QUEUE);
+        let answering = self.clone();
+        self.0.life.spawn(async move {
+            loop {
+                let request = tokio::select! {
+                    // First, so that a talkative caller cannot keep a draining backend up.
+                    biased;
+                    () = answering.draining().cancelled() => return,
+                    request = requests.message() => request,
+                };
+                let reply = match request {
+                    Ok(Some(request)) => Ok(answering.reply(request.text)),
+                    Ok(None) => return,
+                    Err(status) => Err(status),
+                };
+                let last = reply.is_err();
+                if replies.send(reply).await.is_err() || last {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(reading)))
+    }
+}

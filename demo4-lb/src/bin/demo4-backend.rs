@@ -1,0 +1,83 @@
+//! One echo backend, for a terminal or a container.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use demo4_lb::backend::Backend;
+use shared::cli::{self, Unready};
+use shared::health::{self, Unhealthy};
+use shared::lifecycle::Lifecycle;
+use shared::report::line_out;
+
+/// Serves the echo service, and says in each reply who answered
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Args {
+    /// Where to listen; port 0 takes any free port
+    #[arg(
+        long,
+        env = "LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:0",
+        global = true
+    )]
+    listen: SocketAddr,
+    /// The name in every reply; the host's name by default, which in a container is the container's id
+    #[arg(long, env = "NAME")]
+    name: Option<String>,
+    /// Where it runs (a region or zone), told in every reply
+    #[arg(long, env = "LOCALITY", default_value = "")]
+    locality: String,
+    /// Show more logs on stderr
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Ask the backend at --listen whether it serves: exit code 0 if it does, else 1
+    Healthcheck,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  demo4-backend --listen 127.0.0.1:50051 --name east-1 --locality east
+  LISTEN=0.0.0.0:50051 demo4-backend               as a container runs it
+  demo4-backend healthcheck --listen 127.0.0.1:50051
+  grpcurl -plaintext -d '{\"text\": \"hi\"}' 127.0.0.1:50051 mesh.echo.v1.Echo/Say
+
+SIGTERM or Ctrl-C drains it: no new calls, the open ones end, exit code 0.";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    cli::run_role(args.verbose, async |life| match args.command {
+        Some(Command::Healthcheck) => match health::ask(args.listen).await {
+            Err(wrong_use @ Unhealthy::NoPort) => Err(Unready::new(wrong_use).into()),
+            answer => Ok(answer?),
+        },
+        None => serve(&args, life).await,
+    })
+    .await
+}
+
+async fn serve(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => rustix::system::uname()
+            .nodename()
+            .to_str()
+            .context("the host's name is not text: give one with --name")?
+            .to_owned(),
+    };
+    let listener = cli::listen(args.listen).await?;
+    let backend = Backend::start(&name, &args.locality, listener, life);
+    line_out(&format!("{name} listens on {}", backend.address()));
+    // Runs until a signal ends the role; the backend then drains with its lifecycle.
+    life.token().cancelled().await;
+    Ok(())
+}

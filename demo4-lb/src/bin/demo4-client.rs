@@ -1,0 +1,172 @@
+//! A client that counts who answers, for a terminal or a container.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use comfy_table::{Table, presets};
+use demo4_lb::caller::{Caller, Load, Tally};
+use serde_json::json;
+use shared::cli::{self, Unready};
+use shared::lifecycle::Lifecycle;
+use shared::report::line_out;
+
+/// Calls the echo service, and prints who answered how often and how fast
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Args {
+    /// Whom to call: Envoy's listener, or a backend itself
+    #[arg(
+        long,
+        env = "TARGET",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:14000"
+    )]
+    target: String,
+    /// How many calls
+    #[arg(long, env = "COUNT", value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    count: u32,
+    /// Calls a second; 0 sends them as fast as they are answered, eight at once
+    #[arg(
+        long,
+        env = "RATE",
+        value_name = "R",
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u32).range(..=100_000)
+    )]
+    rate: u32,
+    /// Print one JSON object instead of tables
+    #[arg(long)]
+    json: bool,
+    /// Show more logs on stderr
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  demo4-client                                     300 calls through Envoy on the lab port
+  demo4-client --count 3000 --rate 100             a steady load for half a minute
+  demo4-client --target http://127.0.0.1:50051 --json
+
+The exit code is 1 if a call failed, 2 for wrong usage.";
+
+/// Calls at once when no rate is asked for.
+const AT_ONCE: usize = 8;
+
+/// Some calls got no answer.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{failed} of {calls} calls to {target} failed, the first with: {first}\n\
+     Is Envoy up? `curl -s http://127.0.0.1:{admin}/ready` asks it, and `demo4-lb --stay` or \
+     `docker compose up` start it; --target calls another address.",
+    admin = shared::ports::DEMO4_ADMIN
+)]
+struct Failed {
+    failed: u64,
+    calls: usize,
+    target: String,
+    first: String,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    cli::run_role(args.verbose, async |life| call(&args, life).await).await
+}
+
+async fn call(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
+    let caller = Caller::connect(&args.target).map_err(Unready::new)?;
+    let count = args.count as usize;
+    tracing::info!("{count} calls to {}", args.target);
+    let begun = Instant::now();
+    let calls = match args.rate {
+        0 => caller.calls(count, AT_ONCE).await,
+        rate => Load::of(count, caller, rate, life).finish().await,
+    };
+    let took = begun.elapsed();
+    let tally: Tally = calls.iter().collect();
+    if args.json {
+        line_out(&as_json(args, &tally, took).to_string());
+    } else {
+        as_tables(args, &tally, took);
+    }
+    match &tally.first_failure {
+        None => Ok(()),
+        Some((_, status)) => Err(Failed {
+            failed: tally.failed(),
+            calls: calls.len(),
+            target: args.target.clone(),
+            first: reason(status),
+        }
+        .into()),
+    }
+}
+
+/// The status and its causes: "tcp connect error" is for the cause to explain.
+fn reason(status: &tonic::Status) -> String {
+    let mut reason = format!("{:?}: {}", status.code(), status.message());
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !reason.contains(&text) {
+            reason += &format!(": {text}");
+        }
+        cause = error.source();
+    }
+    reason
+}
+
+fn as_json(args: &Args, tally: &Tally, took: Duration) -> serde_json::Value {
+    let shares: serde_json::Map<_, _> = tally
+        .shares
+        .iter()
+        .map(|(backend, calls)| (backend.to_owned(), calls.into()))
+        .collect();
+    let ms = |took: Duration| (took.as_secs_f64() * 1e6).round() / 1e3;
+    json!({
+        "target": args.target,
+        "calls": args.count,
+        "seconds": (took.as_secs_f64() * 1e3).round() / 1e3,
+        "answered": shares,
+        "failed": tally.failures,
+        "latency_ms": {
+            "p50": ms(tally.latencies.percentile(50.0)),
+            "p90": ms(tally.latencies.percentile(90.0)),
+            "p99": ms(tally.latencies.percentile(99.0)),
+            "max": ms(tally.latencies.max()),
+        },
+    })
+}
+
+fn as_tables(args: &Args, tally: &Tally, took: Duration) {
+    let answered = tally.shares.total();
+    line_out(&format!(
+        "{} calls to {} in {took:.1?}: {answered} answered, {} failed",
+        args.count,
+        args.target,
+        tally.failed()
+    ));
+    if answered > 0 {
+        let mut table = table(["backend", "calls", "share"]);
+        for (backend, calls) in tally.shares.iter() {
+            let share = 100.0 * calls as f64 / answered as f64;
+            table.add_row([backend, &calls.to_string(), &format!("{share:.1} %")]);
+        }
+        line_out(&table.to_string());
+        line_out(&format!("latency: {}", tally.latencies));
+    }
+    if tally.failed() > 0 {
+        let mut table = table(["status", "calls"]);
+        for (status, calls) in &tally.failures {
+            table.add_row([status, &calls.to_string()]);
+        }
+        line_out(&table.to_string());
+    }
+}
+
+fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    table
+}

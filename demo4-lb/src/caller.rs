@@ -1,0 +1,183 @@
+//! A client that keeps notes: who answered each call, when, after how long, or what went wrong.
+//!
+//! It calls one address over one HTTP/2 connection, and knows nothing of xDS or of how many backends
+//! there are; where its calls go is for the Envoy at that address to decide.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use shared::proto::echo::EchoRequest;
+use shared::proto::echo::echo_client::EchoClient;
+use shared::stats::{Latencies, Shares};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+mod load;
+pub use load::Load;
+
+/// How long one call may take, connecting included.
+pub const DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long connecting may take: less than the deadline, so that the reason is still told.
+const CONNECT: Duration = Duration::from_secs(1);
+
+/// A client of the echo service. Clones share the connection.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    client: EchoClient<Channel>,
+}
+
+/// One call and what became of it.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// When it was sent.
+    pub started: Instant,
+    /// How long it took.
+    pub took: Duration,
+    /// The name of the backend that answered, or why none did.
+    pub answer: Result<String, Status>,
+}
+
+/// Why there is no [`Caller`].
+#[derive(Debug, thiserror::Error)]
+pub enum CallerError {
+    /// The target is not an address that gRPC can call.
+    #[error("cannot call {target:?}: write it as http://HOST:PORT")]
+    Target {
+        /// What was given.
+        target: String,
+    },
+}
+
+impl Caller {
+    /// A caller of `target` (`http://HOST:PORT`), which connects with its first call.
+    ///
+    /// # Errors
+    /// [`CallerError::Target`] if the target is of another form.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn connect(target: &str) -> Result<Self, CallerError> {
+        let refuse = || CallerError::Target {
+            target: target.to_owned(),
+        };
+        let uri: http::Uri = target.parse().map_err(|_| refuse())?;
+        if uri.scheme_str() != Some("http") || uri.port_u16().is_none() || uri.path() != "/" {
+            return Err(refuse());
+        }
+        let channel = Endpoint::from(uri)
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .connect_lazy();
+        Ok(Self {
+            client: EchoClient::new(channel),
+        })
+    }
+
+    /// Makes one call and waits for its end, at most [`DEADLINE`].
+    pub async fn call(&self) -> Call {
+        let mut request = Request::new(EchoRequest {
+            text: "hello".to_owned(),
+        });
+        // The server learns the deadline; the timer here holds where no server answers.
+        request.set_timeout(DEADLINE);
+        let mut client = self.client.clone();
+        let started = Instant::now();
+        let answer = match tokio::time::timeout(DEADLINE, client.say(request)).await {
+            Ok(Ok(reply)) => Ok(reply.into_inner().backend),
+            Ok(Err(status)) if status.code() != Code::Cancelled || started.elapsed() < DEADLINE => {
+                Err(status)
+            }
+            // tonic's own timer, if it rings first, calls its end a cancellation.
+            Ok(Err(_)) | Err(_) => Err(Status::deadline_exceeded(format!(
+                "no answer within {DEADLINE:?}"
+            ))),
+        };
+        Call {
+            started,
+            took: started.elapsed(),
+            answer,
+        }
+    }
+
+    /// Makes `n` calls, at most `concurrency` of them at once, as fast as they are answered.
+    ///
+    /// A closed loop: a slow answer delays the calls after it. [`Load`] does not wait.
+    pub async fn calls(&self, n: usize, concurrency: usize) -> Vec<Call> {
+        futures::stream::iter(0..n)
+            .map(|_| self.call())
+            .buffer_unordered(concurrency.max(1))
+            .collect()
+            .await
+    }
+}
+
+impl Call {
+    /// When it ended.
+    pub fn ended(&self) -> Instant {
+        self.started + self.took
+    }
+
+    /// Whether the backend of this name answered it.
+    pub fn answered_by(&self, backend: &str) -> bool {
+        self.answer.as_ref().is_ok_and(|name| name == backend)
+    }
+}
+
+/// What many calls add up to.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Calls answered, by backend.
+    pub shares: Shares,
+    /// How long the answered ones took. Failed ones are left out: a fast refusal is no fast answer.
+    pub latencies: Latencies,
+    /// Failed calls, by status.
+    pub failures: BTreeMap<String, u64>,
+    /// The failure that ended first.
+    pub first_failure: Option<(Instant, Status)>,
+}
+
+impl Tally {
+    /// How many calls failed.
+    pub fn failed(&self) -> u64 {
+        self.failures.values().sum()
+    }
+}
+
+impl<'a> FromIterator<&'a Call> for Tally {
+    fn from_iter<I: IntoIterator<Item = &'a Call>>(calls: I) -> Self {
+        let mut tally = Self::default();
+        for call in calls {
+            match &call.answer {
+                Ok(backend) => {
+                    tally.shares.count(backend);
+                    tally.latencies.record(call.took);
+                }
+                Err(status) => {
+                    *tally.failures.entry(code_name(status.code())).or_default() += 1;
+                    if tally
+                        .first_failure
+                        .as_ref()
+                        .is_none_or(|(at, _)| call.ended() < *at)
+                    {
+                        tally.first_failure = Some((call.ended(), status.clone()));
+                    }
+                }
+            }
+        }
+        tally
+    }
+}
+
+/// The code as the gRPC specification writes it: `DEADLINE_EXCEEDED`.
+fn code_name(code: Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
