@@ -57,14 +57,21 @@ pub fn init_logs(verbose: u8) {
         .try_init();
 }
 
+/// What is left of a story when it has been told, and stays up with `--stay`.
+pub trait Stays {
+    /// What to open and which commands to try, for people.
+    fn invitation(&self) -> String;
+}
+
 /// Runs a demo's story from start to end, prints its report, and returns the exit code.
 ///
 /// 0: every claim held. 1: one did not, or the story broke off. 2: [`Unready`]. 130 and 143: a
 /// signal. Everything in the [`Lifecycle`] has stopped before anything is reported, so that a
-/// failed demo leaves nothing behind.
-pub async fn run<F>(common: &Common, demo: &str, idea: &str, tell: F) -> ExitCode
+/// failed demo leaves nothing behind; with `--stay` a signal is what ends it, and changes no code.
+pub async fn run<S, F>(common: &Common, demo: &str, idea: &str, tell: F) -> ExitCode
 where
-    F: AsyncFnOnce(&mut Story, &Lifecycle) -> anyhow::Result<()>,
+    S: Stays,
+    F: AsyncFnOnce(&mut Story, &Lifecycle) -> anyhow::Result<S>,
 {
     init_logs(common.verbose);
     let output = if common.json { Output::Json } else { Output::Human };
@@ -74,11 +81,19 @@ where
         told = tell(&mut story, &life) => told,
         signal = lifecycle::stop_signal() => Err(signal.into()),
     };
-    let stopped = life.shut_down(GRACE).await.map_err(anyhow::Error::from);
-    let (report, code) = match told.and(stopped) {
-        Ok(()) => {
+    let mut printed = false;
+    let (report, code) = match told {
+        Ok(up) => {
             let report = story.end();
-            let code = if report.held { 0 } else { 1 };
+            if common.stay {
+                report::print(&report, output);
+                printed = true;
+                if output == Output::Human {
+                    report::line_out(&format!("\n{}", up.invitation()));
+                }
+                lifecycle::stop_signal().await;
+            }
+            let code = u8::from(!report.held);
             (report, code)
         }
         Err(error) => {
@@ -86,8 +101,17 @@ where
             (story.cut_short(format!("{error:#}")), code_of(&error))
         }
     };
-    report::print(&report, output);
-    ExitCode::from(code)
+    let stopped = life.shut_down(GRACE).await.map_err(anyhow::Error::from);
+    if !printed {
+        report::print(&report, output);
+    }
+    match stopped {
+        Ok(()) => ExitCode::from(code),
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Runs a role (one server or client in a terminal or a container) until it ends or is told to stop.

@@ -3,7 +3,7 @@
 //! ```text
 //! how a program lives      lifecycle, poll
 //! how it says what it saw  report, stats, cli
-//! what it stands on        ports, tools, proto, health
+//! what it stands on        ports, proto, health, child, tools
 //! the mesh itself          xds (the control plane), envoy (the data plane)
 //! ```
 //!
@@ -25,3 +25,11 @@ pub mod ports;
 pub mod proto;
 
 pub mod health;
+
+pub mod child;
+
+pub mod tools;
+
+pub mod xds;
+
+pub mod envoy;

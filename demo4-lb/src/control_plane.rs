@@ -1,0 +1,106 @@
+//! This demo's control plane: a cache, a server over it, and the [`World`] as the only thing it shows.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::lifecycle::{GRACE, Lifecycle, Overdue};
+use shared::poll::{self, TimedOut};
+use shared::xds::cache::EVERYONE;
+use shared::xds::dialogue::{Event, Said};
+use shared::xds::{Cache, Dialogue, ResourceType, Server, Snapshot};
+use tokio::net::TcpListener;
+
+use crate::topology::{World, WorldError};
+
+/// A running control plane.
+#[derive(Debug)]
+pub struct ControlPlane {
+    cache: Arc<Cache>,
+    dialogue: Dialogue,
+    address: SocketAddr,
+    life: Lifecycle,
+}
+
+impl ControlPlane {
+    /// Serves xDS on `listener`. Until the first [`publish`](Self::publish) clients wait.
+    ///
+    /// # Errors
+    /// If the listener has no address any more.
+    pub fn start(listener: TcpListener, life: &Lifecycle) -> std::io::Result<Self> {
+        let address = listener.local_addr()?;
+        // A scope of its own, so that it can be stopped while everything else goes on.
+        let scope = life.child();
+        let cache = Arc::new(Cache::default());
+        let dialogue = Dialogue::default();
+        let server =
+            Server::builder(Arc::clone(&cache), scope.token()).dialogue(dialogue.clone()).build();
+        let serving = async move {
+            if let Err(error) = server.serve(listener).await {
+                tracing::error!(%error, "the control plane ended");
+            }
+        };
+        scope.spawn(serving);
+        Ok(Self { cache, dialogue, address, life: scope })
+    }
+
+    /// Shows `world` to every client from now on.
+    ///
+    /// # Errors
+    /// If the world makes no snapshot; clients then keep the one before.
+    pub fn publish(&self, world: &World) -> Result<Arc<Snapshot>, WorldError> {
+        let snapshot = Arc::new(world.snapshot()?);
+        self.cache.set(EVERYONE, Arc::clone(&snapshot));
+        Ok(snapshot)
+    }
+
+    /// Waits until every connected client accepted all of `snapshot` that it subscribes to.
+    ///
+    /// # Errors
+    /// If that takes longer than `limit`.
+    pub async fn accepted(&self, snapshot: &Arc<Snapshot>, limit: Duration) -> Result<(), TimedOut> {
+        poll::wait_until("every client's ACK", Duration::from_millis(2), limit, || {
+            let accepted = self.cache.accepted(EVERYONE);
+            let newest = accepted.is_some_and(|accepted| Arc::ptr_eq(&accepted, snapshot));
+            let refusal = self.refusal().unwrap_or_else(|| "no answer yet".to_owned());
+            std::future::ready(if newest { Ok(()) } else { Err(refusal) })
+        })
+        .await
+    }
+
+    fn refusal(&self) -> Option<String> {
+        self.dialogue.events().iter().rev().find_map(|event| match &event.said {
+            Said::Nack { message, .. } => Some(format!("{} refused: {message}", event.kind)),
+            _ => None,
+        })
+    }
+
+    /// What was said so far.
+    pub fn dialogue(&self) -> &Dialogue {
+        &self.dialogue
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends every stream, closes the port, and returns when both are done.
+    ///
+    /// # Errors
+    /// If that takes longer than the usual grace.
+    pub async fn stop(self) -> Result<Dialogue, Overdue> {
+        self.life.shut_down(GRACE).await?;
+        Ok(self.dialogue)
+    }
+}
+
+/// Whether the event is a response of this type.
+pub fn is_sent(event: &Event, kind: ResourceType) -> bool {
+    event.kind == kind.service() && matches!(event.said, Said::Sent { .. })
+}
+
+/// Whether the event accepts a response of this type.
+pub fn is_ack(event: &Event, kind: ResourceType) -> bool {
+    event.kind == kind.service() && matches!(event.said, Said::Ack { .. })
+}

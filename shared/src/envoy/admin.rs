@@ -1,0 +1,277 @@
+//! Envoy's own account of itself: its admin interface, over HTTP, as types.
+//!
+//! This file owns the connection; `admin/answers.rs` and `admin/dump.rs` read what comes back, and are pure. Of the interface
+//! only what the demos ask for is here; the rest is on
+//! [Envoy's page about it](https://www.envoyproxy.io/docs/envoy/v1.40.0/operations/admin).
+
+mod answers;
+
+mod dump;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+pub use answers::{Cluster, Health, Host, Listener, Locality};
+pub use dump::{Dynamic, Kind, State};
+
+/// How long one question may take in all. Envoy answers from its main thread, which may be busy with a new
+/// configuration.
+pub const LIMIT: Duration = Duration::from_secs(10);
+
+/// The largest answer that is read, in bytes: a configuration dump of many thousand endpoints.
+pub const MOST: usize = 64 << 20;
+
+/// Why the admin interface gave no answer that makes sense.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// Nothing listens there.
+    #[error("cannot reach Envoy's admin interface at {address}: does Envoy still run?")]
+    Unreachable {
+        /// Its address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It took the question and did not answer in time.
+    #[error("Envoy did not answer {path} within {LIMIT:?}")]
+    TooSlow {
+        /// What was asked.
+        path: String,
+    },
+    /// The connection broke, or something that is not HTTP came back.
+    #[error("Envoy's answer to {path} broke off")]
+    Broken {
+        /// What was asked.
+        path: String,
+        /// What went wrong with the connection.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// More came back than this process is willing to hold.
+    #[error("Envoy's answer to {path} is larger than {MOST} bytes: ask for less, with a filter")]
+    TooLarge {
+        /// What was asked.
+        path: String,
+    },
+    /// Envoy does not serve yet, or no longer.
+    #[error("Envoy is not ready: it says {state}")]
+    NotReady {
+        /// Its state in its own words: `PRE_INITIALIZING`, `INITIALIZING` or `DRAINING`.
+        state: String,
+    },
+    /// Envoy refused the question.
+    #[error("Envoy refused {path} ({status}): {body}")]
+    Refused {
+        /// What was asked.
+        path: String,
+        /// The HTTP status.
+        status: StatusCode,
+        /// The first line of what it said.
+        body: String,
+    },
+    /// The answer is not what this Envoy's version documents.
+    #[error("Envoy's answer to {path} cannot be read: is it a version other than 1.40?")]
+    Unreadable {
+        /// What was asked.
+        path: String,
+        /// Where it goes wrong.
+        source: serde_json::Error,
+    },
+}
+
+/// The admin interface of one Envoy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admin {
+    address: SocketAddr,
+}
+
+impl Admin {
+    /// The admin interface at `address`. Nothing is asked yet.
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether Envoy takes traffic.
+    ///
+    /// # Errors
+    /// [`AdminError::NotReady`] with its state if it does not; the others if it cannot be asked.
+    pub async fn ready(&self) -> Result<(), AdminError> {
+        match self.ask(Method::GET, "/ready").await {
+            Ok(_) => Ok(()),
+            Err(AdminError::Refused { status, body, .. }) if status == StatusCode::SERVICE_UNAVAILABLE => {
+                Err(AdminError::NotReady { state: body })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Its listeners with the addresses that they are bound to; a configured port 0 shows as the port it got.
+    ///
+    /// # Errors
+    /// [`AdminError`]
+    pub async fn listeners(&self) -> Result<Vec<Listener>, AdminError> {
+        self.read("/listeners?format=json", answers::listeners).await
+    }
+
+    /// The counters and gauges whose names match `filter`, a regular expression that may match anywhere in the name.
+    ///
+    /// # Errors
+    /// [`AdminError`]
+    pub async fn stats(&self, filter: &str) -> Result<BTreeMap<String, u64>, AdminError> {
+        let path = format!("/stats?format=json&filter={}", encode(filter));
+        self.read(&path, answers::stats).await
+    }
+
+    /// Its clusters, each host with its health and its own statistics.
+    ///
+    /// # Errors
+    /// [`AdminError`]
+    pub async fn clusters(&self) -> Result<Vec<Cluster>, AdminError> {
+        self.read("/clusters?format=json", answers::clusters).await
+    }
+
+    /// Everything that it was told and by which version, as Envoy writes it; with the endpoints.
+    ///
+    /// # Errors
+    /// [`AdminError`]
+    pub async fn config_dump(&self) -> Result<Value, AdminError> {
+        self.read("/config_dump?include_eds", |body| serde_json::from_slice(body))
+            .await
+    }
+
+    /// The resources that a control plane gave it, in the order of [`Kind`], each with its version and state.
+    ///
+    /// # Errors
+    /// [`AdminError`]
+    pub async fn dynamic(&self) -> Result<Vec<Dynamic>, AdminError> {
+        self.read("/config_dump?include_eds", dump::dynamic).await
+    }
+
+    /// Makes all listeners close: at once, or `gracefully`, when the drain time is over and clients have been
+    /// asked to go.
+    ///
+    /// # Errors
+    /// [`AdminError`]
+    pub async fn drain_listeners(&self, gracefully: bool) -> Result<(), AdminError> {
+        let path = if gracefully {
+            "/drain_listeners?graceful"
+        } else {
+            "/drain_listeners"
+        };
+        self.ask(Method::POST, path).await.map(drop)
+    }
+
+    /// Makes Envoy end.
+    ///
+    /// # Errors
+    /// [`AdminError`]
+    pub async fn quit(&self) -> Result<(), AdminError> {
+        self.ask(Method::POST, "/quitquitquit").await.map(drop)
+    }
+
+    async fn read<T>(
+        &self,
+        path: &str,
+        parse: impl FnOnce(&[u8]) -> serde_json::Result<T>,
+    ) -> Result<T, AdminError> {
+        let body = self.ask(Method::GET, path).await?;
+        parse(&body).map_err(|source| AdminError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    async fn ask(&self, method: Method, path: &str) -> Result<Bytes, AdminError> {
+        let asking = self.exchange(method, path);
+        let answer = tokio::time::timeout(LIMIT, asking).await;
+        answer.unwrap_or_else(|_| {
+            Err(AdminError::TooSlow {
+                path: path.to_owned(),
+            })
+        })
+    }
+
+    /// One question over a connection of its own: nothing to keep, nothing to find stale later.
+    async fn exchange(&self, method: Method, path: &str) -> Result<Bytes, AdminError> {
+        let broken = |source: Box<dyn std::error::Error + Send + Sync>| {
+            let path = path.to_owned();
+            match source.downcast_ref::<LengthLimitError>() {
+                Some(_) => AdminError::TooLarge { path },
+                None => AdminError::Broken { path, source },
+            }
+        };
+        let stream = TcpStream::connect(self.address).await;
+        let stream = stream.map_err(|source| AdminError::Unreachable {
+            address: self.address,
+            source,
+        })?;
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| broken(error.into()))?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, self.address.to_string())
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| broken(error.into()))?;
+        let exchange = async {
+            let response = sender
+                .send_request(request)
+                .await
+                .map_err(|error| broken(error.into()))?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, MOST)
+                .collect()
+                .await
+                .map_err(broken)?
+                .to_bytes();
+            Ok((head.status, body))
+        };
+        // The connection moves only while somebody polls it; here, rather than in a task that
+        // would outlive a question that is dropped.
+        tokio::pin!(exchange);
+        let (status, body) = tokio::select! {
+            biased;
+            answer = &mut exchange => answer?,
+            _ = connection => exchange.await?,
+        };
+        if status.is_success() {
+            return Ok(body);
+        }
+        let text = String::from_utf8_lossy(&body);
+        Err(AdminError::Refused {
+            path: path.to_owned(),
+            status,
+            body: text.lines().next().unwrap_or_default().to_owned(),
+        })
+    }
+}
+
+/// Percent-encodes all that is not safe in the value of a query.
+fn encode(value: &str) -> String {
+    let mut encoded = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            // Writing to a string does not fail.
+            _ => _ = write!(encoded, "%{byte:02X}"),
+        }
+    }
+    encoded
+}

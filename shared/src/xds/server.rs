@@ -1,0 +1,241 @@
+//! The gRPC services: the aggregated one (ADS) and one for each type. The only I/O in xds.
+//!
+//! Each service is written by hand, where tonic would generate it, because the generated ones encode
+//! a message for every stream. Here a response is a few bytes of its own and the resources' shared
+//! bytes ([`frame`](super::frame)). Requests, of which there are few, are decoded the usual way.
+
+mod conversation;
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tower::Service;
+
+use super::cache::Cache;
+use super::dialogue::Dialogue;
+use super::frame::Dialect;
+use super::resource::ResourceType;
+use super::stream::Traits;
+use conversation::Conversation;
+
+/// How long clients may take to end their streams when the server stops.
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+
+/// The largest request that is read: 100,000 names of a usual length fit several times over.
+const REQUEST_LIMIT: usize = 16 * 1024 * 1024;
+
+/// The server could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The listener or the HTTP/2 layer failed.
+    #[error("the control plane's server failed")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// An xDS server over a cache. Cheap to clone; clones serve the same cache.
+#[derive(Clone)]
+pub struct Server(Arc<Shared>);
+
+/// What all streams of a server share.
+struct Shared {
+    cache: Arc<Cache>,
+    dialogue: Option<Dialogue>,
+    traits: Box<dyn Fn(&Node) -> Traits + Send + Sync>,
+    patience: Duration,
+    streams: AtomicU64,
+    stop: CancellationToken,
+}
+
+/// The choices that a server is made with.
+pub struct ServerBuilder(Shared);
+
+impl ServerBuilder {
+    /// Records what is said.
+    #[must_use]
+    pub fn dialogue(mut self, dialogue: Dialogue) -> Self {
+        self.0.dialogue = Some(dialogue);
+        self
+    }
+
+    /// Tells clients apart that read the protocol differently.
+    #[must_use]
+    pub fn traits(mut self, traits: impl Fn(&Node) -> Traits + Send + Sync + 'static) -> Self {
+        self.0.traits = Box::new(traits);
+        self
+    }
+
+    /// How long listeners and routes wait for a client that does not ask for the endpoints of a
+    /// cluster it was just sent (5 s unless said). Envoy asks within milliseconds.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.0.patience = patience;
+        self
+    }
+
+    /// The server.
+    pub fn build(self) -> Server {
+        Server(Arc::new(self.0))
+    }
+}
+
+impl Server {
+    /// A server for this cache that ends its streams when `stop` is cancelled.
+    pub fn builder(cache: Arc<Cache>, stop: CancellationToken) -> ServerBuilder {
+        ServerBuilder(Shared {
+            cache,
+            dialogue: None,
+            traits: Box::new(traits_of),
+            patience: Duration::from_secs(5),
+            streams: AtomicU64::new(0),
+            stop,
+        })
+    }
+
+    /// All xDS services, to be added to a tonic server of one's own.
+    pub fn routes(&self) -> tonic::service::Routes {
+        tonic::service::Routes::new(Discovery::<Aggregated>::new(self))
+            .add_service(Discovery::<Clusters>::new(self))
+            .add_service(Discovery::<Endpoints>::new(self))
+            .add_service(Discovery::<Listeners>::new(self))
+            .add_service(Discovery::<Routes>::new(self))
+            .add_service(Discovery::<Secrets>::new(self))
+    }
+
+    /// Serves xDS and gRPC health on `listener` until the stop token is cancelled.
+    ///
+    /// # Errors
+    /// If the listener fails.
+    pub async fn serve(self, listener: TcpListener) -> Result<(), ServerError> {
+        let stop = self.0.stop.clone();
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_service_status(Aggregated::NAME, tonic_health::ServingStatus::Serving).await;
+        let incoming = TcpListenerStream::new(listener).map_ok_nodelay();
+        let serving = tonic::transport::Server::builder()
+            // A client whose machine vanished says nothing; without this its streams would stay for ever.
+            .http2_keepalive_interval(Some(Duration::from_secs(30)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+            .add_routes(self.routes())
+            .add_service(health_service)
+            .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+        tokio::select! {
+            served = serving => Ok(served?),
+            () = async { stop.cancelled().await; tokio::time::sleep(DRAIN_LIMIT).await } => {
+                tracing::warn!("some clients did not end their streams within {DRAIN_LIMIT:?}");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// gRPC clients name what they want; for them an empty list is never the wildcard.
+fn traits_of(node: &Node) -> Traits {
+    Traits { legacy_wildcard: !node.user_agent_name.starts_with("gRPC") }
+}
+
+/// Sets TCP_NODELAY on each accepted connection: updates are small and must not wait for an ACK.
+trait NoDelay {
+    fn map_ok_nodelay(self) -> impl futures::Stream<Item = std::io::Result<tokio::net::TcpStream>>;
+}
+
+impl NoDelay for TcpListenerStream {
+    fn map_ok_nodelay(self) -> impl futures::Stream<Item = std::io::Result<tokio::net::TcpStream>> {
+        use futures::TryStreamExt;
+        self.inspect_ok(|connection| {
+            if let Err(error) = connection.set_nodelay(true) {
+                tracing::debug!(%error, "no TCP_NODELAY on a connection");
+            }
+        })
+    }
+}
+
+/// One of the discovery services: its name, the ending of its methods, its type.
+trait Kind: Send + Sync + 'static {
+    const NAME: &'static str;
+    const METHOD: &'static str;
+    const KIND: Option<ResourceType>;
+}
+
+macro_rules! services {
+    ($($service:ident: $name:literal, $method:literal, $kind:expr;)*) => {$(
+        struct $service;
+        impl Kind for $service {
+            const NAME: &'static str = $name;
+            const METHOD: &'static str = $method;
+            const KIND: Option<ResourceType> = $kind;
+        }
+    )*};
+}
+services! {
+    Aggregated: "envoy.service.discovery.v3.AggregatedDiscoveryService", "AggregatedResources", None;
+    Clusters: "envoy.service.cluster.v3.ClusterDiscoveryService", "Clusters", Some(ResourceType::Cluster);
+    Endpoints: "envoy.service.endpoint.v3.EndpointDiscoveryService", "Endpoints", Some(ResourceType::Endpoints);
+    Listeners: "envoy.service.listener.v3.ListenerDiscoveryService", "Listeners", Some(ResourceType::Listener);
+    Routes: "envoy.service.route.v3.RouteDiscoveryService", "Routes", Some(ResourceType::Route);
+    Secrets: "envoy.service.secret.v3.SecretDiscoveryService", "Secrets", Some(ResourceType::Secret);
+}
+
+/// A discovery service as tonic's router wants it.
+struct Discovery<K> {
+    shared: Arc<Shared>,
+    kind: PhantomData<K>,
+}
+
+impl<K: Kind> Discovery<K> {
+    fn new(server: &Server) -> Self {
+        Self { shared: Arc::clone(&server.0), kind: PhantomData }
+    }
+
+    fn dialect(path: &str) -> Option<Dialect> {
+        let method = path.rsplit('/').next()?;
+        match method.strip_suffix(K::METHOD)? {
+            "Stream" => Some(Dialect::Sotw),
+            "Delta" => Some(Dialect::Delta),
+            _ => None,
+        }
+    }
+}
+
+impl<K> Clone for Discovery<K> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), kind: PhantomData }
+    }
+}
+
+impl<K: Kind> NamedService for Discovery<K> {
+    const NAME: &'static str = K::NAME;
+}
+
+impl<K: Kind> Service<http::Request<Body>> for Discovery<K> {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let Some(dialect) = Self::dialect(request.uri().path()) else {
+            // The unary Fetch methods belong to the REST variant, which is not served.
+            let refusal = tonic::Status::unimplemented("this control plane serves the streaming methods only");
+            return ready(Ok(refusal.into_http()));
+        };
+        let id = self.shared.streams.fetch_add(1, Ordering::Relaxed) + 1;
+        let conversation = Conversation::new(Arc::clone(&self.shared), id, dialect, K::KIND, request.into_body());
+        let mut response = http::Response::new(Body::new(conversation.into_body()));
+        let grpc = http::HeaderValue::from_static("application/grpc");
+        response.headers_mut().insert(http::header::CONTENT_TYPE, grpc);
+        ready(Ok(response))
+    }
+}

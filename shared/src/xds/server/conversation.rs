@@ -1,0 +1,350 @@
+//! One stream on the wire: requests and snapshots in, frames out.
+//!
+//! The conversation *is* the response's body: it runs when the connection asks for more to send, so
+//! that a client which does not read is not worked for, and dropping the connection drops everything.
+//! No task, no channel and no buffer stands between.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
+use tokio::time::Instant;
+use tonic::body::Body;
+use tonic::codec::Codec;
+use tonic::{Status, Streaming};
+use tonic_prost::ProstCodec;
+
+use super::super::cache::{Membership, Quarantine, Standing};
+use super::super::dialogue::{Names, Said, complaint};
+use super::super::frame::{Dialect, Frame};
+use super::super::resource::{Resource, ResourceType};
+use super::super::stream::{Heard, Response, Stream};
+use super::{REQUEST_LIMIT, Shared};
+
+enum Requests {
+    Sotw(Streaming<DiscoveryRequest>),
+    Delta(Streaming<DeltaDiscoveryRequest>),
+}
+
+enum Request {
+    Sotw(DiscoveryRequest),
+    Delta(DeltaDiscoveryRequest),
+}
+
+/// Why a conversation is woken.
+enum Woken {
+    Request(Request),
+    Published,
+    PatienceOver,
+    /// The client ended the stream, or we are about to stop.
+    End,
+}
+
+pub(super) struct Conversation {
+    shared: Arc<Shared>,
+    id: u64,
+    dialect: Dialect,
+    /// The type of a per-type service.
+    only: Option<ResourceType>,
+    requests: Requests,
+    /// The client's place in its group; from its first request on.
+    member: Option<Member>,
+    outbox: VecDeque<Frame>,
+    ended: bool,
+}
+
+/// What is known once the client has introduced itself.
+struct Member {
+    membership: Membership,
+    stream: Stream,
+    node: Arc<str>,
+    standing: Standing,
+    patience_ends: Option<Instant>,
+}
+
+impl Conversation {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        id: u64,
+        dialect: Dialect,
+        only: Option<ResourceType>,
+        body: Body,
+    ) -> Self {
+        let limit = Some(REQUEST_LIMIT);
+        let requests = match dialect {
+            Dialect::Sotw => {
+                let decoder = ProstCodec::<DiscoveryRequest, DiscoveryRequest>::default().decoder();
+                Requests::Sotw(Streaming::new_request(decoder, body, None, limit))
+            }
+            Dialect::Delta => {
+                let decoder = ProstCodec::<DeltaDiscoveryRequest, DeltaDiscoveryRequest>::default().decoder();
+                Requests::Delta(Streaming::new_request(decoder, body, None, limit))
+            }
+        };
+        Self { shared, id, dialect, only, requests, member: None, outbox: VecDeque::new(), ended: false }
+    }
+
+    /// The response's body: pieces of frames, then the trailers.
+    pub(super) fn into_body(self) -> impl http_body::Body<Data = Bytes, Error = Status> + Send + 'static {
+        let frames = futures::stream::unfold(self, |mut conversation| async move {
+            let frame = conversation.next().await?;
+            Some((Ok(frame), conversation))
+        });
+        http_body_util::StreamBody::new(frames)
+    }
+
+    async fn next(&mut self) -> Option<http_body::Frame<Bytes>> {
+        loop {
+            if let Some(piece) = self.next_piece() {
+                return Some(http_body::Frame::data(piece));
+            }
+            if self.ended {
+                return None;
+            }
+            let status = match self.wait().await {
+                Ok(Woken::End) => Status::ok(""),
+                Ok(woken) => match self.handle(woken) {
+                    Ok(()) => continue,
+                    Err(refusal) => refusal,
+                },
+                // The connection broke; nobody reads a status, but the body has to end.
+                Err(broken) => broken,
+            };
+            self.ended = true;
+            let mut trailers = http::HeaderMap::new();
+            if let Err(error) = status.add_header(&mut trailers) {
+                tracing::debug!(%error, "a status has no form as trailers");
+            }
+            return Some(http_body::Frame::trailers(trailers));
+        }
+    }
+
+    fn next_piece(&mut self) -> Option<Bytes> {
+        loop {
+            let piece = self.outbox.front_mut()?.next();
+            if piece.is_some() {
+                return piece;
+            }
+            self.outbox.pop_front();
+        }
+    }
+
+    async fn wait(&mut self) -> Result<Woken, Status> {
+        let request = async {
+            Ok::<_, Status>(match &mut self.requests {
+                Requests::Sotw(requests) => requests.message().await?.map(Request::Sotw),
+                Requests::Delta(requests) => requests.message().await?.map(Request::Delta),
+            })
+        };
+        let (changed, patience) = match &mut self.member {
+            Some(member) => (Some(member.membership.publications.changed()), member.patience_ends),
+            None => (None, None),
+        };
+        tokio::select! {
+            request = request => Ok(request?.map_or(Woken::End, Woken::Request)),
+            // The sender lives in the cache, which we hold; an error cannot come.
+            _ = maybe(changed) => Ok(Woken::Published),
+            () = maybe(patience.map(tokio::time::sleep_until)) => Ok(Woken::PatienceOver),
+            () = self.shared.stop.cancelled() => Ok(Woken::End),
+        }
+    }
+
+    fn handle(&mut self, woken: Woken) -> Result<(), Status> {
+        let refused = match woken {
+            Woken::Request(request) => self.hear(request)?,
+            Woken::Published => {
+                self.take_publication();
+                Vec::new()
+            }
+            Woken::PatienceOver => {
+                if let Some(member) = &mut self.member {
+                    tracing::warn!(node = %member.node, "does not ask for the endpoints of its clusters");
+                    member.stream.give_up_waiting();
+                }
+                Vec::new()
+            }
+            Woken::End => Vec::new(),
+        };
+        let Some(member) = &mut self.member else { return Ok(()) };
+        if !refused.is_empty() {
+            member.membership.refuse(refused.iter().map(|resource| resource.version()));
+        }
+        let quarantine: Arc<Quarantine> = member.membership.quarantine();
+        let responses = member.stream.due(&quarantine);
+        member.note(self.shared.patience);
+        for response in responses {
+            self.send(response);
+        }
+        Ok(())
+    }
+
+    /// Takes a request; returns the resources that the client refused with it.
+    fn hear(&mut self, mut request: Request) -> Result<Vec<Arc<Resource>>, Status> {
+        let (node, url) = match &mut request {
+            Request::Sotw(request) => (request.node.take(), &request.type_url),
+            Request::Delta(request) => (request.node.take(), &request.type_url),
+        };
+        let kind = self.kind(url)?;
+        if self.member.is_none() {
+            self.introduce(&node.unwrap_or_default());
+        }
+        let Some(kind) = kind else {
+            let url: String = url.chars().take(200).collect();
+            self.say(&url, || Said::Unserved);
+            return Ok(Vec::new());
+        };
+        let Some(member) = &mut self.member else { return Ok(Vec::new()) };
+        let (listed, heard) = match &mut request {
+            Request::Sotw(request) => (0, member.stream.hear_sotw(kind, request)),
+            // The stream takes the list, so count it before.
+            Request::Delta(request) => {
+                (request.initial_resource_versions.len(), member.stream.hear_delta(kind, request))
+            }
+        };
+        Ok(self.note_heard(kind, &request, listed, heard))
+    }
+
+    /// The type that a request is about; `None` for one that is not served.
+    fn kind(&self, url: &str) -> Result<Option<ResourceType>, Status> {
+        match (self.only, url) {
+            (None, "") => Err(Status::invalid_argument("type_url is required on the aggregated service")),
+            (Some(only), "") => Ok(Some(only)),
+            (None, url) => Ok(ResourceType::from_url(url)),
+            (Some(only), url) if url == only.url() => Ok(Some(only)),
+            (Some(only), url) => Err(Status::invalid_argument(format!(
+                "this service carries {}, not {}",
+                only.url(),
+                url.chars().take(200).collect::<String>()
+            ))),
+        }
+    }
+
+    /// The first request tells who the client is; later ones need not.
+    fn introduce(&mut self, node: &Node) {
+        let membership = self.shared.cache.join(node);
+        let stream = Stream::new(self.dialect, (self.shared.traits)(node));
+        let id = if node.id.is_empty() { "(no node id)" } else { &node.id };
+        let node: Arc<str> = id.chars().take(200).collect::<String>().into();
+        let group = membership.group().to_owned();
+        self.member =
+            Some(Member { membership, stream, node, standing: Standing::Busy, patience_ends: None });
+        self.say("", || Said::Opened { group });
+        self.take_publication();
+    }
+
+    fn take_publication(&mut self) {
+        let Some(member) = &mut self.member else { return };
+        let published = member.membership.publications.borrow_and_update().clone();
+        if let Some(published) = published {
+            member.stream.publish(published);
+        }
+    }
+
+    fn note_heard(
+        &self,
+        kind: ResourceType,
+        request: &Request,
+        listed: usize,
+        heard: Heard,
+    ) -> Vec<Arc<Resource>> {
+        let nonce = || match request {
+            Request::Sotw(request) => request.response_nonce.chars().take(40).collect::<String>(),
+            Request::Delta(request) => request.response_nonce.chars().take(40).collect(),
+        };
+        match heard {
+            Heard::Ask => self.say(kind.service(), || asked(request, listed)),
+            Heard::Ack => self.say(kind.service(), || Said::Ack { nonce: nonce() }),
+            Heard::Stale => self.say(kind.service(), || Said::Stale { nonce: nonce() }),
+            Heard::Nack { message, suspects } => {
+                let guilty = blamed(&message, suspects);
+                let names = guilty.iter().map(|resource| Arc::clone(resource.name())).collect();
+                let said =
+                    Said::Nack { nonce: nonce(), names: Names::new(names), message: complaint(&message) };
+                self.say(kind.service(), || said);
+                return guilty;
+            }
+        }
+        Vec::new()
+    }
+
+    fn send(&mut self, response: Response) {
+        let kind = response.kind;
+        let told = self.shared.dialogue.is_some().then(|| {
+            (response.version, response.nonce, response.names(), response.removed.clone())
+        });
+        let frame = Frame::new(response);
+        if let Some((version, nonce, names, removed)) = told {
+            let (names, removed) = (Names::new(names), Names::new(removed));
+            let bytes = frame.length();
+            self.say(kind.service(), || Said::Sent { version: version.to_string(), nonce, names, removed, bytes });
+        }
+        self.outbox.push_back(frame);
+    }
+
+    /// Records what was said, if anyone wants to know.
+    fn say(&self, kind: &str, said: impl FnOnce() -> Said) {
+        if let (Some(dialogue), Some(member)) = (&self.shared.dialogue, &self.member) {
+            dialogue.record(&member.node, self.id, self.dialect, kind, said());
+        }
+    }
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        self.say("", || Said::Closed);
+    }
+}
+
+impl Member {
+    /// Reports how the client stands, if that changed, and sets the clock by which it has to ask.
+    fn note(&mut self, patience: Duration) {
+        let standing = self.stream.standing();
+        if standing != self.standing {
+            self.standing = standing;
+            self.membership.report(standing);
+        }
+        self.patience_ends = match (self.stream.is_holding(), self.patience_ends) {
+            (false, _) => None,
+            (true, Some(set)) => Some(set),
+            (true, None) => Some(Instant::now() + patience),
+        };
+    }
+}
+
+/// What a request subscribes to, for the dialogue.
+fn asked(request: &Request, listed: usize) -> Said {
+    let names = |names: &[String]| Names::new(names.iter().map(|name| name.as_str().into()).collect());
+    match request {
+        Request::Sotw(request) => Said::Asked {
+            names: names(&request.resource_names),
+            dropped: Names::default(),
+            has: complaint(&request.version_info),
+        },
+        Request::Delta(request) => Said::Asked {
+            names: names(&request.resource_names_subscribe),
+            dropped: names(&request.resource_names_unsubscribe),
+            has: if listed == 0 { String::new() } else { format!("{listed} resources") },
+        },
+    }
+}
+
+/// The resources that a complaint is about: those that it names, or all of them if it names none.
+///
+/// Envoy and gRPC both name the culprits, so that one bad resource does not put its neighbours in
+/// the same response under suspicion.
+fn blamed(message: &str, suspects: Vec<Arc<Resource>>) -> Vec<Arc<Resource>> {
+    let (named, others): (Vec<_>, Vec<_>) =
+        suspects.into_iter().partition(|resource| message.contains(&**resource.name()));
+    if named.is_empty() { others } else { named }
+}
+
+/// The future's result, or never.
+async fn maybe<F: Future>(future: Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
