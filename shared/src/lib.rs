@@ -3,7 +3,7 @@
 //! ```text
 //! how a program lives      lifecycle, poll
 //! how it says what it saw  report, stats, cli
-//! what it stands on        ports, proto, health, child, tools
+//! what it stands on        ports, proto, health, child, tools, compose
 //! the mesh itself          xds (the control plane), envoy (the data plane)
 //! ```
 //!
@@ -29,6 +29,8 @@ pub mod health;
 pub mod child;
 
 pub mod tools;
+
+pub mod compose;
 
 pub mod xds;
 

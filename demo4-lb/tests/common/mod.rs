@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use shared::poll::wait_until;
 
 pub(crate) const BACKEND: &str = env!("CARGO_BIN_EXE_demo4-backend");
+pub(crate) const CONTROL_PLANE: &str = env!("CARGO_BIN_EXE_demo4-control-plane");
 pub(crate) const CLIENT: &str = env!("CARGO_BIN_EXE_demo4-client");
 
 /// How often a test looks.
