@@ -14,7 +14,6 @@ use tokio::net::TcpListener;
 use crate::topology::{World, WorldError};
 
 /// A running control plane.
-#[derive(Debug)]
 pub struct ControlPlane {
     cache: Arc<Cache>,
     dialogue: Dialogue,

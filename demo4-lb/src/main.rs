@@ -23,7 +23,7 @@ struct Args {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Args { common } = Args::parse();
-    let plan = Plan { envoy: common.envoy.clone(), stay: common.stay };
+    let plan = Plan { envoy: common.envoy.clone(), stay: common.stay, ..Plan::default() };
     let idea = "a control plane decides where calls go, and Envoy carries it out";
     cli::run(&common, "demo4-lb", idea, async |story, life| scenario::run(&plan, story, life).await).await
 }

@@ -29,7 +29,10 @@ use crate::topology::{CLUSTER, LISTENER, World};
 
 mod steps;
 
-/// How long any single wait may take. Far more than it ever should; a slow machine is no failure.
+/// How long Envoy may take to get ready, unless the [`Plan`] says otherwise.
+const READY_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long any other wait may take. Far more than it ever should; a slow machine is no failure.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Calls of a measurement. With 300 calls a backend that got 25 % more or less than its share is seen.
@@ -39,16 +42,23 @@ const CALLS: usize = 300;
 const RATE: u32 = 400;
 
 /// What to run.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// The Envoy to use; found or installed if not given.
     pub envoy: Option<PathBuf>,
-    /// Stay up on the lab ports after the story.
+    /// Use the lab ports, because everything shall stay up after the story.
     pub stay: bool,
+    /// How long Envoy may take to get ready.
+    pub ready_limit: Duration,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { envoy: None, stay: false, ready_limit: READY_LIMIT }
+    }
 }
 
 /// Everything that runs while the story is told.
-#[derive(Debug)]
 pub struct Mesh {
     control_plane: Option<ControlPlane>,
     xds: SocketAddr,
@@ -123,7 +133,7 @@ impl Mesh {
             .cluster("demo4")
             .admin(loopback(ports::DEMO4_ADMIN));
         let envoy = Envoy::new(&program.path, bootstrap.to_yaml());
-        let envoy = envoy.start(life).await?.ready(LIMIT).await?;
+        let envoy = envoy.start(life).await?.ready(plan.ready_limit).await?;
         let listener = listener_of(&envoy).await?;
         let caller = Caller::connect(&format!("http://{listener}"))?;
         let xds = control_plane.address();

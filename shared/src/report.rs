@@ -131,6 +131,7 @@ impl Story {
 
     /// Notes the version of a program that takes part.
     pub fn version(&mut self, program: &str, version: &str) {
+        self.say(&format!("   with {program} {version}"));
         self.report
             .versions
             .insert(program.to_owned(), version.to_owned());

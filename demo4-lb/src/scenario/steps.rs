@@ -12,7 +12,6 @@ use shared::xds::ResourceType;
 use shared::xds::dialogue::Said;
 
 use super::{CALLS, LIMIT, Mesh, RATE, backend, tally};
-use crate::backend::Backend;
 use crate::caller::{Call, Load};
 use crate::control_plane::{ControlPlane, is_ack, is_sent};
 use crate::topology::CLUSTER;
@@ -126,7 +125,7 @@ impl Mesh {
             if fresh && tail.count() == IN_A_ROW { Ok(()) } else { Err(format!("{} calls", calls.len())) }
         })
         .await?;
-        let last = load.last_answer_by(leaving.name()).map(|at| at.saturating_duration_since(published));
+        let last = load.last_answer_by(leaving.name()).and_then(|at| at.checked_duration_since(published));
         let answered_before = leaving.calls();
         leaving.drain().await;
         let ended = load.so_far();
@@ -134,9 +133,9 @@ impl Mesh {
         let calls = load.stop().await;
 
         story.tell(format!(
-            "ACK {} after the new snapshot; its last answer {}",
+            "Envoy accepted the new endpoints after {}; the removed backend's last answer came {}",
             ms(acked),
-            last.map_or_else(|| "came before that".to_owned(), |last| format!("{} after", ms(last)))
+            last.map_or_else(|| "before they were sent".to_owned(), |last| format!("after {}", ms(last)))
         ));
         story.claim(
             "left-no-calls",

@@ -1,0 +1,68 @@
+//! The statistics that claims are held to: they catch what is wrong, and let pass what is chance.
+
+use std::time::Duration;
+
+use shared::stats::{Latencies, Shares};
+
+fn shares(counts: &[(&str, usize)]) -> Shares {
+    counts.iter().flat_map(|(name, calls)| std::iter::repeat_n(*name, *calls)).collect()
+}
+
+#[test]
+fn the_bound_is_the_tables() {
+    // From any table of the chi-square distribution: 2 degrees of freedom, p = 0.00001.
+    let fit = shares(&[("a", 100), ("b", 100), ("c", 100)]).fit_evenly(["a", "b", "c"]);
+    assert!((fit.bound - 23.026).abs() < 0.001, "{fit}");
+    assert_eq!((fit.n, fit.statistic), (300, 0.0));
+    assert!(fit.holds());
+}
+
+#[test]
+fn what_chance_does_holds() {
+    // Two standard deviations off: chance does that once in twenty times.
+    assert!(shares(&[("a", 167), ("b", 133)]).fit_evenly(["a", "b"]).holds());
+}
+
+#[test]
+fn what_chance_does_not_do_is_broken() {
+    assert!(!shares(&[("a", 200), ("b", 100)]).fit_evenly(["a", "b"]).holds());
+    assert!(!shares(&[("a", 300)]).fit_evenly(["a", "b"]).holds());
+}
+
+#[test]
+fn weights_are_relative() {
+    let seen = shares(&[("a", 210), ("b", 60), ("c", 30)]);
+    assert!(seen.fit([("a", 70.0), ("b", 20.0), ("c", 10.0)]).holds());
+    assert!(seen.fit([("a", 7.0), ("b", 2.0), ("c", 1.0)]).holds());
+    assert!(!seen.fit_evenly(["a", "b", "c"]).holds());
+}
+
+#[test]
+fn a_call_to_one_that_has_no_share_is_broken() {
+    let seen = shares(&[("a", 150), ("b", 150), ("c", 1)]);
+    assert!(!seen.fit([("a", 1.0), ("b", 1.0), ("c", 0.0)]).holds());
+    assert!(!seen.fit_evenly(["a", "b"]).holds());
+}
+
+#[test]
+fn no_calls_prove_nothing() {
+    assert!(!Shares::default().fit_evenly(["a", "b"]).holds());
+    assert_eq!(Shares::default().to_string(), "no calls");
+}
+
+#[test]
+fn percentiles_are_those_of_what_was_recorded() {
+    let mut latencies = Latencies::default();
+    assert!(latencies.is_empty());
+    (1..=1000).for_each(|n| latencies.record(Duration::from_micros(n * 10)));
+    let near = |seen: Duration, expected: u64| {
+        let off = seen.as_micros().abs_diff(u128::from(expected));
+        assert!(off * 500 <= u128::from(expected), "{seen:?}, not {expected} µs");
+    };
+    near(latencies.percentile(50.0), 5_000);
+    near(latencies.percentile(99.0), 9_900);
+    near(latencies.max(), 10_000);
+    assert_eq!(latencies.len(), 1000);
+    latencies.record(Duration::from_secs(86_400));
+    near(latencies.max(), 3_600_000_000);
+}
