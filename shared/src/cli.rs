@@ -48,10 +48,7 @@ pub fn init_logs(verbose: u8) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into());
     // A second call (two stories in one test process) changes nothing.
-    _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .try_init();
+    _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }
 
 /// What is left of a story when it has been told, and stays up with `--stay`.
@@ -177,11 +174,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
     if let Some(signal) = error.downcast_ref::<Stopped>() {
         return signal.exit_code();
     }
-    if error.chain().any(|cause| cause.is::<Unready>()) {
-        2
-    } else {
-        1
-    }
+    if error.chain().any(|cause| cause.is::<Unready>()) { 2 } else { 1 }
 }
 
 /// Says on stderr what went wrong, each cause on a line of its own.

@@ -63,10 +63,7 @@ impl Shares {
         let weights: BTreeMap<&str, f64> = weights.into_iter().filter(|(_, weight)| *weight > 0.0).collect();
         let whole: f64 = weights.values().sum();
         let n = self.total();
-        let stranger = self
-            .0
-            .iter()
-            .any(|(name, calls)| *calls > 0 && !weights.contains_key(name.as_str()));
+        let stranger = self.0.iter().any(|(name, calls)| *calls > 0 && !weights.contains_key(name.as_str()));
         let statistic = if stranger || n == 0 {
             f64::INFINITY
         } else {
@@ -123,13 +120,12 @@ impl Fit {
 
 impl fmt::Display for Fit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "chi² {:.2}, bound {:.2}, n {}",
-            self.statistic, self.bound, self.n
-        )
+        write!(f, "chi² {:.2}, bound {:.2}, n {}", self.statistic, self.bound, self.n)
     }
 }
+
+/// The longest duration that is told apart from longer ones: an hour, in microseconds.
+const LONGEST: u64 = 3_600_000_000;
 
 /// Durations, kept in microseconds with three significant digits.
 #[derive(Clone, Debug)]
@@ -137,15 +133,14 @@ pub struct Latencies(Histogram<u64>);
 
 impl Default for Latencies {
     fn default() -> Self {
-        Self(Histogram::new(3).expect("three significant digits are allowed"))
+        Self(Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are constants, and in order"))
     }
 }
 
 impl Latencies {
     /// Adds one duration.
     pub fn record(&mut self, took: Duration) {
-        self.0
-            .saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        self.0.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 
     /// The duration that `percent` of those recorded do not exceed; zero if none was recorded.
