@@ -59,27 +59,18 @@ impl Caller {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn connect(target: &str) -> Result<Self, CallerError> {
-        let refuse = || CallerError::Target {
-            target: target.to_owned(),
-        };
+        let refuse = || CallerError::Target { target: target.to_owned() };
         let uri: http::Uri = target.parse().map_err(|_| refuse())?;
         if uri.scheme_str() != Some("http") || uri.port_u16().is_none() || uri.path() != "/" {
             return Err(refuse());
         }
-        let channel = Endpoint::from(uri)
-            .connect_timeout(CONNECT)
-            .tcp_nodelay(true)
-            .connect_lazy();
-        Ok(Self {
-            client: EchoClient::new(channel),
-        })
+        let channel = Endpoint::from(uri).connect_timeout(CONNECT).tcp_nodelay(true).connect_lazy();
+        Ok(Self { client: EchoClient::new(channel) })
     }
 
     /// Makes one call and waits for its end, at most [`DEADLINE`].
     pub async fn call(&self) -> Call {
-        let mut request = Request::new(EchoRequest {
-            text: "hello".to_owned(),
-        });
+        let mut request = Request::new(EchoRequest { text: "hello".to_owned() });
         // The server learns the deadline; the timer here holds where no server answers.
         request.set_timeout(DEADLINE);
         let mut client = self.client.clone();
@@ -90,26 +81,16 @@ impl Caller {
                 Err(status)
             }
             // tonic's own timer, if it rings first, calls its end a cancellation.
-            Ok(Err(_)) | Err(_) => Err(Status::deadline_exceeded(format!(
-                "no answer within {DEADLINE:?}"
-            ))),
+            Ok(Err(_)) | Err(_) => Err(Status::deadline_exceeded(format!("no answer within {DEADLINE:?}"))),
         };
-        Call {
-            started,
-            took: started.elapsed(),
-            answer,
-        }
+        Call { started, took: started.elapsed(), answer }
     }
 
     /// Makes `n` calls, at most `concurrency` of them at once, as fast as they are answered.
     ///
     /// A closed loop: a slow answer delays the calls after it. [`Load`] does not wait.
     pub async fn calls(&self, n: usize, concurrency: usize) -> Vec<Call> {
-        futures::stream::iter(0..n)
-            .map(|_| self.call())
-            .buffer_unordered(concurrency.max(1))
-            .collect()
-            .await
+        futures::stream::iter(0..n).map(|_| self.call()).buffer_unordered(concurrency.max(1)).collect().await
     }
 }
 
@@ -156,11 +137,7 @@ impl<'a> FromIterator<&'a Call> for Tally {
                 }
                 Err(status) => {
                     *tally.failures.entry(code_name(status.code())).or_default() += 1;
-                    if tally
-                        .first_failure
-                        .as_ref()
-                        .is_none_or(|(at, _)| call.ended() < *at)
-                    {
+                    if tally.first_failure.as_ref().is_none_or(|(at, _)| call.ended() < *at) {
                         tally.first_failure = Some((call.ended(), status.clone()));
                     }
                 }

@@ -32,8 +32,7 @@ impl ControlPlane {
         let scope = life.child();
         let cache = Arc::new(Cache::default());
         let dialogue = Dialogue::default();
-        let server =
-            Server::builder(Arc::clone(&cache), scope.token()).dialogue(dialogue.clone()).build();
+        let server = Server::builder(Arc::clone(&cache), scope.token()).dialogue(dialogue.clone()).build();
         let serving = async move {
             if let Err(error) = server.serve(listener).await {
                 tracing::error!(%error, "the control plane ended");

@@ -28,11 +28,7 @@ async fn backend(name: &str, life: &Lifecycle) -> Backend {
 }
 
 async fn channel(address: SocketAddr) -> Channel {
-    Channel::from_shared(format!("http://{address}"))
-        .unwrap()
-        .connect()
-        .await
-        .unwrap()
+    Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
 }
 
 fn caller(address: SocketAddr) -> Caller {
@@ -40,9 +36,7 @@ fn caller(address: SocketAddr) -> Caller {
 }
 
 fn text(text: &str) -> EchoRequest {
-    EchoRequest {
-        text: text.to_owned(),
-    }
+    EchoRequest { text: text.to_owned() }
 }
 
 #[tokio::test]
@@ -54,28 +48,15 @@ async fn all_four_kinds_of_call_are_answered_and_counted() {
     let said = client.say(text("one")).await.unwrap().into_inner();
     assert_eq!((said.text.as_str(), said.backend.as_str()), ("one", "b1"));
 
-    let repeat = RepeatRequest {
-        text: "again".into(),
-        count: MOST_REPLIES,
-    };
+    let repeat = RepeatRequest { text: "again".into(), count: MOST_REPLIES };
     let replies = client.repeat(repeat).await.unwrap().into_inner();
     let replies: Vec<_> = replies.collect::<Result<_, _>>().await.unwrap();
     assert_eq!(replies.len(), MOST_REPLIES as usize);
-    assert!(
-        replies
-            .iter()
-            .all(|reply| reply.text == "again" && reply.locality == "here")
-    );
+    assert!(replies.iter().all(|reply| reply.text == "again" && reply.locality == "here"));
 
-    let sum = client
-        .collect(iter([text("a"), text(""), text("b")]))
-        .await
-        .unwrap();
+    let sum = client.collect(iter([text("a"), text(""), text("b")])).await.unwrap();
     let sum = sum.into_inner();
-    assert_eq!(
-        (sum.count, sum.text.as_str(), sum.backend.as_str()),
-        (3, "a  b", "b1")
-    );
+    assert_eq!((sum.count, sum.text.as_str(), sum.backend.as_str()), (3, "a  b", "b1"));
 
     let (requests, sent) = mpsc::channel(1);
     let mut replies = client.chat(ReceiverStream::new(sent)).await.unwrap().into_inner();
@@ -96,18 +77,10 @@ async fn a_call_over_the_bounds_is_refused_with_the_field_and_the_bound() {
     let backend = backend("b1", &life).await;
     let mut client = EchoClient::new(channel(backend.address()).await);
 
-    let refused = client
-        .repeat(RepeatRequest {
-            text: String::new(),
-            count: MOST_REPLIES + 1,
-        })
-        .await
-        .unwrap_err();
+    let refused =
+        client.repeat(RepeatRequest { text: String::new(), count: MOST_REPLIES + 1 }).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
-    assert!(
-        refused.message().contains("count") && refused.message().contains("10000"),
-        "{refused}"
-    );
+    assert!(refused.message().contains("count") && refused.message().contains("10000"), "{refused}");
 
     let endless = std::iter::repeat_n(text(""), MOST_REQUESTS as usize + 1);
     let refused = client.collect(iter(endless)).await.unwrap_err();
@@ -126,9 +99,7 @@ async fn a_draining_backend_says_not_serving_ends_its_chats_and_is_gone_before_t
     let backend = backend("b1", &life).await;
     let channel = channel(backend.address()).await;
     let watch = HealthClient::new(channel.clone())
-        .watch(HealthCheckRequest {
-            service: "mesh.echo.v1.Echo".into(),
-        })
+        .watch(HealthCheckRequest { service: "mesh.echo.v1.Echo".into() })
         .await;
     let mut health = watch.unwrap().into_inner();
     let status = |status: ServingStatus| tonic_health::pb::health_check_response::ServingStatus::from(status);
@@ -148,10 +119,7 @@ async fn a_draining_backend_says_not_serving_ends_its_chats_and_is_gone_before_t
     let told = health.message().await.unwrap().unwrap();
     assert_eq!(told.status(), status(ServingStatus::NotServing));
     assert!(health.message().await.unwrap().is_none());
-    assert!(
-        chat.message().await.unwrap().is_none(),
-        "the chat ends without an error"
-    );
+    assert!(chat.message().await.unwrap().is_none(), "the chat ends without an error");
     let after = caller(backend.address()).call().await;
     assert_eq!(after.answer.unwrap_err().code(), Code::Unavailable);
     life.shut_down(LIMIT).await.unwrap();
@@ -162,10 +130,7 @@ async fn a_caller_that_never_finishes_does_not_keep_a_draining_backend_up() {
     let life = Lifecycle::default();
     let backend = backend("b1", &life).await;
     let mut client = EchoClient::new(channel(backend.address()).await);
-    let repeat = RepeatRequest {
-        text: "x".repeat(100_000),
-        count: MOST_REPLIES,
-    };
+    let repeat = RepeatRequest { text: "x".repeat(100_000), count: MOST_REPLIES };
     // Never read: the window fills up, and the server's replies wait.
     let _unread = client.repeat(repeat).await.unwrap();
     let mut client = EchoClient::new(channel(backend.address()).await);
@@ -206,11 +171,7 @@ async fn no_call_of_a_steady_load_is_lost_or_made_twice() {
     let backend = backend("b1", &life).await;
     let mut load = Load::start(caller(backend.address()), 500, &life);
     assert!(load.first_answer_by("b1", LIMIT).await.is_some());
-    assert!(
-        load.first_answer_by("nobody", Duration::from_millis(20))
-            .await
-            .is_none()
-    );
+    assert!(load.first_answer_by("nobody", Duration::from_millis(20)).await.is_none());
     assert!(load.so_far() > 0 && load.last_answer_by("b1").is_some());
     let calls = load.stop().await;
     assert_eq!(calls.len() as u64, backend.calls());
@@ -225,22 +186,11 @@ async fn a_load_does_not_wait_for_slow_answers() {
     let hole = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let life = Lifecycle::default();
     let begun = Instant::now();
-    let calls = Load::of(50, caller(hole.local_addr().unwrap()), 1000, &life)
-        .finish()
-        .await;
-    assert!(
-        begun.elapsed() < DEADLINE * 2,
-        "one after the other takes {:?}",
-        DEADLINE * 50
-    );
+    let calls = Load::of(50, caller(hole.local_addr().unwrap()), 1000, &life).finish().await;
+    assert!(begun.elapsed() < DEADLINE * 2, "one after the other takes {:?}", DEADLINE * 50);
     let tally: Tally = calls.iter().collect();
     assert_eq!(tally.failed(), 50);
-    assert_eq!(
-        tally.failures.get("DEADLINE_EXCEEDED"),
-        Some(&50),
-        "{:?}",
-        tally.first_failure
-    );
+    assert_eq!(tally.failures.get("DEADLINE_EXCEEDED"), Some(&50), "{:?}", tally.first_failure);
     life.shut_down(LIMIT).await.unwrap();
 }
 

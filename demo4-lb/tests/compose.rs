@@ -45,9 +45,7 @@ async fn calls_go_to_all_backends_and_go_on_when_one_is_killed() {
     assert_eq!(answered, names);
 
     // The same from inside, as the compose.yaml's head says.
-    let seen = stack
-        .run(&["run", "--rm", "client", "--count", "30", "--json"])
-        .await;
+    let seen = stack.run(&["run", "--rm", "client", "--count", "30", "--json"]).await;
     let seen: serde_json::Value = serde_json::from_str(&seen.unwrap()).unwrap();
     assert_eq!(seen["answered"].as_object().unwrap().len(), 3, "{seen}");
 
@@ -73,25 +71,14 @@ async fn calls_go_to_all_backends_and_go_on_when_one_is_killed() {
     healed.unwrap_or_else(|error| panic!("{error}: {:?}", tally.first_failure));
     // Envoy leaves a dead endpoint out at the first refused connection only if told to; until the control
     // plane has removed it (within a second or so), a call may fail. Not for longer.
-    let last_failure = calls
-        .iter()
-        .filter(|call| call.answer.is_err())
-        .map(Call::ended)
-        .max();
+    let last_failure = calls.iter().filter(|call| call.answer.is_err()).map(Call::ended).max();
     let healing = last_failure.map(|at| at.saturating_duration_since(killed));
-    assert!(
-        healing.is_none_or(|took| took < Duration::from_secs(5)),
-        "{healing:?}"
-    );
+    assert!(healing.is_none_or(|took| took < Duration::from_secs(5)), "{healing:?}");
 
     let after: Tally = caller(&stack).calls(60, 4).await.iter().collect();
     assert_eq!(after.failed(), 0, "{:?}", after.first_failure);
     let answered: BTreeSet<&str> = after.shares.iter().map(|(name, _)| name).collect();
-    assert_eq!(
-        answered,
-        alive.iter().map(|backend| name(&backend.id)).collect(),
-        "only those that live"
-    );
+    assert_eq!(answered, alive.iter().map(|backend| name(&backend.id)).collect(), "only those that live");
     life.shut_down(LIMIT).await.unwrap();
     assert_eq!(stack.down().await.unwrap(), []);
 }
@@ -110,10 +97,7 @@ async fn two_stacks_live_side_by_side_and_a_dropped_one_leaves_nothing() {
     drop(one);
     let tally: Tally = caller(&two).calls(10, 1).await.iter().collect();
     assert_eq!(tally.failed(), 0, "{:?}", tally.first_failure);
-    let gone = std::process::Command::new("docker")
-        .args(["inspect", &container.id])
-        .output()
-        .unwrap();
+    let gone = std::process::Command::new("docker").args(["inspect", &container.id]).output().unwrap();
     assert!(!gone.status.success(), "{gone:?}");
     assert_eq!(two.down().await.unwrap(), []);
 }

@@ -26,10 +26,7 @@ fn yaml(path: &str) -> Value {
 fn services() -> Vec<(String, Value)> {
     let compose = yaml("compose.yaml");
     let services = compose["services"].as_object().unwrap();
-    services
-        .iter()
-        .map(|(name, service)| (name.clone(), service.clone()))
-        .collect()
+    services.iter().map(|(name, service)| (name.clone(), service.clone())).collect()
 }
 
 fn service(name: &str) -> Value {
@@ -67,10 +64,7 @@ fn who_calls_whom_is_said_with_the_same_ports_everywhere() {
     let cluster = &envoy["static_resources"]["clusters"][0];
     let endpoint = &cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"];
     let address = &endpoint["address"]["socket_address"];
-    assert_eq!(
-        *address,
-        json!({"address": "control-plane", "port_value": DEMO4_XDS})
-    );
+    assert_eq!(*address, json!({"address": "control-plane", "port_value": DEMO4_XDS}));
 }
 
 #[test]
@@ -78,15 +72,8 @@ fn every_container_is_locked_up_and_bounded() {
     for (name, service) in services() {
         assert_eq!(service["read_only"], true, "{name}");
         assert_eq!(service["cap_drop"], json!(["ALL"]), "{name}");
-        assert_eq!(
-            service["security_opt"],
-            json!(["no-new-privileges:true"]),
-            "{name}"
-        );
-        assert!(
-            service["mem_limit"].is_string() && service["pids_limit"].is_u64(),
-            "{name}"
-        );
+        assert_eq!(service["security_opt"], json!(["no-new-privileges:true"]), "{name}");
+        assert!(service["mem_limit"].is_string() && service["pids_limit"].is_u64(), "{name}");
         let user = service["user"].as_str().unwrap();
         assert!(!user.starts_with('0') && user != "root", "{name} runs as {user}");
         for refused in ["privileged", "cap_add", "pid", "container_name"] {
@@ -134,34 +121,20 @@ fn the_image_is_ours_or_the_envoy_of_the_pinned_version() {
 fn the_dockerfile_needs_nothing_but_its_two_bases() {
     let dockerfile = text("../Dockerfile");
     // It would be pulled, by builders that need none.
-    assert!(
-        !dockerfile
-            .lines()
-            .any(|line| line.replace(' ', "").starts_with("#syntax="))
-    );
+    assert!(!dockerfile.lines().any(|line| line.replace(' ', "").starts_with("#syntax=")));
     assert!(dockerfile.contains("\nUSER 65534:65534\n"));
     let toolchain = text("../rust-toolchain.toml");
     let channel = toolchain.split("channel = \"").nth(1).unwrap();
     let channel = channel.split('"').next().unwrap();
-    assert!(
-        dockerfile.contains(&format!("FROM rust:{channel}-slim-bookworm AS build")),
-        "{channel}"
-    );
-    assert!(
-        dockerfile.contains(&format!("RUSTUP_TOOLCHAIN={channel}\n")),
-        "{channel}"
-    );
+    assert!(dockerfile.contains(&format!("FROM rust:{channel}-slim-bookworm AS build")), "{channel}");
+    assert!(dockerfile.contains(&format!("RUSTUP_TOOLCHAIN={channel}\n")), "{channel}");
 }
 
 #[tokio::test]
 async fn envoy_accepts_its_bootstrap() {
     let envoy = tools::envoy(None).await.unwrap();
     let mut command = tokio::process::Command::new(&envoy.path);
-    command
-        .args(["--mode", "validate", "--config-path"])
-        .arg(file("envoy/envoy.yaml"));
-    let validated = shared::child::output(command, Duration::from_secs(60))
-        .await
-        .unwrap();
+    command.args(["--mode", "validate", "--config-path"]).arg(file("envoy/envoy.yaml"));
+    let validated = shared::child::output(command, Duration::from_secs(60)).await.unwrap();
     assert!(validated.status.success(), "{validated:?}");
 }

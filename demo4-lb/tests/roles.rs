@@ -20,11 +20,7 @@ async fn a_backend_says_its_name_and_place_in_every_reply() {
     let reply = client.say(EchoRequest { text: "hi".into() }).await.unwrap();
     let reply = reply.into_inner();
     assert_eq!(
-        (
-            reply.text.as_str(),
-            reply.backend.as_str(),
-            reply.locality.as_str()
-        ),
+        (reply.text.as_str(), reply.backend.as_str(), reply.locality.as_str()),
         ("hi", "east-1", "east")
     );
 }
@@ -70,10 +66,7 @@ fn a_taken_port_is_named_with_the_next_step_and_exit_code_2() {
     let output = run(BACKEND, &["--listen", &address]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let said = stderr(&output);
-    assert!(
-        said.contains(&address) && said.contains("--listen") && said.contains("ss -ltnp"),
-        "{said}"
-    );
+    assert!(said.contains(&address) && said.contains("--listen") && said.contains("ss -ltnp"), "{said}");
 }
 
 #[test]
@@ -108,15 +101,8 @@ fn help_shows_examples_and_the_variables() {
 
 #[test]
 fn flags_are_read_from_the_environment_too() {
-    let output = command(CLIENT)
-        .env("TARGET", "http://127.0.0.1:9")
-        .env("COUNT", "3")
-        .output()
-        .unwrap();
-    assert!(
-        stderr(&output).contains("3 of 3 calls to http://127.0.0.1:9 failed"),
-        "{output:?}"
-    );
+    let output = command(CLIENT).env("TARGET", "http://127.0.0.1:9").env("COUNT", "3").output().unwrap();
+    assert!(stderr(&output).contains("3 of 3 calls to http://127.0.0.1:9 failed"), "{output:?}");
 }
 
 #[test]
@@ -128,11 +114,7 @@ fn a_client_whom_nobody_answers_names_the_address_and_exits_with_1() {
     let output = run(CLIENT, &["--target", &target, "--count", "5"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let said = stderr(&output);
-    for words in [
-        &format!("5 of 5 calls to {target}") as &str,
-        "refused",
-        "Is Envoy up?",
-    ] {
+    for words in [&format!("5 of 5 calls to {target}") as &str, "refused", "Is Envoy up?"] {
         assert!(said.contains(words), "{words} is not in {said}");
     }
 }
@@ -147,10 +129,7 @@ fn a_client_counts_who_answered() {
     assert_eq!(json["failed"], serde_json::json!({}));
     assert!(json["latency_ms"]["p99"].as_f64().unwrap() > 0.0);
 
-    let output = run(
-        CLIENT,
-        &["--target", &role.url(), "--count", "20", "--rate", "200"],
-    );
+    let output = run(CLIENT, &["--target", &role.url(), "--count", "20", "--rate", "200"]);
     let table = String::from_utf8_lossy(&output.stdout);
     assert!(table.contains("only") && table.contains("100.0 %"), "{table}");
 }
@@ -163,10 +142,7 @@ async fn the_health_check_tells_a_serving_backend_from_none() {
     assert!(asked.status.success(), "{asked:?}");
     // As in a container: the server was told to listen everywhere.
     let everywhere = format!("0.0.0.0:{}", role.address.port());
-    let asked = command(BACKEND)
-        .arg("healthcheck")
-        .env("LISTEN", everywhere)
-        .output();
+    let asked = command(BACKEND).arg("healthcheck").env("LISTEN", everywhere).output();
     assert!(asked.unwrap().status.success());
 
     role.terminate();

@@ -1,5 +1,7 @@
 //! The demo as a user runs it: what it claims, how it ends, and that nothing is left behind.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
@@ -48,7 +50,14 @@ fn until_step(args: &[&str], step: &str) -> Running {
     let mut child = demo(args).spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     read_until(&mut stdout, step);
-    let envoy = wait("the demo's Envoy", || envoy_of(child.id()));
+    let envoy = wait("the demo's Envoy", || {
+        if let Some(status) = child.try_wait().unwrap() {
+            let mut complaint = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut complaint).unwrap();
+            panic!("the demo ended early: {status}: {complaint}");
+        }
+        envoy_of(child.id())
+    });
     Running { child, stdout, envoy }
 }
 
@@ -94,7 +103,7 @@ fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         assert!(start.elapsed() < LIMIT, "waited too long for {what}");
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -206,7 +215,8 @@ fn a_wrong_envoy_is_refused_before_anything_starts() {
     let folder = tempfile::tempdir().unwrap();
     let plain = folder.path().join("plain");
     fs::write(&plain, "no program").unwrap();
-    let cases = [("/nowhere/envoy", "/nowhere/envoy"), (plain.to_str().unwrap(), "chmod"), ("/bin/true", "Envoy")];
+    let cases =
+        [("/nowhere/envoy", "/nowhere/envoy"), (plain.to_str().unwrap(), "chmod"), ("/bin/true", "Envoy")];
     for (envoy, expected) in cases {
         let output = demo(&["--json"]).env("ENVOY", envoy).output().unwrap();
         let complaint = text(&output.stderr);
@@ -239,8 +249,7 @@ fn an_envoy_that_exits_early_is_quoted() {
 async fn an_envoy_that_never_gets_ready_is_given_up() {
     let folder = tempfile::tempdir().unwrap();
     let envoy = pretender(folder.path(), "exec sleep 600");
-    let plan =
-        Plan { envoy: Some(envoy), ready_limit: Duration::from_millis(300), ..Plan::default() };
+    let plan = Plan { envoy: Some(envoy), ready_limit: Duration::from_millis(300), ..Plan::default() };
     let (mut story, life) = (Story::new("demo4-lb", "", Told::Silent), Lifecycle::default());
     let error = scenario::run(&plan, &mut story, &life).await.err().unwrap();
     assert!(format!("{error:#}").contains("ready"), "{error:#}");

@@ -99,11 +99,7 @@ pub async fn spawn(mut command: Command) -> io::Result<Child> {
     die_with_parent(&mut command);
     let (reply, spawned) = oneshot::channel();
     keeper()?
-        .send(Request {
-            command,
-            runtime: Handle::try_current().map_err(io::Error::other)?,
-            reply,
-        })
+        .send(Request { command, runtime: Handle::try_current().map_err(io::Error::other)?, reply })
         .map_err(io::Error::other)?;
     spawned.await.map_err(io::Error::other)?
 }
@@ -114,19 +110,12 @@ pub async fn spawn(mut command: Command) -> io::Result<Child> {
 /// [`io::ErrorKind::TimedOut`] if it was still running after `limit` and had to be killed; otherwise what
 /// the system said when it could not start the program or read from it.
 pub async fn output(mut command: Command, limit: Duration) -> io::Result<Output> {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = spawn(command).await?;
     let (stdout, stderr) = (child.stdout(), child.stderr());
     let running = async {
         let (stdout, stderr, status) = tokio::try_join!(read(stdout), read(stderr), child.wait())?;
-        Ok(Output {
-            status,
-            stdout,
-            stderr,
-        })
+        Ok(Output { status, stdout, stderr })
     };
     let ended = tokio::time::timeout(limit, running).await;
     match ended {
@@ -163,18 +152,16 @@ fn keeper() -> io::Result<mpsc::Sender<Request>> {
         return Ok(sender.clone());
     }
     let (sender, requests) = mpsc::channel::<Request>();
-    std::thread::Builder::new()
-        .name("keeper".to_owned())
-        .spawn(move || {
-            // Ends with the process: the sender in KEEPER is never dropped.
-            for mut request in requests {
-                // tokio registers the child with the caller's runtime, which reaps it.
-                let _entered = request.runtime.enter();
-                let child = spawn_patiently(&mut request.command);
-                // A caller that no longer waits has dropped its end; so does the child then, and is killed.
-                _ = request.reply.send(child);
-            }
-        })?;
+    std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
+        // Ends with the process: the sender in KEEPER is never dropped.
+        for mut request in requests {
+            // tokio registers the child with the caller's runtime, which reaps it.
+            let _entered = request.runtime.enter();
+            let child = spawn_patiently(&mut request.command);
+            // A caller that no longer waits has dropped its end; so does the child then, and is killed.
+            _ = request.reply.send(child);
+        }
+    })?;
     Ok(keeper.insert(sender).clone())
 }
 
@@ -203,11 +190,7 @@ fn die_with_parent(command: &mut Command) {
     let ask = move || {
         set_parent_process_death_signal(Some(Signal::KILL))?;
         // The parent may have died just before we asked; then nobody would ever tell us.
-        if getppid() == Some(parent) {
-            Ok(())
-        } else {
-            Err(io::ErrorKind::NotFound.into())
-        }
+        if getppid() == Some(parent) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
     };
     #[expect(
         unsafe_code,

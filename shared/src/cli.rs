@@ -180,11 +180,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
     if let Some(signal) = error.downcast_ref::<Stopped>() {
         return signal.exit_code();
     }
-    if error.chain().any(|cause| cause.is::<Unready>()) {
-        2
-    } else {
-        1
-    }
+    if error.chain().any(|cause| cause.is::<Unready>()) { 2 } else { 1 }
 }
 
 /// Says on stderr what went wrong, each cause on a line of its own.

@@ -103,10 +103,7 @@ impl Plan {
         let ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
         if ci {
             for program in &self.programs {
-                self.lay_out(program).map_err(|why| ComposeError::Dist {
-                    program: program.clone(),
-                    why,
-                })?;
+                self.lay_out(program).map_err(|why| ComposeError::Dist { program: program.clone(), why })?;
             }
         }
         let program = program().await?;
@@ -124,19 +121,11 @@ impl Plan {
     async fn try_up(&self, program: &[String], ci: bool) -> Result<Stack, ComposeError> {
         static STACKS: AtomicU32 = AtomicU32::new(0);
         let number = STACKS.fetch_add(1, Ordering::Relaxed);
-        let ports = free_ports(&self.ports).map_err(|why| ComposeError::NotRun {
-            command: "bind".to_owned(),
-            why,
-        })?;
-        let mut variables: Vec<(String, String)> = ports
-            .iter()
-            .map(|(variable, port)| (variable.clone(), port.to_string()))
-            .collect();
-        let (bins, pull) = if ci {
-            ("prebuilt", "never")
-        } else {
-            ("build", "missing")
-        };
+        let ports = free_ports(&self.ports)
+            .map_err(|why| ComposeError::NotRun { command: "bind".to_owned(), why })?;
+        let mut variables: Vec<(String, String)> =
+            ports.iter().map(|(variable, port)| (variable.clone(), port.to_string())).collect();
+        let (bins, pull) = if ci { ("prebuilt", "never") } else { ("build", "missing") };
         variables.push(("BINS".to_owned(), bins.to_owned()));
         let stack = Stack {
             compose: Compose {
@@ -191,8 +180,7 @@ impl Stack {
     /// # Errors
     /// If Docker cannot be asked.
     pub async fn containers(&self, service: &str) -> Result<Vec<Container>, ComposeError> {
-        self.with_labels(&[format!("com.docker.compose.service={service}")])
-            .await
+        self.with_labels(&[format!("com.docker.compose.service={service}")]).await
     }
 
     /// Kills a container as a crash would.
@@ -213,10 +201,7 @@ impl Stack {
 
     /// What the containers logged last; for people.
     pub async fn logs(&self) -> String {
-        let logs = self
-            .compose
-            .run(&["logs", "--no-color", "--tail", "30"], COMMAND)
-            .await;
+        let logs = self.compose.run(&["logs", "--no-color", "--tail", "30"], COMMAND).await;
         logs.unwrap_or_else(|error| error.to_string())
     }
 
@@ -239,25 +224,12 @@ impl Stack {
         }
         let listed = docker(&arguments).await?;
         let containers = listed.lines().filter_map(|line| line.split_once(' '));
-        Ok(containers
-            .map(|(id, state)| Container {
-                id: id.to_owned(),
-                state: state.to_owned(),
-            })
-            .collect())
+        Ok(containers.map(|(id, state)| Container { id: id.to_owned(), state: state.to_owned() }).collect())
     }
 }
 
 /// All profiles, so that a container of an optional service goes too.
-const DOWN: [&str; 7] = [
-    "--profile",
-    "*",
-    "down",
-    "--volumes",
-    "--remove-orphans",
-    "--timeout",
-    "5",
-];
+const DOWN: [&str; 7] = ["--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "5"];
 
 impl Drop for Stack {
     fn drop(&mut self) {
@@ -316,10 +288,7 @@ async fn program() -> Result<Vec<String>, ComposeError> {
 
 /// Whether this is 2.24 or later.
 fn is_new_enough(version: &str) -> bool {
-    let mut numbers = version
-        .trim_start_matches('v')
-        .split('.')
-        .map(|number| number.parse::<u32>().ok());
+    let mut numbers = version.trim_start_matches('v').split('.').map(|number| number.parse::<u32>().ok());
     let (major, minor) = (numbers.next().flatten(), numbers.next().flatten());
     major.zip(minor) >= Some((2, 24))
 }
@@ -330,10 +299,8 @@ fn is_taken(said: &str) -> bool {
 
 fn free_ports(variables: &[String]) -> io::Result<BTreeMap<String, u16>> {
     // All held until all are chosen, so that they differ.
-    let held: Vec<TcpListener> = variables
-        .iter()
-        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
-        .collect::<io::Result<_>>()?;
+    let held: Vec<TcpListener> =
+        variables.iter().map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<io::Result<_>>()?;
     variables
         .iter()
         .zip(&held)
@@ -350,24 +317,16 @@ async fn docker(arguments: &[&str]) -> Result<String, ComposeError> {
 async fn run(command: Command, limit: Duration) -> Result<String, ComposeError> {
     let line = {
         let command = command.as_std();
-        let arguments = command
-            .get_args()
-            .map(|argument| argument.to_string_lossy().into_owned());
+        let arguments = command.get_args().map(|argument| argument.to_string_lossy().into_owned());
         let program = command.get_program().to_string_lossy().into_owned();
-        std::iter::once(program)
-            .chain(arguments)
-            .collect::<Vec<_>>()
-            .join(" ")
+        std::iter::once(program).chain(arguments).collect::<Vec<_>>().join(" ")
     };
     match child::output(command, limit).await {
         Err(why) => Err(ComposeError::NotRun { command: line, why }),
         Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
         Ok(output) => {
             let said = [output.stdout, output.stderr].concat();
-            Err(ComposeError::Failed {
-                command: line,
-                said: String::from_utf8_lossy(&said).into_owned(),
-            })
+            Err(ComposeError::Failed { command: line, said: String::from_utf8_lossy(&said).into_owned() })
         }
     }
 }

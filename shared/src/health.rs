@@ -60,10 +60,7 @@ pub async fn ask(listen: SocketAddr) -> Result<(), Unhealthy> {
         .map_err(|_| silent(format!("nothing came within {LIMIT:?}")))??;
     match answer.into_inner().status() {
         ServingStatus::Serving => Ok(()),
-        other => Err(Unhealthy::NotServing {
-            address,
-            status: other.as_str_name(),
-        }),
+        other => Err(Unhealthy::NotServing { address, status: other.as_str_name() }),
     }
 }
 

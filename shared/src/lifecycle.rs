@@ -41,10 +41,7 @@ impl Lifecycle {
 
     /// A scope that stops with this one, but can be stopped earlier by itself.
     pub fn child(&self) -> Self {
-        Self {
-            token: self.token.child_token(),
-            tasks: TaskTracker::new(),
-        }
+        Self { token: self.token.child_token(), tasks: TaskTracker::new() }
     }
 
     /// Runs `task` in this scope; [`shut_down`](Self::shut_down) waits for it.
@@ -65,10 +62,7 @@ impl Lifecycle {
         self.tasks.close();
         tokio::time::timeout(grace, self.tasks.wait())
             .await
-            .map_err(|_| Overdue {
-                left: self.tasks.len(),
-                grace,
-            })
+            .map_err(|_| Overdue { left: self.tasks.len(), grace })
     }
 }
 

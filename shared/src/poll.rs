@@ -58,9 +58,5 @@ where
         }
     };
     let found = tokio::time::timeout(limit, looking).await;
-    found.map_err(|_| TimedOut {
-        what: what.to_owned(),
-        waited: start.elapsed(),
-        last,
-    })
+    found.map_err(|_| TimedOut { what: what.to_owned(), waited: start.elapsed(), last })
 }

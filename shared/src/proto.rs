@@ -2,11 +2,7 @@
 
 /// `mesh.echo.v1`: the service that says who answered.
 pub mod echo {
-    #![allow(
-        missing_docs,
-        clippy::all,
-        reason = "generated code; its documentation is echo.proto"
-    )]
+    #![allow(missing_docs, clippy::all, reason = "generated code; its documentation is echo.proto")]
     tonic::include_proto!("mesh.echo.v1");
 }
 

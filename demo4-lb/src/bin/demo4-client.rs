@@ -16,12 +16,7 @@ use shared::report::line_out;
 #[command(version, after_help = EXAMPLES)]
 struct Args {
     /// Whom to call: Envoy's listener, or a backend itself
-    #[arg(
-        long,
-        env = "TARGET",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:14000"
-    )]
+    #[arg(long, env = "TARGET", value_name = "URL", default_value = "http://127.0.0.1:14000")]
     target: String,
     /// How many calls
     #[arg(long, env = "COUNT", value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
@@ -118,11 +113,8 @@ fn reason(status: &tonic::Status) -> String {
 }
 
 fn as_json(args: &Args, tally: &Tally, took: Duration) -> serde_json::Value {
-    let shares: serde_json::Map<_, _> = tally
-        .shares
-        .iter()
-        .map(|(backend, calls)| (backend.to_owned(), calls.into()))
-        .collect();
+    let shares: serde_json::Map<_, _> =
+        tally.shares.iter().map(|(backend, calls)| (backend.to_owned(), calls.into())).collect();
     let ms = |took: Duration| (took.as_secs_f64() * 1e6).round() / 1e3;
     json!({
         "target": args.target,

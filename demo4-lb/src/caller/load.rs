@@ -45,17 +45,10 @@ impl Load {
     }
 
     fn drive(caller: Caller, per_second: u32, n: usize, life: &Lifecycle) -> Self {
-        let notes = Arc::new(Notes {
-            calls: Mutex::default(),
-            ended: watch::Sender::new(0),
-        });
+        let notes = Arc::new(Notes { calls: Mutex::default(), ended: watch::Sender::new(0) });
         let running = life.token().child_token();
         let driver = life.spawn(drive(caller, per_second, n, running.clone(), Arc::clone(&notes)));
-        Self {
-            notes,
-            driver,
-            running: running.drop_guard(),
-        }
+        Self { notes, driver, running: running.drop_guard() }
     }
 
     /// How many calls have ended so far.
@@ -81,8 +74,7 @@ impl Load {
         limit: Duration,
         wanted: impl Fn(&Call) -> bool,
     ) -> Option<Instant> {
-        self.first(limit, |call| call.started >= since && wanted(call))
-            .await
+        self.first(limit, |call| call.started >= since && wanted(call)).await
     }
 
     /// When `backend` answered last, so far.

@@ -78,13 +78,7 @@ impl Mesh {
 
         let sent: Vec<String> = self.sent_since(mark)?;
         story.tell(format!("{} from the new snapshot to the first answer", ms(answered - published)));
-        story.claim(
-            "join-told-once",
-            "Only the endpoints are sent",
-            "EDS",
-            sent.join(", "),
-            sent == ["EDS"],
-        );
+        story.claim("join-told-once", "Only the endpoints are sent", "EDS", sent.join(", "), sent == ["EDS"]);
         let since: Shares =
             calls.iter().filter(|call| call.started >= answered).filter_map(answerer).collect();
         let fit = since.fit_evenly(self.names());
@@ -121,7 +115,8 @@ impl Mesh {
         wait_for(&format!("{IN_A_ROW} calls in a row that {} did not get", leaving.name()), || {
             let calls = load.snapshot();
             let tail = calls.iter().rev().take(IN_A_ROW);
-            let fresh = tail.clone().all(|call| call.started > published && !call.answered_by(leaving.name()));
+            let fresh =
+                tail.clone().all(|call| call.started > published && !call.answered_by(leaving.name()));
             if fresh && tail.count() == IN_A_ROW { Ok(()) } else { Err(format!("{} calls", calls.len())) }
         })
         .await?;
@@ -186,7 +181,9 @@ impl Mesh {
             let asks = control_plane.dialogue().wait_for(0, |event| {
                 event.kind == kind.service() && matches!(event.said, Said::Asked { .. })
             });
-            tokio::time::timeout(LIMIT, asks).await.with_context(|| format!("Envoy did not ask for {kind}"))?;
+            tokio::time::timeout(LIMIT, asks)
+                .await
+                .with_context(|| format!("Envoy did not ask for {kind}"))?;
         }
         control_plane.accepted(&snapshot, LIMIT).await?;
         let calls = load.stop().await;

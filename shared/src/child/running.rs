@@ -58,14 +58,7 @@ impl Running {
                 Err(error) => tracing::warn!(pid, %error, "a child's end was lost"),
             }
         });
-        Ok(Self {
-            pid,
-            stop,
-            kill,
-            exit,
-            stdout,
-            stderr,
-        })
+        Ok(Self { pid, stop, kill, exit, stdout, stderr })
     }
 
     /// Its process id.
@@ -86,10 +79,7 @@ impl Running {
     /// Waits for its end, whatever brings it about. `None` if the system could not tell how it ended.
     pub async fn exited(&self) -> Option<ExitStatus> {
         let mut exit = self.exit.clone();
-        exit.wait_for(Option::is_some)
-            .await
-            .ok()
-            .and_then(|status| *status)
+        exit.wait_for(Option::is_some).await.ok().and_then(|status| *status)
     }
 
     /// Ends it: SIGTERM, and SIGKILL if it is still there after [`PATIENCE`]. It is gone when this returns.

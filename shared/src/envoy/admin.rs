@@ -150,8 +150,7 @@ impl Admin {
     /// # Errors
     /// [`AdminError`]
     pub async fn config_dump(&self) -> Result<Value, AdminError> {
-        self.read("/config_dump?include_eds", |body| serde_json::from_slice(body))
-            .await
+        self.read("/config_dump?include_eds", |body| serde_json::from_slice(body)).await
     }
 
     /// The resources that a control plane gave it, in the order of [`Kind`], each with its version and state.
@@ -168,11 +167,7 @@ impl Admin {
     /// # Errors
     /// [`AdminError`]
     pub async fn drain_listeners(&self, gracefully: bool) -> Result<(), AdminError> {
-        let path = if gracefully {
-            "/drain_listeners?graceful"
-        } else {
-            "/drain_listeners"
-        };
+        let path = if gracefully { "/drain_listeners?graceful" } else { "/drain_listeners" };
         self.ask(Method::POST, path).await.map(drop)
     }
 
@@ -190,20 +185,13 @@ impl Admin {
         parse: impl FnOnce(&[u8]) -> serde_json::Result<T>,
     ) -> Result<T, AdminError> {
         let body = self.ask(Method::GET, path).await?;
-        parse(&body).map_err(|source| AdminError::Unreadable {
-            path: path.to_owned(),
-            source,
-        })
+        parse(&body).map_err(|source| AdminError::Unreadable { path: path.to_owned(), source })
     }
 
     async fn ask(&self, method: Method, path: &str) -> Result<Bytes, AdminError> {
         let asking = self.exchange(method, path);
         let answer = tokio::time::timeout(LIMIT, asking).await;
-        answer.unwrap_or_else(|_| {
-            Err(AdminError::TooSlow {
-                path: path.to_owned(),
-            })
-        })
+        answer.unwrap_or_else(|_| Err(AdminError::TooSlow { path: path.to_owned() }))
     }
 
     /// One question over a connection of its own: nothing to keep, nothing to find stale later.
@@ -216,10 +204,7 @@ impl Admin {
             }
         };
         let stream = TcpStream::connect(self.address).await;
-        let stream = stream.map_err(|source| AdminError::Unreachable {
-            address: self.address,
-            source,
-        })?;
+        let stream = stream.map_err(|source| AdminError::Unreachable { address: self.address, source })?;
         let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| broken(error.into()))?;
         let request = Request::builder()
@@ -229,16 +214,9 @@ impl Admin {
             .body(Empty::<Bytes>::new())
             .map_err(|error| broken(error.into()))?;
         let exchange = async {
-            let response = sender
-                .send_request(request)
-                .await
-                .map_err(|error| broken(error.into()))?;
+            let response = sender.send_request(request).await.map_err(|error| broken(error.into()))?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, MOST)
-                .collect()
-                .await
-                .map_err(broken)?
-                .to_bytes();
+            let body = Limited::new(body, MOST).collect().await.map_err(broken)?.to_bytes();
             Ok((head.status, body))
         };
         // The connection moves only while somebody polls it; here, rather than in a task that

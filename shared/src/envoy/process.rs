@@ -120,10 +120,8 @@ impl Envoy {
             .stdout(log)
             .stderr(more_log);
         let running = Running::start(command, life, Arc::clone(&folder)).await;
-        let running = running.map_err(|source| EnvoyError::NotStarted {
-            program: self.program.clone(),
-            source,
-        })?;
+        let running =
+            running.map_err(|source| EnvoyError::NotStarted { program: self.program.clone(), source })?;
         Ok(Started { running, folder })
     }
 }
@@ -157,11 +155,7 @@ impl Started {
             }
         };
         match ready {
-            Ok(admin) => Ok(Serving {
-                admin,
-                running: self.running,
-                folder: self.folder,
-            }),
+            Ok(admin) => Ok(Serving { admin, running: self.running, folder: self.folder }),
             Err(source) => {
                 self.running.kill().await;
                 let log = log_tail(&self.folder);
@@ -174,10 +168,7 @@ impl Started {
     async fn look(&self) -> Result<Admin, String> {
         // Half a file is possible for a moment, and is no address.
         let written = fs::read_to_string(address_file(&self.folder)).unwrap_or_default();
-        let address: SocketAddr = written
-            .trim()
-            .parse()
-            .map_err(|_| "no admin address".to_owned())?;
+        let address: SocketAddr = written.trim().parse().map_err(|_| "no admin address".to_owned())?;
         let admin = Admin::new(address);
         admin.ready().await.map_err(|error| error.to_string())?;
         Ok(admin)

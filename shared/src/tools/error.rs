@@ -106,10 +106,6 @@ pub enum ToolError {
 impl ToolError {
     /// For `map_err`: turns what the system said into an [`Io`](Self::Io).
     pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io {
-            doing,
-            path: path.to_owned(),
-            source,
-        }
+        move |source| Self::Io { doing, path: path.to_owned(), source }
     }
 }

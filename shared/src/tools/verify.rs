@@ -23,15 +23,8 @@ pub(super) async fn envoy(path: &Path, source: Source, limit: Duration) -> Resul
     let text = String::from_utf8_lossy(&text);
     let version = text.lines().find_map(version).filter(|_| output.status.success());
     match version {
-        Some(version) => Ok(Program {
-            path: path.to_owned(),
-            version: version.to_owned(),
-            source,
-        }),
-        None => Err(ToolError::NotEnvoy {
-            path: path.to_owned(),
-            printed: first_line(&text),
-        }),
+        Some(version) => Ok(Program { path: path.to_owned(), version: version.to_owned(), source }),
+        None => Err(ToolError::NotEnvoy { path: path.to_owned(), printed: first_line(&text) }),
     }
 }
 
@@ -59,10 +52,7 @@ mod tests {
     fn only_envoys_own_line_is_believed() {
         let real = "/opt/envoy  version: 9e55809/1.40.0/Clean/RELEASE/BoringSSL";
         assert_eq!(version(real), Some("1.40.0"));
-        assert_eq!(
-            version("envoy  version: 0/1.41.0-dev/Modified/DEBUG/BoringSSL"),
-            Some("1.41.0-dev")
-        );
+        assert_eq!(version("envoy  version: 0/1.41.0-dev/Modified/DEBUG/BoringSSL"), Some("1.41.0-dev"));
         assert_eq!(version("Laravel Envoy 2.10.0"), None);
         assert_eq!(version("nginx version: nginx/1.22.1"), None);
         assert_eq!(version("tool version: a/b/c"), None);

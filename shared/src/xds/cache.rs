@@ -194,7 +194,8 @@ impl Drop for Membership {
         self.group.leave(self.id);
         // A group that nobody published to and nobody watches any more: names that strangers made up
         // must not pile up.
-        let unused = self.group.publications.borrow().is_none() && lock(&self.group.members).standing.is_empty();
+        let unused =
+            self.group.publications.borrow().is_none() && lock(&self.group.members).standing.is_empty();
         if unused {
             groups.remove(&self.name);
         }
@@ -298,7 +299,8 @@ impl Group {
         let everyone = members.behind == 0 && !members.standing.is_empty();
         if everyone && members.accepted_seq != members.seq {
             members.accepted_seq = members.seq;
-            let current = self.publications.borrow().as_ref().map(|published| Arc::clone(&published.snapshot));
+            let current =
+                self.publications.borrow().as_ref().map(|published| Arc::clone(&published.snapshot));
             let quarantine = Arc::make_mut(&mut members.quarantine);
             members.accepted_before = std::mem::replace(&mut quarantine.accepted, current);
         }

@@ -13,8 +13,8 @@ use envoy_types::pb::envoy::config::{
         cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig},
     },
     core::v3::{
-        Address, AggregatedConfigSource, ApiVersion, ConfigSource, Http2ProtocolOptions, Locality, SocketAddress,
-        address, config_source::ConfigSourceSpecifier, socket_address::PortSpecifier,
+        Address, AggregatedConfigSource, ApiVersion, ConfigSource, Http2ProtocolOptions, Locality,
+        SocketAddress, address, config_source::ConfigSourceSpecifier, socket_address::PortSpecifier,
     },
     endpoint::v3::{
         ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
@@ -126,10 +126,8 @@ pub fn weighted_route(name: &str, weights: &[(&str, u32)]) -> RouteConfiguration
 }
 
 fn route_to(name: &str, clusters: ClusterSpecifier) -> RouteConfiguration {
-    let everything = RouteMatch {
-        path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
-        ..RouteMatch::default()
-    };
+    let everything =
+        RouteMatch { path_specifier: Some(PathSpecifier::Prefix("/".to_owned())), ..RouteMatch::default() };
     let action = RouteAction {
         cluster_specifier: Some(clusters),
         // Envoy's default of 15 s would cut streams; a gRPC call carries a deadline of its own.

@@ -77,7 +77,8 @@ impl Refers for Secret {
 
 impl Refers for Cluster {
     fn refers(&self) -> Vec<Reference> {
-        let by_eds = self.cluster_discovery_type == Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32));
+        let by_eds =
+            self.cluster_discovery_type == Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32));
         let mut found = Vec::new();
         if let Some(eds) = self.eds_cluster_config.as_ref().filter(|_| by_eds)
             && is_ours(eds.eds_config.as_ref())

@@ -170,7 +170,9 @@ impl fmt::Display for Version {
 #[derive(Debug, thiserror::Error)]
 pub enum ResourceError {
     /// The type is none that this control plane serves.
-    #[error("'{0}' is not a resource type that is served here; served are clusters, endpoints, secrets, listeners and routes of API v3")]
+    #[error(
+        "'{0}' is not a resource type that is served here; served are clusters, endpoints, secrets, listeners and routes of API v3"
+    )]
     UnknownType(String),
     /// The bytes do not decode as the type that they claim.
     #[error("the {kind} resource does not decode: {cause}")]

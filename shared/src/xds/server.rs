@@ -228,11 +228,13 @@ impl<K: Kind> Service<http::Request<Body>> for Discovery<K> {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let Some(dialect) = Self::dialect(request.uri().path()) else {
             // The unary Fetch methods belong to the REST variant, which is not served.
-            let refusal = tonic::Status::unimplemented("this control plane serves the streaming methods only");
+            let refusal =
+                tonic::Status::unimplemented("this control plane serves the streaming methods only");
             return ready(Ok(refusal.into_http()));
         };
         let id = self.shared.streams.fetch_add(1, Ordering::Relaxed) + 1;
-        let conversation = Conversation::new(Arc::clone(&self.shared), id, dialect, K::KIND, request.into_body());
+        let conversation =
+            Conversation::new(Arc::clone(&self.shared), id, dialect, K::KIND, request.into_body());
         let mut response = http::Response::new(Body::new(conversation.into_body()));
         let grpc = http::HeaderValue::from_static("application/grpc");
         response.headers_mut().insert(http::header::CONTENT_TYPE, grpc);

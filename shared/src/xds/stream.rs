@@ -171,11 +171,7 @@ impl Stream {
             begun = true;
             settled &= track.is_settled();
         }
-        if begun && settled {
-            Standing::Settled(target.seq)
-        } else {
-            Standing::Busy
-        }
+        if begun && settled { Standing::Settled(target.seq) } else { Standing::Busy }
     }
 
     /// All that may be sent now, in the order to send it.

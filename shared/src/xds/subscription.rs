@@ -78,7 +78,8 @@ impl Subscription {
             ..Asked::default()
         };
         self.wildcard = wildcard;
-        let unchanged = !star && names.len() == self.names.len() && names.iter().all(|name| self.names.contains(&**name));
+        let unchanged =
+            !star && names.len() == self.names.len() && names.iter().all(|name| self.names.contains(&**name));
         if unchanged {
             // By far the most frequent request: an ACK, which repeats the list as it was.
             return asked;

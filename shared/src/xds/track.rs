@@ -154,7 +154,8 @@ impl Track {
 
     /// Notes that the client has only what it subscribes to.
     pub fn forget_unwanted(&mut self) {
-        let unwanted: Vec<_> = self.held.keys().filter(|name| !self.subscription.wants(name)).cloned().collect();
+        let unwanted: Vec<_> =
+            self.held.keys().filter(|name| !self.subscription.wants(name)).cloned().collect();
         unwanted.iter().for_each(|name| self.forget(name));
     }
 

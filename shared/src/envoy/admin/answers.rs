@@ -119,10 +119,7 @@ pub(super) fn listeners(json: &[u8]) -> Result<Vec<Listener>> {
     let raw: Raw = serde_json::from_slice(json)?;
     let listener = |raw: RawListener| {
         let address = raw.local_address.socket()?;
-        Some(Listener {
-            name: raw.name,
-            address,
-        })
+        Some(Listener { name: raw.name, address })
     };
     Ok(raw.listener_statuses.into_iter().filter_map(listener).collect())
 }
@@ -232,18 +229,8 @@ mod tests {
         let [first, second, third] = clusters[0].hosts.as_slice() else {
             panic!("three hosts: {clusters:?}");
         };
-        assert_eq!(
-            (first.weight, first.priority, first.locality.zone.as_str()),
-            (8, 0, "a")
-        );
-        assert_eq!(
-            (
-                first.stats["cx_total"],
-                first.stats["rq_total"],
-                first.stats["cx_active"]
-            ),
-            (1, 0, 0)
-        );
+        assert_eq!((first.weight, first.priority, first.locality.zone.as_str()), (8, 0, "a"));
+        assert_eq!((first.stats["cx_total"], first.stats["rq_total"], first.stats["cx_active"]), (1, 0, 0));
         assert!(first.health.is_healthy());
         assert!(!second.health.is_healthy());
         assert_eq!((third.priority, third.locality.sub_zone.as_str()), (1, "rack1"));

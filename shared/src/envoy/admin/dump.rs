@@ -52,32 +52,17 @@ pub(super) fn dynamic(json: &[u8]) -> Result<Vec<Dynamic>> {
     let mut all = Vec::new();
     for section in list(&dump, "configs") {
         for cluster in list(section, "dynamic_active_clusters") {
-            all.push(one(
-                Kind::Cluster,
-                Some(State::Active),
-                &cluster["cluster"]["name"],
-                cluster,
-            ));
+            all.push(one(Kind::Cluster, Some(State::Active), &cluster["cluster"]["name"], cluster));
         }
         for cluster in list(section, "dynamic_warming_clusters") {
-            all.push(one(
-                Kind::Cluster,
-                Some(State::Warming),
-                &cluster["cluster"]["name"],
-                cluster,
-            ));
+            all.push(one(Kind::Cluster, Some(State::Warming), &cluster["cluster"]["name"], cluster));
         }
         for endpoints in list(section, "dynamic_endpoint_configs") {
             let name = &endpoints["endpoint_config"]["cluster_name"];
             all.push(one(Kind::Endpoints, Some(State::Active), name, endpoints));
         }
         for route in list(section, "dynamic_route_configs") {
-            all.push(one(
-                Kind::Route,
-                Some(State::Active),
-                &route["route_config"]["name"],
-                route,
-            ));
+            all.push(one(Kind::Route, Some(State::Active), &route["route_config"]["name"], route));
         }
         for secret in list(section, "dynamic_active_secrets") {
             all.push(one(Kind::Secret, Some(State::Active), &secret["name"], secret));
@@ -141,22 +126,13 @@ mod tests {
     #[test]
     fn dynamic_resources_are_listed_with_their_versions_in_the_order_of_their_kinds() {
         let all = dynamic(RECORDED).unwrap();
-        let seen: Vec<_> = all
-            .iter()
-            .map(|one| (one.kind, one.name.as_str(), one.version.as_str()))
-            .collect();
+        let seen: Vec<_> =
+            all.iter().map(|one| (one.kind, one.name.as_str(), one.version.as_str())).collect();
         assert_eq!(
             seen,
-            [
-                (Kind::Cluster, "echo", "c7"),
-                (Kind::Endpoints, "echo", ""),
-                (Kind::Listener, "ingress", "l2"),
-            ]
+            [(Kind::Cluster, "echo", "c7"), (Kind::Endpoints, "echo", ""), (Kind::Listener, "ingress", "l2"),]
         );
-        assert!(
-            all.iter()
-                .all(|one| one.state == Some(State::Active) && one.refused.is_none())
-        );
+        assert!(all.iter().all(|one| one.state == Some(State::Active) && one.refused.is_none()));
     }
 
     #[test]
@@ -165,15 +141,9 @@ mod tests {
             {"name":"a","active_state":{"version_info":"1"},"error_state":{"details":"no such filter"}},
             {"name":"b","error_state":{"details":"bad address"}}]}]}"#;
         let all = dynamic(dump).unwrap();
-        assert_eq!(
-            (all[0].version.as_str(), all[0].state),
-            ("1", Some(State::Active))
-        );
+        assert_eq!((all[0].version.as_str(), all[0].state), ("1", Some(State::Active)));
         assert_eq!(all[0].refused.as_deref(), Some("no such filter"));
-        assert_eq!(
-            (all[1].state, all[1].refused.as_deref()),
-            (None, Some("bad address"))
-        );
+        assert_eq!((all[1].state, all[1].refused.as_deref()), (None, Some("bad address")));
     }
 
     #[test]

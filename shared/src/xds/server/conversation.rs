@@ -35,6 +35,7 @@ enum Request {
 }
 
 /// Why a conversation is woken.
+#[expect(clippy::large_enum_variant, reason = "one at a time, never stored: a box would cost more")]
 enum Woken {
     Request(Request),
     Published,
@@ -272,14 +273,22 @@ impl Conversation {
 
     fn send(&mut self, response: Response) {
         let kind = response.kind;
-        let told = self.shared.dialogue.is_some().then(|| {
-            (response.version, response.nonce, response.names(), response.removed.clone())
-        });
+        let told = self
+            .shared
+            .dialogue
+            .is_some()
+            .then(|| (response.version, response.nonce, response.names(), response.removed.clone()));
         let frame = Frame::new(response);
         if let Some((version, nonce, names, removed)) = told {
             let (names, removed) = (Names::new(names), Names::new(removed));
             let bytes = frame.length();
-            self.say(kind.service(), || Said::Sent { version: version.to_string(), nonce, names, removed, bytes });
+            self.say(kind.service(), || Said::Sent {
+                version: version.to_string(),
+                nonce,
+                names,
+                removed,
+                bytes,
+            });
         }
         self.outbox.push_back(frame);
     }
