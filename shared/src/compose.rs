@@ -158,10 +158,14 @@ impl Plan {
         let name = program.file_name().ok_or_else(no_place)?;
         let dist = root.join("dist");
         std::fs::create_dir_all(&dist)?;
+        let place = dist.join(name);
+        if std::fs::read(&place).ok() == Some(std::fs::read(program)?) {
+            return Ok(());
+        }
         let partial = tempfile::NamedTempFile::new_in(&dist)?;
         // With its permissions.
         std::fs::copy(program, partial.path())?;
-        partial.persist(dist.join(name))?;
+        partial.persist(place)?;
         Ok(())
     }
 }
