@@ -1,5 +1,7 @@
 //! The control plane and the real Envoy, in both dialects: what Envoy then holds, and what its callers get.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
