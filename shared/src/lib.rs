@@ -20,6 +20,8 @@ pub mod child;
 
 pub mod tools;
 
+pub mod compose;
+
 pub mod xds;
 
 pub mod envoy;
