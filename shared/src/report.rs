@@ -226,6 +226,11 @@ pub fn line_out(line: &str) {
     _ = writeln!(std::io::stdout(), "{line}");
 }
 
+/// Prints one line on stderr, beside a story.
+pub fn line_err(line: &str) {
+    _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// Whether colours may be used on this stream: it is a terminal, and the user did not turn them off
 /// (<https://no-color.org>).
 pub fn colours(on: &impl IsTerminal) -> bool {
