@@ -76,9 +76,8 @@ async fn a_dropped_program_is_killed_and_what_was_kept_for_it_is_kept_until_then
 #[tokio::test]
 async fn the_output_of_a_talkative_program_is_cut_and_the_program_still_ends() {
     let limit = Duration::from_secs(60);
-    let output = child::output(shell("head -c 3000000 /dev/zero; echo end >&2; exit 4"), limit)
-        .await
-        .unwrap();
+    let output =
+        child::output(shell("head -c 3000000 /dev/zero; echo end >&2; exit 4"), limit).await.unwrap();
     assert_eq!((output.stdout.len(), output.status.code()), (1 << 20, Some(4)));
     assert_eq!(output.stderr, b"end\n");
 }
@@ -108,9 +107,7 @@ async fn a_program_outlives_the_thread_that_asked_for_it() {
         let there = fs::exists(format!("/proc/{}", thread.display())).unwrap_or(false);
         std::future::ready(if there { Err("it is there") } else { Ok(()) })
     };
-    shared::poll::wait_until("the thread's end", every, limit, ended)
-        .await
-        .unwrap();
+    shared::poll::wait_until("the thread's end", every, limit, ended).await.unwrap();
 
     let (mut stdin, stdout) = (child.stdin().unwrap(), child.stdout().unwrap());
     stdin.write_all(b"still here\n").await.unwrap();

