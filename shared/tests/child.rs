@@ -1,5 +1,7 @@
 //! Programs end when they should: told to, dropped, with their lifecycle, with us.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is a finding")]
+
 use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};

