@@ -1,6 +1,6 @@
 //! The demo as a user runs it: what it claims, how it ends, and that nothing is left behind.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

@@ -1,6 +1,6 @@
 //! What every demo's command has in common: its flags, its exit codes, and its end.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -51,9 +51,7 @@ pub fn init_logs(verbose: u8) {
     _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(
-            std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
-        )
+        .with_ansi(report::colours(&std::io::stderr()))
         .try_init();
 }
 
