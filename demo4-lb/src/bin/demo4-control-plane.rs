@@ -61,7 +61,7 @@ async fn main() -> ExitCode {
 
 async fn serve(args: &Args, endpoints: Endpoints, life: &Lifecycle) -> anyhow::Result<()> {
     let control_plane = ControlPlane::start(cli::listen(args.listen).await?, life)?;
-    tracing::info!("serving xDS on {}", control_plane.address());
+    report::line_out(&format!("demo4-control-plane serves xDS on {}", control_plane.address()));
     if let Some(form) = args.dialogue {
         control_plane.show_dialogue(form, report::line_out);
     }
