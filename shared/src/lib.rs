@@ -3,7 +3,7 @@
 //! ```text
 //! how a program lives      lifecycle, poll
 //! how it says what it saw  report, stats, cli
-//! what it stands on        ports, proto, health, child, tools
+//! what it stands on        ports, proto, health, web, child, tools
 //! the mesh itself          xds (the control plane), envoy (the data plane)
 //! ```
 //!
@@ -25,6 +25,8 @@ pub mod ports;
 pub mod proto;
 
 pub mod health;
+
+pub mod web;
 
 pub mod child;
 

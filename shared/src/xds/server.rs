@@ -53,7 +53,9 @@ struct Shared {
     dialogue: Option<Dialogue>,
     traits: Box<dyn Fn(&Node) -> Traits + Send + Sync>,
     patience: Duration,
+    /// How many streams there ever were, which numbers them, and how many are open.
     streams: AtomicU64,
+    open: AtomicU64,
     stop: CancellationToken,
 }
 
@@ -98,8 +100,14 @@ impl Server {
             traits: Box::new(traits_of),
             patience: Duration::from_secs(5),
             streams: AtomicU64::new(0),
+            open: AtomicU64::new(0),
             stop,
         })
+    }
+
+    /// How many streams are open now.
+    pub fn streams_open(&self) -> u64 {
+        self.0.open.load(Ordering::Relaxed)
     }
 
     /// All xDS services, to be added to a tonic server of one's own.

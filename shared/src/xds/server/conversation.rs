@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -73,6 +74,7 @@ impl Conversation {
         only: Option<ResourceType>,
         body: Body,
     ) -> Self {
+        shared.open.fetch_add(1, Ordering::Relaxed);
         let limit = Some(REQUEST_LIMIT);
         let requests = match dialect {
             Dialect::Sotw => {
@@ -303,6 +305,7 @@ impl Conversation {
 impl Drop for Conversation {
     fn drop(&mut self) {
         self.say("", || Said::Closed);
+        self.shared.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
