@@ -1,10 +1,10 @@
-//! gRPC load balancing that a control plane decides and Envoy carries out.
+#![doc = include_str!("../README.md")]
+//!
+//! # Reading order
 
 pub mod topology;
 
 pub mod discovery;
-
-pub mod control_plane;
 
 pub mod backend;
 

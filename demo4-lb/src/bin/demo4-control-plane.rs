@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use demo4_lb::control_plane::ControlPlane;
 use demo4_lb::discovery::Endpoints;
 use demo4_lb::topology::World;
 use shared::lifecycle::Lifecycle;
+use shared::xds::ControlPlane;
+use shared::xds::cache::OnRefusal;
+use shared::xds::dialogue::Form;
 use shared::{cli, health, report};
 
 /// Tells Envoy by xDS where the echo backends are
@@ -32,8 +34,8 @@ struct Args {
     #[arg(long, env = "RETRIES", default_value_t = 2)]
     retries: u32,
     /// Print what clients and control plane say to each other
-    #[arg(long, env = "DIALOGUE")]
-    dialogue: bool,
+    #[arg(long, env = "DIALOGUE", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "timeline")]
+    dialogue: Option<Form>,
     /// Show logs on stderr (-v: what happens, -vv: every detail)
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -59,25 +61,18 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(args: &Args, endpoints: Endpoints, life: &Lifecycle) -> anyhow::Result<()> {
-    let control_plane = ControlPlane::start(cli::listen(args.listen).await?, life)?;
-    tracing::info!("serving xDS on {}", control_plane.address());
-    if args.dialogue {
-        let dialogue = control_plane.dialogue().clone();
-        life.spawn(async move {
-            let mut mark = 0;
-            loop {
-                let (events, next) = dialogue.next_since(mark).await;
-                mark = next;
-                events.iter().for_each(|event| report::line_out(&event.to_string()));
-            }
-        });
+    let control_plane = ControlPlane::start(cli::listen(args.listen).await?, OnRefusal::Keep, life)?;
+    report::line_out(&format!("demo4-control-plane serves xDS on {}", control_plane.address()));
+    if let Some(form) = args.dialogue {
+        control_plane.show_dialogue(form, report::line_out);
     }
     endpoints
         .follow(|backends| {
             tracing::info!(?backends, "publishing");
             let world = World { listen: args.envoy_listen, backends, retries: args.retries };
-            if let Err(error) = control_plane.publish(&world) {
-                tracing::error!(%error, "not published");
+            match world.snapshot() {
+                Ok(snapshot) => drop(control_plane.publish(snapshot)),
+                Err(error) => tracing::error!(%error, "not published"),
             }
         })
         .await;
