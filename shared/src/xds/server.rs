@@ -25,12 +25,17 @@ use tower::Service;
 use super::cache::Cache;
 use super::dialogue::Dialogue;
 use super::frame::Dialect;
+use super::metrics::Metrics;
 use super::resource::ResourceType;
 use super::stream::Traits;
 use conversation::Conversation;
 
 /// How long clients may take to end their streams when the server stops.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+
+/// How many connections may wait to be accepted. The usual 128 overflow when a fleet reconnects after
+/// a restart, and each client that is turned away tries again only a second later.
+const QUEUE: i32 = 4096;
 
 /// The largest request that is read: 100,000 names of a usual length fit several times over.
 const REQUEST_LIMIT: usize = 16 * 1024 * 1024;
@@ -51,9 +56,12 @@ pub struct Server(Arc<Shared>);
 struct Shared {
     cache: Arc<Cache>,
     dialogue: Option<Dialogue>,
+    metrics: Option<Metrics>,
     traits: Box<dyn Fn(&Node) -> Traits + Send + Sync>,
     patience: Duration,
+    /// How many streams there ever were, which numbers them, and how many are open.
     streams: AtomicU64,
+    open: AtomicU64,
     stop: CancellationToken,
 }
 
@@ -65,6 +73,13 @@ impl ServerBuilder {
     #[must_use]
     pub fn dialogue(mut self, dialogue: Dialogue) -> Self {
         self.0.dialogue = Some(dialogue);
+        self
+    }
+
+    /// Counts what happens.
+    #[must_use]
+    pub fn metrics(mut self, metrics: Metrics) -> Self {
+        self.0.metrics = Some(metrics);
         self
     }
 
@@ -95,11 +110,18 @@ impl Server {
         ServerBuilder(Shared {
             cache,
             dialogue: None,
+            metrics: None,
             traits: Box::new(traits_of),
             patience: Duration::from_secs(5),
             streams: AtomicU64::new(0),
+            open: AtomicU64::new(0),
             stop,
         })
+    }
+
+    /// How many streams are open now.
+    pub fn streams_open(&self) -> u64 {
+        self.0.open.load(Ordering::Relaxed)
     }
 
     /// All xDS services, to be added to a tonic server of one's own.
@@ -120,6 +142,9 @@ impl Server {
         let stop = self.0.stop.clone();
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_service_status(Aggregated::NAME, tonic_health::ServingStatus::Serving).await;
+        if let Err(error) = socket2::SockRef::from(&listener).listen(QUEUE) {
+            tracing::debug!(%error, "the listener keeps its queue");
+        }
         let incoming = TcpListenerStream::new(listener).map_ok_nodelay();
         let serving = tonic::transport::Server::builder()
             // A client whose machine vanished says nothing; without this its streams would stay for ever.
