@@ -7,7 +7,7 @@ use std::time::Duration;
 use shared::lifecycle::{GRACE, Lifecycle, Overdue};
 use shared::poll::{self, TimedOut};
 use shared::xds::cache::EVERYONE;
-use shared::xds::dialogue::{Event, Said};
+use shared::xds::dialogue::{Event, Form, Said};
 use shared::xds::{Cache, Dialogue, ResourceType, Server, Snapshot};
 use tokio::net::TcpListener;
 
@@ -76,6 +76,21 @@ impl ControlPlane {
     /// What was said so far.
     pub fn dialogue(&self) -> &Dialogue {
         &self.dialogue
+    }
+
+    /// Hands each event to `show` as it happens, as one line.
+    pub fn show_dialogue(&self, form: Form, show: impl Fn(&str) + Send + 'static) {
+        let dialogue = self.dialogue.clone();
+        let stop = self.life.token();
+        self.life.spawn(async move {
+            let mut mark = 0;
+            while let Some((events, next)) = stop.run_until_cancelled(dialogue.next_since(mark)).await {
+                mark = next;
+                events.iter().for_each(|event| show(&form.line(event)));
+            }
+            // The streams' ends come while we stop.
+            dialogue.since(mark).iter().for_each(|event| show(&form.line(event)));
+        });
     }
 
     /// Where it listens.

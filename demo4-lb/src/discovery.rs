@@ -63,7 +63,7 @@ impl Endpoints {
         match self {
             Self::Static(addresses) => {
                 found(addresses);
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
             Self::Dns { host, port } => {
                 let mut known = Vec::new();

@@ -1,4 +1,6 @@
-//! gRPC load balancing that a control plane decides and Envoy carries out.
+#![doc = include_str!("../README.md")]
+//!
+//! # Reading order
 
 pub mod topology;
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use demo4_lb::scenario::{self, Plan};
 use shared::cli::{self, Common};
+use shared::xds::dialogue::Form;
 
 /// gRPC load balancing by xDS, measured on a real Envoy
 #[derive(Parser)]
@@ -12,18 +13,22 @@ use shared::cli::{self, Common};
   cargo run -p demo4-lb                         tell the story and check every claim
   cargo run -p demo4-lb -- --json               the same as a JSON report
   cargo run -p demo4-lb -- --stay               keep everything up to play with
+  cargo run -p demo4-lb -- --dialogue           show each message between Envoy and its control plane
   cargo run -p demo4-lb -- --envoy /opt/envoy   with an Envoy of your own
 
 Exit code: 0 every claim held, 1 one did not, 2 wrong usage or a missing program.")]
 struct Args {
     #[command(flatten)]
     common: Common,
+    /// Print on stderr what Envoy and the control plane say to each other, as a timeline or as JSON lines
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "timeline")]
+    dialogue: Option<Form>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Args { common } = Args::parse();
-    let plan = Plan { envoy: common.envoy.clone(), stay: common.stay, ..Plan::default() };
+    let Args { common, dialogue } = Args::parse();
+    let plan = Plan { envoy: common.envoy.clone(), stay: common.stay, dialogue, ..Plan::default() };
     let idea = "a control plane decides where calls go, and Envoy carries it out";
     cli::run(&common, "demo4-lb", idea, async |story, life| scenario::run(&plan, story, life).await).await
 }

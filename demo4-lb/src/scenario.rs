@@ -18,8 +18,9 @@ use shared::envoy::{Bootstrap, Envoy, Serving};
 use shared::lifecycle::Lifecycle;
 use shared::poll;
 use shared::ports;
-use shared::report::Story;
+use shared::report::{self, Story};
 use shared::tools;
+use shared::xds::dialogue::Form;
 use tokio::net::TcpListener;
 
 use crate::backend::Backend;
@@ -48,13 +49,23 @@ pub struct Plan {
     pub envoy: Option<PathBuf>,
     /// Use the lab ports, because everything shall stay up after the story.
     pub stay: bool,
+    /// Print what Envoy and the control plane say to each other.
+    pub dialogue: Option<Form>,
     /// How long Envoy may take to get ready.
     pub ready_limit: Duration,
 }
 
+impl Plan {
+    fn show_dialogue(&self, control_plane: &ControlPlane) {
+        if let Some(form) = self.dialogue {
+            control_plane.show_dialogue(form, report::line_err);
+        }
+    }
+}
+
 impl Default for Plan {
     fn default() -> Self {
-        Self { envoy: None, stay: false, ready_limit: READY_LIMIT }
+        Self { envoy: None, stay: false, dialogue: None, ready_limit: READY_LIMIT }
     }
 }
 
@@ -87,7 +98,7 @@ pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Re
     story.step("A backend is drained and removed while calls run");
     mesh.backend_leaves(story, life).await?;
     story.step("The control plane is stopped, and started again");
-    mesh.control_plane_returns(story, life).await?;
+    mesh.control_plane_returns(plan, story, life).await?;
 
     Ok(mesh)
 }
@@ -123,6 +134,7 @@ impl Mesh {
             drop(cli::listen(loopback(port)).await?);
         }
         let control_plane = ControlPlane::start(xds_listener, life)?;
+        plan.show_dialogue(&control_plane);
         let mut backends = Vec::new();
         for number in 1..=3 {
             backends.push(backend(number, life).await?);

@@ -88,7 +88,7 @@ impl Drop for Child {
 /// Starts `command` so that it ends when this process does, however that ends.
 ///
 /// On Linux the program gets SIGKILL when this process dies; a program may choose a gentler signal for
-/// itself, as Envoy does with SIGTERM. Other systems have no such request: there a `kill -9` of
+/// itself, as Envoy does with SIGTERM. What the program started in turn is not reached by that signal. Other systems have no such request: there a `kill -9` of
 /// this process leaves the program running.
 ///
 /// # Errors

@@ -48,7 +48,11 @@ pub fn init_logs(verbose: u8) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into());
     // A second call (two stories in one test process) changes nothing.
-    _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(report::colours(&std::io::stderr()))
+        .try_init();
 }
 
 /// What is left of a story when it has been told, and stays up with `--stay`.

@@ -1,14 +1,4 @@
-//! What the five demos share, in the order a newcomer should read it.
-//!
-//! ```text
-//! how a program lives      lifecycle, poll
-//! how it says what it saw  report, stats, cli
-//! what it stands on        ports, proto, health, child, tools
-//! the mesh itself          xds (the control plane), envoy (the data plane)
-//! ```
-//!
-//! An arrow never runs back: the first two rows import nothing below them, and
-//! `xds` and `envoy` do not know each other (Envoy's bootstrap is given an address).
+#![doc = include_str!("../README.md")]
 
 pub mod lifecycle;
 
@@ -29,6 +19,8 @@ pub mod health;
 pub mod child;
 
 pub mod tools;
+
+pub mod compose;
 
 pub mod xds;
 

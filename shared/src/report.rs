@@ -226,9 +226,15 @@ pub fn line_out(line: &str) {
     _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Whether colours may be used on stdout (<https://no-color.org>).
-pub fn colours() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+/// Prints one line on stderr, beside a story.
+pub fn line_err(line: &str) {
+    _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Whether colours may be used on this stream: it is a terminal, and the user did not turn them off
+/// (<https://no-color.org>).
+pub fn colours(on: &impl IsTerminal) -> bool {
+    on.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn table(report: &Report) -> Table {
@@ -244,7 +250,7 @@ fn table(report: &Report) -> Table {
             Verdict::Broken => ("BROKEN", Color::Red, &claim.seen),
             Verdict::NotChecked(why) => ("not checked", Color::Yellow, why),
         };
-        let verdict = if colours() { Cell::new(word).fg(colour) } else { Cell::new(word) };
+        let verdict = if colours(&std::io::stdout()) { Cell::new(word).fg(colour) } else { Cell::new(word) };
         table.add_row([Cell::new(&claim.claim), Cell::new(&claim.expected), Cell::new(seen), verdict]);
     }
     table

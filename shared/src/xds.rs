@@ -15,7 +15,7 @@
 //! are shown the same snapshot. On a stream the client *asks* for names of a type, the server
 //! *sends*, and the client accepts (*ACK*) or refuses (*NACK*) what was sent by quoting its *nonce*.
 //!
-//! **Order of files.** [`resource`] and [`reference`] (what there is), [`make`] (how to make it),
+//! **Order of files.** [`resource`] and [`mod@reference`] (what there is), [`make`] (how to make it),
 //! [`snapshot`] (what fits together), [`cache`] (who is shown what), [`subscription`] (what a client
 //! asked for), [`track`], [`order`], [`stream`] (what it may be told now; [`sotw`] and [`delta`] are
 //! the two dialects), [`frame`] (bytes), [`dialogue`] (what was said), [`server`] (the only I/O).

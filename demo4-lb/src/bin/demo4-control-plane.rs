@@ -8,6 +8,7 @@ use demo4_lb::control_plane::ControlPlane;
 use demo4_lb::discovery::Endpoints;
 use demo4_lb::topology::World;
 use shared::lifecycle::Lifecycle;
+use shared::xds::dialogue::Form;
 use shared::{cli, health, report};
 
 /// Tells Envoy by xDS where the echo backends are
@@ -32,8 +33,8 @@ struct Args {
     #[arg(long, env = "RETRIES", default_value_t = 2)]
     retries: u32,
     /// Print what clients and control plane say to each other
-    #[arg(long, env = "DIALOGUE")]
-    dialogue: bool,
+    #[arg(long, env = "DIALOGUE", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "timeline")]
+    dialogue: Option<Form>,
     /// Show logs on stderr (-v: what happens, -vv: every detail)
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -61,16 +62,8 @@ async fn main() -> ExitCode {
 async fn serve(args: &Args, endpoints: Endpoints, life: &Lifecycle) -> anyhow::Result<()> {
     let control_plane = ControlPlane::start(cli::listen(args.listen).await?, life)?;
     tracing::info!("serving xDS on {}", control_plane.address());
-    if args.dialogue {
-        let dialogue = control_plane.dialogue().clone();
-        life.spawn(async move {
-            let mut mark = 0;
-            loop {
-                let (events, next) = dialogue.next_since(mark).await;
-                mark = next;
-                events.iter().for_each(|event| report::line_out(&event.to_string()));
-            }
-        });
+    if let Some(form) = args.dialogue {
+        control_plane.show_dialogue(form, report::line_out);
     }
     endpoints
         .follow(|backends| {

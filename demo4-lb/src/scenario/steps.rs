@@ -11,7 +11,7 @@ use shared::stats::Shares;
 use shared::xds::ResourceType;
 use shared::xds::dialogue::Said;
 
-use super::{CALLS, LIMIT, Mesh, RATE, backend, tally};
+use super::{CALLS, LIMIT, Mesh, Plan, RATE, backend, tally};
 use crate::caller::{Call, Load};
 use crate::control_plane::{ControlPlane, is_ack, is_sent};
 use crate::topology::CLUSTER;
@@ -146,6 +146,7 @@ impl Mesh {
     /// Without its control plane Envoy goes on; when it returns, only what changed is sent.
     pub(super) async fn control_plane_returns(
         &mut self,
+        plan: &Plan,
         story: &mut Story,
         life: &Lifecycle,
     ) -> anyhow::Result<()> {
@@ -168,6 +169,7 @@ impl Mesh {
         let mut load = Load::start(self.caller.clone(), RATE, life);
         let started = Instant::now();
         let control_plane = ControlPlane::start(cli::listen(self.xds).await?, life)?;
+        plan.show_dialogue(&control_plane);
         let snapshot = control_plane.publish(&self.world)?;
         let control_plane = self.control_plane.insert(control_plane);
         let asked = control_plane.dialogue().wait_for(0, |event| matches!(event.said, Said::Opened { .. }));

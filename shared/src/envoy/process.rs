@@ -12,6 +12,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -102,8 +103,9 @@ impl Envoy {
     /// # Errors
     /// [`EnvoyError::Folder`], [`EnvoyError::NotStarted`].
     pub async fn start(&self, life: &Lifecycle) -> Result<Started, EnvoyError> {
-        // tempfile gives the folder the mode 0700: the log may show what others should not see.
-        let folder = tempfile::Builder::new().prefix("envoy-").tempdir();
+        // The log may show what other users of the machine should not see.
+        let private = fs::Permissions::from_mode(0o700);
+        let folder = tempfile::Builder::new().prefix("envoy-").permissions(private).tempdir();
         let folder = Arc::new(folder.map_err(EnvoyError::Folder)?);
         let log = File::create(log_file(&folder)).map_err(EnvoyError::Folder)?;
         let more_log = log.try_clone().map_err(EnvoyError::Folder)?;

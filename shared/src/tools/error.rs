@@ -21,7 +21,7 @@ pub enum ToolError {
         path: PathBuf,
     },
     /// The program runs, but it is not Envoy.
-    #[error("{} is not Envoy: `--version` printed {printed:?}; name another one by --envoy or $ENVOY", path.display())]
+    #[error("{} is not Envoy, or not for this machine: `--version` printed {printed:?}; name another one by --envoy or $ENVOY", path.display())]
     NotEnvoy {
         /// The program.
         path: PathBuf,
@@ -36,7 +36,8 @@ pub enum ToolError {
         /// How long it was given.
         limit: Duration,
     },
-    /// The system could not start the program; most often it was built for another machine.
+    /// The system could not start the program: its loader or interpreter is missing, for example. (A binary for
+    /// another processor is handed to the shell by `exec`, and so ends up as [`NotEnvoy`](Self::NotEnvoy).)
     #[error("{} does not start ({source}): is it built for this machine ({} {})?", path.display(), std::env::consts::OS, std::env::consts::ARCH)]
     DoesNotStart {
         /// The program.

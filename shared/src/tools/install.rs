@@ -122,11 +122,11 @@ impl Toolbox {
                 return Ok(("pip", pip));
             }
         }
-        // uv has no `pip download`, but installs into any folder.
+        // uv has no `pip download`, but installs into any folder. Without a Python it would fetch one that nobody pinned.
         let uv = self.find("uv").ok_or(ToolError::NoPip)?;
         let mut uv = command(uv, path);
         uv.args(["pip", "install", "--no-deps", "--only-binary", ":all:", "--require-hashes"])
-            .args(["--no-progress", "--link-mode", "copy", "--target"])
+            .args(["--no-progress", "--no-python-downloads", "--link-mode", "copy", "--target"])
             .arg(work.join("uv"))
             .arg("-r")
             .arg(requirement);

@@ -263,3 +263,24 @@ impl Dialogue {
 pub(super) fn complaint(message: &str) -> String {
     message.chars().take(COMPLAINT_SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
+
+/// How events are written down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Form {
+    /// A line of a timeline, for people.
+    #[default]
+    Timeline,
+    /// A JSON object a line, for programs.
+    Json,
+}
+
+impl Form {
+    /// The event as one line.
+    pub fn line(self, event: &Event) -> String {
+        match self {
+            Self::Timeline => event.to_string(),
+            // An event is strings and numbers; that has a JSON form.
+            Self::Json => serde_json::to_string(event).unwrap_or_default(),
+        }
+    }
+}

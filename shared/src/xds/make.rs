@@ -19,7 +19,7 @@ use envoy_types::pb::envoy::config::{
     endpoint::v3::{
         ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
     },
-    listener::v3::{Filter, FilterChain, Listener, filter},
+    listener::v3::{ApiListener, Filter, FilterChain, Listener, filter},
     route::v3::{
         RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster,
         route::Action, route_action::ClusterSpecifier, route_match::PathSpecifier,
@@ -161,14 +161,38 @@ pub fn with_retries(mut route: RouteConfiguration, retries: u32) -> RouteConfigu
 
 /// An HTTP/1.1 and HTTP/2 listener whose routes come by RDS.
 pub fn listener(name: &str, at: SocketAddr, route: &str) -> Listener {
-    // Envoy accepts a connection manager without a router, and then leaves every request hanging.
+    let filter = Filter {
+        name: "envoy.filters.network.http_connection_manager".to_owned(),
+        config_type: Some(filter::ConfigType::TypedConfig(pack_any(connection_manager(name, route)))),
+    };
+    Listener {
+        name: name.to_owned(),
+        address: Some(address(at)),
+        filter_chains: vec![FilterChain { filters: vec![filter], ..FilterChain::default() }],
+        ..Listener::default()
+    }
+}
+
+/// What a gRPC client that speaks xDS itself asks for when it calls `xds:///name`. Nothing listens.
+pub fn api_listener(name: &str, route: &str) -> Listener {
+    let manager = pack_any(connection_manager(name, route));
+    Listener {
+        name: name.to_owned(),
+        api_listener: Some(ApiListener { api_listener: Some(manager) }),
+        ..Listener::default()
+    }
+}
+
+fn connection_manager(name: &str, route: &str) -> HttpConnectionManager {
+    // gRPC refuses a connection manager without a router; Envoy accepts it, and then leaves every
+    // request hanging.
     let router = HttpFilter {
         name: "envoy.filters.http.router".to_owned(),
         config_type: Some(http_filter::ConfigType::TypedConfig(pack_any(Router::default()))),
         ..HttpFilter::default()
     };
-    let manager = HttpConnectionManager {
-        // Refused if empty.
+    HttpConnectionManager {
+        // Envoy refuses an empty one.
         stat_prefix: name.to_owned(),
         http_filters: vec![router],
         route_specifier: Some(RouteSpecifier::Rds(Rds {
@@ -176,16 +200,6 @@ pub fn listener(name: &str, at: SocketAddr, route: &str) -> Listener {
             route_config_name: route.to_owned(),
         })),
         ..HttpConnectionManager::default()
-    };
-    let filter = Filter {
-        name: "envoy.filters.network.http_connection_manager".to_owned(),
-        config_type: Some(filter::ConfigType::TypedConfig(pack_any(manager))),
-    };
-    Listener {
-        name: name.to_owned(),
-        address: Some(address(at)),
-        filter_chains: vec![FilterChain { filters: vec![filter], ..FilterChain::default() }],
-        ..Listener::default()
     }
 }
 

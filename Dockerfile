@@ -1,0 +1,33 @@
+# One image for all roles of the workspace: the command says which role.
+#
+# BINS says where the programs come from:
+#   build     (default) compiled here, in the image's own Rust
+#   prebuilt  taken from dist/, which the continuous integration fills with what it has compiled already
+# BuildKit skips the stage that nobody asks for. There is no "# syntax=" line on purpose: it would
+# pull a frontend image, and the one built into the engine (20.10 and later) knows all that is used here.
+ARG BINS=build
+
+FROM rust:1.95.0-slim-bookworm AS build
+# The image brings the version of rust-toolchain.toml; naming it keeps rustup from adding lint tools to it.
+ENV RUSTUP_TOOLCHAIN=1.95.0
+# dev compiles three times as fast, and is what `cargo run` uses; choose release to measure.
+ARG PROFILE=dev
+WORKDIR /src
+COPY . .
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    cargo build --locked --workspace --bins --profile "$PROFILE" \
+    && mkdir /out \
+    && find "target/$([ "$PROFILE" = dev ] && echo debug || echo "$PROFILE")" -maxdepth 1 -type f \
+       -executable -name 'demo*' -exec cp {} /out/ ';' \
+    && strip /out/*
+
+FROM scratch AS prebuilt
+COPY dist/ /out/
+
+FROM ${BINS} AS bins
+
+FROM debian:bookworm-slim
+COPY --from=bins /out/ /usr/local/bin/
+# nobody: no role writes a file or needs a privilege.
+USER 65534:65534

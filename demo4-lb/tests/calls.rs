@@ -1,0 +1,204 @@
+//! The echo service and its caller in one process: the four kinds of call, their bounds, and leaving.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use demo4_lb::backend::{Backend, GRACE, MOST_REPLIES, MOST_REQUESTS};
+use demo4_lb::caller::{Caller, DEADLINE, Load, Tally};
+use shared::lifecycle::Lifecycle;
+use shared::proto::echo::echo_client::EchoClient;
+use shared::proto::echo::{EchoRequest, RepeatRequest};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{StreamExt, iter};
+use tonic::Code;
+use tonic::transport::Channel;
+use tonic_health::ServingStatus;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+async fn backend(name: &str, life: &Lifecycle) -> Backend {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    Backend::start(name, "here", listener, life)
+}
+
+async fn channel(address: SocketAddr) -> Channel {
+    Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+}
+
+fn caller(address: SocketAddr) -> Caller {
+    Caller::connect(&format!("http://{address}")).unwrap()
+}
+
+fn text(text: &str) -> EchoRequest {
+    EchoRequest { text: text.to_owned() }
+}
+
+#[tokio::test]
+async fn all_four_kinds_of_call_are_answered_and_counted() {
+    let life = Lifecycle::default();
+    let backend = backend("b1", &life).await;
+    let mut client = EchoClient::new(channel(backend.address()).await);
+
+    let said = client.say(text("one")).await.unwrap().into_inner();
+    assert_eq!((said.text.as_str(), said.backend.as_str()), ("one", "b1"));
+
+    let repeat = RepeatRequest { text: "again".into(), count: MOST_REPLIES };
+    let replies = client.repeat(repeat).await.unwrap().into_inner();
+    let replies: Vec<_> = replies.collect::<Result<_, _>>().await.unwrap();
+    assert_eq!(replies.len(), MOST_REPLIES as usize);
+    assert!(replies.iter().all(|reply| reply.text == "again" && reply.locality == "here"));
+
+    let sum = client.collect(iter([text("a"), text(""), text("b")])).await.unwrap();
+    let sum = sum.into_inner();
+    assert_eq!((sum.count, sum.text.as_str(), sum.backend.as_str()), (3, "a  b", "b1"));
+
+    let (requests, sent) = mpsc::channel(1);
+    let mut replies = client.chat(ReceiverStream::new(sent)).await.unwrap().into_inner();
+    for word in ["ping", "pong"] {
+        requests.send(text(word)).await.unwrap();
+        assert_eq!(replies.message().await.unwrap().unwrap().text, word);
+    }
+    drop(requests);
+    assert!(replies.message().await.unwrap().is_none());
+
+    assert_eq!(backend.calls(), 4);
+    life.shut_down(LIMIT).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_over_the_bounds_is_refused_with_the_field_and_the_bound() {
+    let life = Lifecycle::default();
+    let backend = backend("b1", &life).await;
+    let mut client = EchoClient::new(channel(backend.address()).await);
+
+    let refused =
+        client.repeat(RepeatRequest { text: String::new(), count: MOST_REPLIES + 1 }).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("count") && refused.message().contains("10000"), "{refused}");
+
+    let endless = std::iter::repeat_n(text(""), MOST_REQUESTS as usize + 1);
+    let refused = client.collect(iter(endless)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let long = text(&"x".repeat(600_000));
+    let refused = client.collect(iter([long.clone(), long])).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+
+    assert_eq!(backend.calls(), 0);
+    life.shut_down(LIMIT).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_draining_backend_says_not_serving_ends_its_chats_and_is_gone_before_the_grace() {
+    let life = Lifecycle::default();
+    let backend = backend("b1", &life).await;
+    let channel = channel(backend.address()).await;
+    let watch = HealthClient::new(channel.clone())
+        .watch(HealthCheckRequest { service: "mesh.echo.v1.Echo".into() })
+        .await;
+    let mut health = watch.unwrap().into_inner();
+    let status = |status: ServingStatus| tonic_health::pb::health_check_response::ServingStatus::from(status);
+    let told = health.message().await.unwrap().unwrap();
+    assert_eq!(told.status(), status(ServingStatus::Serving));
+
+    let (requests, sent) = mpsc::channel(1);
+    let chat = EchoClient::new(channel).chat(ReceiverStream::new(sent)).await;
+    let mut chat = chat.unwrap().into_inner();
+    requests.send(text("first")).await.unwrap();
+    assert_eq!(chat.message().await.unwrap().unwrap().text, "first");
+
+    let begun = Instant::now();
+    backend.drain().await;
+    assert!(begun.elapsed() < GRACE, "{:?}", begun.elapsed());
+
+    let told = health.message().await.unwrap().unwrap();
+    assert_eq!(told.status(), status(ServingStatus::NotServing));
+    assert!(health.message().await.unwrap().is_none());
+    assert!(chat.message().await.unwrap().is_none(), "the chat ends without an error");
+    let after = caller(backend.address()).call().await;
+    assert_eq!(after.answer.unwrap_err().code(), Code::Unavailable);
+    life.shut_down(LIMIT).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_caller_that_never_finishes_does_not_keep_a_draining_backend_up() {
+    let life = Lifecycle::default();
+    let backend = backend("b1", &life).await;
+    let mut client = EchoClient::new(channel(backend.address()).await);
+    let repeat = RepeatRequest { text: "x".repeat(100_000), count: MOST_REPLIES };
+    // Never read: the window fills up, and the server's replies wait.
+    let _unread = client.repeat(repeat).await.unwrap();
+    let mut client = EchoClient::new(channel(backend.address()).await);
+    let (requests, never_ends) = mpsc::channel(1);
+    let collect = tokio::spawn({
+        let mut client = client.clone();
+        async move { client.collect(ReceiverStream::new(never_ends)).await }
+    });
+    // There is room for one: when the second is in, the first is on its way, and the call is open.
+    requests.send(text("one")).await.unwrap();
+    requests.send(text("two")).await.unwrap();
+    client.say(text("after it")).await.unwrap();
+
+    tokio::time::timeout(LIMIT, backend.drain()).await.unwrap();
+    let ended = collect.await.unwrap().unwrap_err();
+    assert_eq!(ended.code(), Code::Unavailable, "{ended}");
+    assert!(TcpListener::bind(backend.address()).await.is_ok());
+    life.shut_down(LIMIT).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_killed_backend_cuts_its_calls_at_once() {
+    let life = Lifecycle::default();
+    let backend = backend("b1", &life).await;
+    let mut client = EchoClient::new(channel(backend.address()).await);
+    let (_requests, sent) = mpsc::channel(1);
+    let mut chat = client.chat(ReceiverStream::new(sent)).await.unwrap().into_inner();
+    let begun = Instant::now();
+    backend.kill().await;
+    assert!(chat.message().await.is_err(), "a crash is no orderly end");
+    assert!(begun.elapsed() < GRACE, "{:?}", begun.elapsed());
+    life.shut_down(LIMIT).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_call_of_a_steady_load_is_lost_or_made_twice() {
+    let life = Lifecycle::default();
+    let backend = backend("b1", &life).await;
+    let mut load = Load::start(caller(backend.address()), 500, &life);
+    assert!(load.first_answer_by("b1", LIMIT).await.is_some());
+    assert!(load.first_answer_by("nobody", Duration::from_millis(20)).await.is_none());
+    assert!(load.so_far() > 0 && load.last_answer_by("b1").is_some());
+    let calls = load.stop().await;
+    assert_eq!(calls.len() as u64, backend.calls());
+    assert!(calls.iter().all(|call| call.answered_by("b1")));
+    assert!(calls.is_sorted_by_key(|call| call.started));
+    life.shut_down(LIMIT).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_load_does_not_wait_for_slow_answers() {
+    // Accepted by the kernel, never answered: a black hole.
+    let hole = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let life = Lifecycle::default();
+    let begun = Instant::now();
+    let calls = Load::of(50, caller(hole.local_addr().unwrap()), 1000, &life).finish().await;
+    assert!(begun.elapsed() < DEADLINE * 2, "one after the other takes {:?}", DEADLINE * 50);
+    let tally: Tally = calls.iter().collect();
+    assert_eq!(tally.failed(), 50);
+    assert_eq!(tally.failures.get("DEADLINE_EXCEEDED"), Some(&50), "{:?}", tally.first_failure);
+    life.shut_down(LIMIT).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_load_ends_with_its_lifecycle() {
+    let life = Lifecycle::default();
+    let backend = backend("b1", &life).await;
+    let load = Load::start(caller(backend.address()), 1, &life);
+    life.shut_down(LIMIT).await.unwrap();
+    assert!(load.so_far() <= 1);
+}

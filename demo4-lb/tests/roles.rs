@@ -1,0 +1,153 @@
+//! The roles as a terminal or a container runs them: real processes, their flags, their exit codes.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use common::{BACKEND, CLIENT, LIMIT, Role, command, run, stderr};
+use shared::proto::echo::EchoRequest;
+use shared::proto::echo::echo_client::EchoClient;
+use tokio::net::TcpSocket;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+#[tokio::test]
+async fn a_backend_says_its_name_and_place_in_every_reply() {
+    let role = Role::backend(&["--name", "east-1", "--locality", "east"]);
+    let mut client = EchoClient::connect(role.url()).await.unwrap();
+    let reply = client.say(EchoRequest { text: "hi".into() }).await.unwrap();
+    let reply = reply.into_inner();
+    assert_eq!(
+        (reply.text.as_str(), reply.backend.as_str(), reply.locality.as_str()),
+        ("hi", "east-1", "east")
+    );
+}
+
+#[tokio::test]
+async fn a_terminated_backend_lets_the_open_call_finish_and_exits_with_0() {
+    let mut role = Role::backend(&["--name", "b"]);
+    let mut client = EchoClient::connect(role.url()).await.unwrap();
+    let (texts, requests) = mpsc::channel(1);
+    let call = tokio::spawn({
+        let mut client = client.clone();
+        async move { client.collect(ReceiverStream::new(requests)).await }
+    });
+    // There is room for one: when the second is in, the first is on its way, and the call is open.
+    for text in ["one", "two"] {
+        texts.send(EchoRequest { text: text.into() }).await.unwrap();
+    }
+    // Answered on the same connection, so the call before it has arrived.
+    client.say(EchoRequest::default()).await.unwrap();
+
+    role.terminate();
+    shared::poll::wait_until("the listener to close", common::OFTEN, LIMIT, async || {
+        match tokio::net::TcpStream::connect(role.address).await {
+            Err(_) => Ok(()),
+            Ok(_) => Err("still open"),
+        }
+    })
+    .await
+    .unwrap();
+    let text = "three".to_owned();
+    texts.send(EchoRequest { text }).await.unwrap();
+    drop(texts);
+
+    let sum = call.await.unwrap().unwrap().into_inner();
+    assert_eq!(sum.text, "one two three");
+    assert_eq!(role.ended().await.code(), Some(0));
+}
+
+#[test]
+fn a_taken_port_is_named_with_the_next_step_and_exit_code_2() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = run(BACKEND, &["--listen", &address]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = stderr(&output);
+    assert!(said.contains(&address) && said.contains("--listen") && said.contains("ss -ltnp"), "{said}");
+}
+
+#[test]
+fn wrong_flags_end_with_exit_code_2_and_a_hint() {
+    for (program, args) in [
+        (BACKEND, &["--listen", "nowhere"][..]),
+        (BACKEND, &["--port", "1"]),
+        (BACKEND, &["healthcheck"]),
+        (CLIENT, &["--count", "0"]),
+        (CLIENT, &["--rate", "-1"]),
+        (CLIENT, &["--target", "127.0.0.1:14000"]),
+        (CLIENT, &["--target", "https://127.0.0.1:14000"]),
+    ] {
+        let output = run(program, args);
+        assert_eq!(output.status.code(), Some(2), "{program} {args:?}: {output:?}");
+        assert!(!output.stderr.is_empty() && output.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn help_shows_examples_and_the_variables() {
+    for (program, words) in [
+        (BACKEND, ["LISTEN", "LOCALITY", "healthcheck", "Examples:"]),
+        (CLIENT, ["TARGET", "COUNT", "RATE", "Examples:"]),
+    ] {
+        let help = String::from_utf8(run(program, &["--help"]).stdout).unwrap();
+        for word in words {
+            assert!(help.contains(word), "{word} is not in {help}");
+        }
+    }
+}
+
+#[test]
+fn flags_are_read_from_the_environment_too() {
+    let output = command(CLIENT).env("TARGET", "http://127.0.0.1:9").env("COUNT", "3").output().unwrap();
+    assert!(stderr(&output).contains("3 of 3 calls to http://127.0.0.1:9 failed"), "{output:?}");
+}
+
+#[test]
+fn a_client_whom_nobody_answers_names_the_address_and_exits_with_1() {
+    // Bound but not listening: refuses, and no other test can get the port meanwhile.
+    let deaf = TcpSocket::new_v4().unwrap();
+    deaf.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let target = format!("http://{}", deaf.local_addr().unwrap());
+    let output = run(CLIENT, &["--target", &target, "--count", "5"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = stderr(&output);
+    for words in [&format!("5 of 5 calls to {target}") as &str, "refused", "Is Envoy up?"] {
+        assert!(said.contains(words), "{words} is not in {said}");
+    }
+}
+
+#[test]
+fn a_client_counts_who_answered() {
+    let role = Role::backend(&["--name", "only"]);
+    let output = run(CLIENT, &["--target", &role.url(), "--count", "40", "--json"]);
+    assert!(output.status.success(), "{output:?}");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["answered"]["only"], 40);
+    assert_eq!(json["failed"], serde_json::json!({}));
+    assert!(json["latency_ms"]["p99"].as_f64().unwrap() > 0.0);
+
+    let output = run(CLIENT, &["--target", &role.url(), "--count", "20", "--rate", "200"]);
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(table.contains("only") && table.contains("100.0 %"), "{table}");
+}
+
+#[tokio::test]
+async fn the_health_check_tells_a_serving_backend_from_none() {
+    let mut role = Role::backend(&[]);
+    let address = role.address.to_string();
+    let asked = run(BACKEND, &["healthcheck", "--listen", &address]);
+    assert!(asked.status.success(), "{asked:?}");
+    // As in a container: the server was told to listen everywhere.
+    let everywhere = format!("0.0.0.0:{}", role.address.port());
+    let asked = command(BACKEND).arg("healthcheck").env("LISTEN", everywhere).output();
+    assert!(asked.unwrap().status.success());
+
+    role.terminate();
+    role.ended().await;
+    let asked = run(BACKEND, &["healthcheck", "--listen", &address]);
+    assert_eq!(asked.status.code(), Some(1));
+    assert!(stderr(&asked).contains(&address), "{asked:?}");
+}

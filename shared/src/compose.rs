@@ -1,0 +1,354 @@
+//! A demo's `compose.yaml`, brought up for a test under a name of its own, and taken down whatever happens.
+//!
+//! ```text
+//! Plan ──up()──> Stack ──containers(), port(), kill()──> facts
+//!                  └── down(), or drop (a panic too) ──> no container and no network of it is left
+//! ```
+//!
+//! On a person's machine images are pulled and built as the file says. With `CI=true` nothing is
+//! pulled, and the image gets the programs that were just compiled (`BINS=prebuilt`, by way of `dist/`):
+//! the base image there is made of the very machine that compiled them, so they fit.
+//!
+//! It knows Docker's and Compose's command line, and nothing of what runs in the containers.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use crate::child;
+
+/// How long an image may take to be built and a stack to be up; a first build compiles the workspace.
+const UP: Duration = Duration::from_secs(15 * 60);
+
+/// How long any other command may take.
+const COMMAND: Duration = Duration::from_secs(60);
+
+/// What to bring up.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The demo's compose.yaml.
+    pub file: PathBuf,
+    /// The compiled roles, for an image that takes them as they are.
+    pub programs: Vec<PathBuf>,
+    /// The variables in the file that choose published ports; each gets a free one.
+    pub ports: Vec<String>,
+}
+
+/// A stack that is up, with all of its containers healthy.
+#[derive(Debug)]
+pub struct Stack {
+    compose: Compose,
+    ports: BTreeMap<String, u16>,
+    is_up: bool,
+}
+
+/// One container of a stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Its full id; the first twelve digits are its host name.
+    pub id: String,
+    /// Its state: `running`, `exited`.
+    pub state: String,
+}
+
+/// Why a stack is not up, or could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ComposeError {
+    /// There is no Compose that can read our files.
+    #[error(
+        "no Docker Compose 2.24 or later: install it (Debian: docker-compose-v2), or, for a command of \
+         another name: COMPOSE=$(.ci/compose) ({seen})"
+    )]
+    Missing {
+        /// What was seen instead.
+        seen: String,
+    },
+    /// A command failed.
+    #[error("{command} failed:\n{said}")]
+    Failed {
+        /// The command line.
+        command: String,
+        /// What it printed.
+        said: String,
+    },
+    /// A command could not be run, or took too long.
+    #[error("cannot run {command}: {why}")]
+    NotRun {
+        /// The command line.
+        command: String,
+        /// What the system said.
+        why: io::Error,
+    },
+    /// The compiled programs could not be laid out for the image.
+    #[error("cannot put {} into dist/: {why}", program.display())]
+    Dist {
+        /// The program.
+        program: PathBuf,
+        /// What the system said.
+        why: io::Error,
+    },
+}
+
+impl Plan {
+    /// Builds the image and brings everything up, and returns once all of it is healthy.
+    ///
+    /// # Errors
+    /// [`ComposeError`]; what was started is taken down again.
+    pub async fn up(&self) -> Result<Stack, ComposeError> {
+        let ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
+        if ci {
+            for program in &self.programs {
+                self.lay_out(program).map_err(|why| ComposeError::Dist { program: program.clone(), why })?;
+            }
+        }
+        let program = program().await?;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.try_up(&program, ci).await {
+                // Between our choice of a free port and Docker's use of it somebody else was faster.
+                Err(ComposeError::Failed { said, .. }) if tries < 3 && is_taken(&said) => {}
+                up => return up,
+            }
+        }
+    }
+
+    async fn try_up(&self, program: &[String], ci: bool) -> Result<Stack, ComposeError> {
+        static STACKS: AtomicU32 = AtomicU32::new(0);
+        let number = STACKS.fetch_add(1, Ordering::Relaxed);
+        let ports = free_ports(&self.ports)
+            .map_err(|why| ComposeError::NotRun { command: "bind".to_owned(), why })?;
+        let mut variables: Vec<(String, String)> =
+            ports.iter().map(|(variable, port)| (variable.clone(), port.to_string())).collect();
+        let (bins, pull) = if ci { ("prebuilt", "never") } else { ("build", "missing") };
+        variables.push(("BINS".to_owned(), bins.to_owned()));
+        let stack = Stack {
+            compose: Compose {
+                program: program.to_vec(),
+                file: self.file.clone(),
+                project: format!("mesh-test-{}-{number}", std::process::id()),
+                variables,
+            },
+            ports,
+            is_up: true,
+        };
+        let up = ["up", "--detach", "--build", "--wait", "--pull", pull];
+        match stack.compose.run(&up, UP).await {
+            Ok(_) => Ok(stack),
+            Err(ComposeError::Failed { command, said }) => {
+                let logs = stack.logs().await;
+                stack.down().await?;
+                let said = format!("{said}\n{logs}");
+                Err(ComposeError::Failed { command, said })
+            }
+            // Dropped, and so taken down.
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Copies a program to where the image takes it from; under its name only when it is whole.
+    fn lay_out(&self, program: &Path) -> io::Result<()> {
+        let no_place = || io::Error::from(io::ErrorKind::InvalidInput);
+        let root = self.file.parent().and_then(Path::parent).ok_or_else(no_place)?;
+        let name = program.file_name().ok_or_else(no_place)?;
+        let dist = root.join("dist");
+        std::fs::create_dir_all(&dist)?;
+        let partial = tempfile::NamedTempFile::new_in(&dist)?;
+        // With its permissions.
+        std::fs::copy(program, partial.path())?;
+        partial.persist(dist.join(name))?;
+        Ok(())
+    }
+}
+
+impl Stack {
+    /// The port of this machine's loopback that stands for the variable.
+    ///
+    /// # Panics
+    /// If the plan names no such variable.
+    pub fn port(&self, variable: &str) -> u16 {
+        self.ports[variable]
+    }
+
+    /// The containers of a service, running or not.
+    ///
+    /// # Errors
+    /// If Docker cannot be asked.
+    pub async fn containers(&self, service: &str) -> Result<Vec<Container>, ComposeError> {
+        self.with_labels(&[format!("com.docker.compose.service={service}")]).await
+    }
+
+    /// Kills a container as a crash would.
+    ///
+    /// # Errors
+    /// If Docker cannot, because it has ended already.
+    pub async fn kill(&self, container: &Container) -> Result<(), ComposeError> {
+        docker(&["kill", &container.id]).await.map(drop)
+    }
+
+    /// Runs a compose command on this stack: `["run", "--rm", "client"]`, and returns what it printed.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub async fn run(&self, arguments: &[&str]) -> Result<String, ComposeError> {
+        self.compose.run(arguments, UP).await
+    }
+
+    /// What the containers logged last; for people.
+    pub async fn logs(&self) -> String {
+        let logs = self.compose.run(&["logs", "--no-color", "--tail", "30"], COMMAND).await;
+        logs.unwrap_or_else(|error| error.to_string())
+    }
+
+    /// Takes everything down, and returns what is left of it, which should be nothing.
+    ///
+    /// # Errors
+    /// If Compose fails at it.
+    pub async fn down(mut self) -> Result<Vec<Container>, ComposeError> {
+        self.compose.run(&DOWN, COMMAND).await?;
+        self.is_up = false;
+        self.with_labels(&[]).await
+    }
+
+    async fn with_labels(&self, more: &[String]) -> Result<Vec<Container>, ComposeError> {
+        let mut arguments = vec!["ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.State}}"];
+        let project = format!("label=com.docker.compose.project={}", self.compose.project);
+        let filters: Vec<String> = more.iter().map(|label| format!("label={label}")).collect();
+        for filter in std::iter::once(&project).chain(&filters) {
+            arguments.extend(["--filter", filter]);
+        }
+        let listed = docker(&arguments).await?;
+        let containers = listed.lines().filter_map(|line| line.split_once(' '));
+        Ok(containers.map(|(id, state)| Container { id: id.to_owned(), state: state.to_owned() }).collect())
+    }
+}
+
+/// All profiles, so that a container of an optional service goes too.
+const DOWN: [&str; 7] = ["--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "5"];
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        if self.is_up {
+            // A test that failed. Blocking is right here: nothing may go on before this is done.
+            let mut down = self.compose.command(&DOWN).into_std();
+            _ = down.stdin(std::process::Stdio::null()).output();
+        }
+    }
+}
+
+/// The command line of one project.
+#[derive(Debug)]
+struct Compose {
+    program: Vec<String>,
+    file: PathBuf,
+    project: String,
+    variables: Vec<(String, String)>,
+}
+
+impl Compose {
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program[0]);
+        command
+            .args(&self.program[1..])
+            .arg("--file")
+            .arg(&self.file)
+            .args(["--project-name", &self.project, "--progress", "plain"])
+            .args(arguments)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    async fn run(&self, arguments: &[&str], limit: Duration) -> Result<String, ComposeError> {
+        run(self.command(arguments), limit).await
+    }
+}
+
+/// `$COMPOSE`, or Docker's own plugin if it is new enough, as words.
+async fn program() -> Result<Vec<String>, ComposeError> {
+    let words = match std::env::var("COMPOSE") {
+        Ok(command) if command == "docker compose" => vec!["docker".to_owned(), "compose".to_owned()],
+        // A path, which may hold spaces.
+        Ok(program) if !program.is_empty() => vec![program],
+        _ => vec!["docker".to_owned(), "compose".to_owned()],
+    };
+    let mut asking = Command::new(&words[0]);
+    asking.args(&words[1..]).args(["version", "--short"]);
+    let seen = match run(asking, COMMAND).await {
+        Ok(version) if is_new_enough(version.trim()) => return Ok(words),
+        Ok(version) => format!("{} is {}", words.join(" "), version.trim()),
+        Err(error) => error.to_string().trim().to_owned(),
+    };
+    Err(ComposeError::Missing { seen })
+}
+
+/// Whether this is 2.24 or later.
+fn is_new_enough(version: &str) -> bool {
+    let mut numbers = version.trim_start_matches('v').split('.').map(|number| number.parse::<u32>().ok());
+    let (major, minor) = (numbers.next().flatten(), numbers.next().flatten());
+    major.zip(minor) >= Some((2, 24))
+}
+
+fn is_taken(said: &str) -> bool {
+    said.contains("port is already allocated") || said.contains("address already in use")
+}
+
+fn free_ports(variables: &[String]) -> io::Result<BTreeMap<String, u16>> {
+    // All held until all are chosen, so that they differ.
+    let held: Vec<TcpListener> =
+        variables.iter().map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<io::Result<_>>()?;
+    variables
+        .iter()
+        .zip(&held)
+        .map(|(variable, listener)| Ok((variable.clone(), listener.local_addr()?.port())))
+        .collect()
+}
+
+async fn docker(arguments: &[&str]) -> Result<String, ComposeError> {
+    let mut command = Command::new("docker");
+    command.args(arguments);
+    run(command, COMMAND).await
+}
+
+async fn run(command: Command, limit: Duration) -> Result<String, ComposeError> {
+    let line = {
+        let command = command.as_std();
+        let arguments = command.get_args().map(|argument| argument.to_string_lossy().into_owned());
+        let program = command.get_program().to_string_lossy().into_owned();
+        std::iter::once(program).chain(arguments).collect::<Vec<_>>().join(" ")
+    };
+    match child::output(command, limit).await {
+        Err(why) => Err(ComposeError::NotRun { command: line, why }),
+        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        Ok(output) => {
+            let said = [output.stdout, output.stderr].concat();
+            Err(ComposeError::Failed { command: line, said: String::from_utf8_lossy(&said).into_owned() })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_new_enough;
+
+    #[test]
+    fn a_compose_that_cannot_read_our_files_is_told_from_one_that_can() {
+        for (version, expected) in [
+            ("1.29.2", false),
+            ("2.23.3", false),
+            ("2.24.0", true),
+            ("v2.40.3", true),
+            ("2.40.3-desktop.1", true),
+            ("3.0.0", true),
+            ("5.0.0-rc.1", true),
+            ("", false),
+            ("unknown", false),
+        ] {
+            assert_eq!(is_new_enough(version), expected, "{version}");
+        }
+    }
+}
