@@ -204,6 +204,9 @@ impl Conversation {
                 (request.initial_resource_versions.len(), member.stream.hear_delta(kind, request))
             }
         };
+        if matches!(heard, Heard::TooMuch) {
+            return Err(Status::resource_exhausted("the stream subscribes to too many names of one type"));
+        }
         Ok(self.note_heard(kind, &request, listed, heard))
     }
 
@@ -257,14 +260,16 @@ impl Conversation {
         match heard {
             Heard::Ask => self.say(kind.service(), || asked(request, listed)),
             Heard::Ack => self.say(kind.service(), || Said::Ack { nonce: nonce() }),
+            // The stream ends, and says so with its status.
+            Heard::TooMuch => {}
             Heard::Stale => self.say(kind.service(), || Said::Stale { nonce: nonce() }),
-            Heard::Nack { message, suspects } => {
-                let guilty = blamed(&message, suspects);
-                let names = guilty.iter().map(|resource| Arc::clone(resource.name())).collect();
+            Heard::Nack { message, blame } => {
+                let names = blame.suspects.iter().map(|resource| Arc::clone(resource.name())).collect();
                 let said =
                     Said::Nack { nonce: nonce(), names: Names::new(names), message: complaint(&message) };
                 self.say(kind.service(), || said);
-                return guilty;
+                // A mere suspect may be innocent: it is kept from nobody else.
+                return if blame.certain { blame.suspects } else { Vec::new() };
             }
         }
         Vec::new()
@@ -337,16 +342,6 @@ fn asked(request: &Request, listed: usize) -> Said {
             has: if listed == 0 { String::new() } else { format!("{listed} resources") },
         },
     }
-}
-
-/// The resources that a complaint is about: those that it names, or all of them if it names none.
-///
-/// Envoy and gRPC both name the culprits, so that one bad resource does not put its neighbours in
-/// the same response under suspicion.
-fn blamed(message: &str, suspects: Vec<Arc<Resource>>) -> Vec<Arc<Resource>> {
-    let (named, others): (Vec<_>, Vec<_>) =
-        suspects.into_iter().partition(|resource| message.contains(&**resource.name()));
-    if named.is_empty() { others } else { named }
 }
 
 /// The future's result, or never.
