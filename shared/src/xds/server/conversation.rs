@@ -35,6 +35,7 @@ enum Request {
 }
 
 /// Why a conversation is woken.
+#[expect(clippy::large_enum_variant, reason = "one at a time, never stored: a box would cost more")]
 enum Woken {
     Request(Request),
     Published,
