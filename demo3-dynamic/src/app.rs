@@ -6,20 +6,15 @@
 //! GET /held        its name, once `release` is called: a request that is in flight for as long as one likes
 //! ```
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use ::http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
+use shared::http::{self, Answer, text};
 use shared::lifecycle::Lifecycle;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -48,38 +43,15 @@ impl App {
             held: Arc::new(watch::Sender::new(0)),
             released: CancellationToken::new(),
         };
-        let (serving, scope) = (app.clone(), life.clone());
-        life.spawn(async move {
-            let stop = scope.token();
-            while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
-                match accepted {
-                    Ok((connection, _)) => drop(scope.spawn(serving.clone().serve(connection, scope.token()))),
-                    // A peer that went away before it was accepted; the listener itself is fine.
-                    Err(error) => tracing::debug!(%error, "not accepted"),
-                }
-            }
+        let serving = app.clone();
+        http::serve(listener, life, move |request| {
+            let app = serving.clone();
+            async move { app.answer(&request).await }
         });
         Ok(app)
     }
 
-    async fn serve(self, connection: TcpStream, stop: CancellationToken) {
-        let service = service_fn(move |request| {
-            let app = self.clone();
-            async move { Ok::<_, Infallible>(app.answer(request).await) }
-        });
-        // Envoy speaks HTTP/2 to its upstreams here, curl mostly HTTP/1.1.
-        let builder = auto::Builder::new(TokioExecutor::new());
-        let serving = builder.serve_connection(TokioIo::new(connection), service);
-        tokio::pin!(serving);
-        tokio::select! {
-            _ = serving.as_mut() => return,
-            () = stop.cancelled() => serving.as_mut().graceful_shutdown(),
-        }
-        // Requests in flight may end; who keeps the connection open for longer is cut.
-        _ = tokio::time::timeout(Duration::from_secs(1), serving).await;
-    }
-
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: &Request<Incoming>) -> Answer {
         if request.method() != Method::GET {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
         }
@@ -96,7 +68,7 @@ impl App {
             },
             _ => return text(StatusCode::NOT_FOUND, "there is /, /slow?ms=N and /held\n"),
         }
-        text(StatusCode::OK, &self.name)
+        text(StatusCode::OK, &*self.name)
     }
 
     /// The name that it answers with.
@@ -124,10 +96,4 @@ impl App {
 fn slowness(query: &str) -> Option<Duration> {
     let ms = query.strip_prefix("ms=")?.parse().ok()?;
     Some(Duration::from_millis(ms)).filter(|wait| *wait <= SLOWEST)
-}
-
-fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body.to_owned()));
-    *response.status_mut() = status;
-    response
 }
