@@ -15,10 +15,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ::http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
-use shared::http::{self, Answer, text};
+use shared::web::{self, Answer, text};
 use shared::xds::ControlPlane;
 use shared::xds::cache::EVERYONE;
 use shared::xds::dialogue::{Form, Said};
@@ -52,19 +52,22 @@ impl Admin {
     /// Answers one request.
     pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
         match (request.method(), request.uri().path()) {
-            (&Method::PUT, "/weights") => match http::body(request, BODY_LIMIT).await {
+            (&Method::PUT, "/weights") => match web::body(request, BODY_LIMIT).await {
                 Ok(body) => self.put_weights(&body).await,
                 Err(error) => wrong(&Wrong { field: "body".to_owned(), reason: error.to_string() }),
             },
             (&Method::GET, "/snapshot") => self.snapshot(),
             (&Method::GET, "/dialogue") => {
                 let events = self.control_plane.dialogue().events();
-                text(StatusCode::OK, events.iter().map(|event| Form::Json.line(event) + "\n").collect::<String>())
+                text(
+                    StatusCode::OK,
+                    events.iter().map(|event| Form::Json.line(event) + "\n").collect::<String>(),
+                )
             }
             (&Method::GET, "/clients") => self.clients(),
             (&Method::POST, "/rollback") => match self.control_plane.cache().roll_back(EVERYONE) {
-                Ok(seq) => http::json(StatusCode::OK, &json!({ "published": seq })),
-                Err(error) => http::json(StatusCode::CONFLICT, &json!({ "reason": error.to_string() })),
+                Ok(seq) => web::json(StatusCode::OK, &json!({ "published": seq })),
+                Err(error) => web::json(StatusCode::CONFLICT, &json!({ "reason": error.to_string() })),
             },
             (_, "/weights" | "/snapshot" | "/dialogue" | "/clients" | "/rollback") => {
                 text(StatusCode::METHOD_NOT_ALLOWED, "PUT /weights, POST /rollback, GET the others\n")
@@ -90,7 +93,9 @@ impl Admin {
                     *world = changed;
                     self.control_plane.publish(snapshot)
                 }
-                Err(error) => return wrong(&Wrong { field: "weights".to_owned(), reason: error.to_string() }),
+                Err(error) => {
+                    return wrong(&Wrong { field: "weights".to_owned(), reason: error.to_string() });
+                }
             }
         };
         let accepted = self.control_plane.accepted(&published, ANSWER_LIMIT).await;
@@ -99,7 +104,7 @@ impl Admin {
         if let Err(why) = accepted {
             answer["why"] = why.to_string().into();
         }
-        http::json(StatusCode::OK, &answer)
+        web::json(StatusCode::OK, &answer)
     }
 
     fn snapshot(&self) -> Answer {
@@ -118,15 +123,15 @@ impl Admin {
                 "refers": refers,
             })
         });
-        http::json(StatusCode::OK, &described.collect())
+        web::json(StatusCode::OK, &described.collect())
     }
 
     fn clients(&self) -> Answer {
         let mut open: BTreeMap<u64, Value> = BTreeMap::new();
         for event in self.control_plane.dialogue().events() {
-            let client = open.entry(event.stream).or_insert_with(|| {
-                json!({ "node": &*event.node, "stream": event.stream, "delta": event.delta, "types": {} })
-            });
+            let client = open.entry(event.stream).or_insert_with(
+                || json!({ "node": &*event.node, "stream": event.stream, "delta": event.delta, "types": {} }),
+            );
             let standing = match &event.said {
                 Said::Sent { version, .. } => format!("sent {version}"),
                 Said::Ack { .. } => "accepted".to_owned(),
@@ -140,7 +145,7 @@ impl Admin {
             };
             client["types"][&event.kind] = standing.into();
         }
-        http::json(StatusCode::OK, &open.into_values().collect())
+        web::json(StatusCode::OK, &open.into_values().collect())
     }
 }
 
@@ -168,5 +173,5 @@ fn weights(body: &[u8]) -> Result<[u32; 2], Wrong> {
 }
 
 fn wrong(error: &Wrong) -> Answer {
-    http::json(StatusCode::BAD_REQUEST, &json!({ "field": error.field, "reason": error.reason }))
+    web::json(StatusCode::BAD_REQUEST, &json!({ "field": error.field, "reason": error.reason }))
 }

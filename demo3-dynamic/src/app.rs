@@ -10,10 +10,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
-use shared::http::{self, Answer, text};
 use shared::lifecycle::Lifecycle;
+use shared::web::{self, Answer, text};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +44,7 @@ impl App {
             released: CancellationToken::new(),
         };
         let serving = app.clone();
-        http::serve(listener, life, move |request| {
+        web::serve(listener, life, move |request| {
             let app = serving.clone();
             async move { app.answer(&request).await }
         });

@@ -21,7 +21,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use crate::topology::HOST;
 
 mod load;
-pub use load::Load;
+pub use load::{Load, sum_up};
 
 /// How long one request may take, connecting included.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -101,6 +101,8 @@ impl Client {
                 std::io::ErrorKind::ConnectionRefused => Refusal::Closed,
                 _ => Refusal::Connect(error.to_string()),
             })?;
+            // Without it a request on a kept connection may wait 40 ms for the answer's ACK.
+            tcp.set_nodelay(true).map_err(|error| Refusal::Connect(error.to_string()))?;
             let Some(config) = &self.tls else { return Connection::over(tcp, None).await };
             let host = ServerName::try_from(HOST).map_err(|error| Refusal::Handshake(error.to_string()))?;
             let connector = TlsConnector::from(Arc::clone(config));
@@ -137,9 +139,9 @@ impl Connection {
         self.certificate.as_ref()
     }
 
-    /// Whether it can take another request: the other side has not said that it will close.
-    pub async fn is_open(&mut self) -> bool {
-        self.requests.ready().await.is_ok()
+    /// The connection, unless the other side has said that it closes it.
+    pub async fn still_open(mut self) -> Option<Self> {
+        self.requests.ready().await.is_ok().then_some(self)
     }
 
     /// Asks for `path`.

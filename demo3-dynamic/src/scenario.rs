@@ -124,7 +124,7 @@ impl Edge {
         let envoy = envoy.start(life).await?.ready(LIMIT).await?;
         let (plan, xds) = (plan.clone(), control_plane.address());
         let control_plane = Some(control_plane);
-        Ok(Self { plan, control_plane, xds, envoy, apps, world, address, trust: Trust::new()? })
+        Ok(Self { plan, control_plane, xds, envoy, apps, world, address, trust: Trust::new("mesh demo")? })
     }
 
     fn control_plane(&self) -> anyhow::Result<&ControlPlane> {

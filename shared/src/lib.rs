@@ -16,7 +16,7 @@ pub mod proto;
 
 pub mod health;
 
-pub mod http;
+pub mod web;
 
 pub mod child;
 

@@ -14,7 +14,7 @@ use shared::lifecycle::Lifecycle;
 use shared::xds::ControlPlane;
 use shared::xds::cache::OnRefusal;
 use shared::xds::dialogue::Form;
-use shared::{cli, health, http, report};
+use shared::{cli, health, report, web};
 use tokio::net::lookup_host;
 
 /// Tells Envoy by xDS how to split traffic between blue and green
@@ -108,13 +108,15 @@ async fn serve(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
     report::line_out(&format!("demo3-control-plane serves xDS on {} and HTTP on http://{}", at.0, at.1));
     control_plane.publish(world.snapshot()?);
     let interface = Arc::new(Admin::new(control_plane, world));
-    http::serve(admin, life, move |request| Arc::clone(&interface).answer(request));
+    web::serve(admin, life, move |request| Arc::clone(&interface).answer(request));
     std::future::pending().await
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
     let read = std::fs::read_to_string(path).map_err(Unready::new);
-    read.with_context(|| format!("cannot read {}: `cargo run -p shared --bin pki` makes a chain", path.display()))
+    read.with_context(|| {
+        format!("cannot read {}: `cargo run -p shared --bin pki` makes a chain", path.display())
+    })
 }
 
 /// The address of HOST:PORT. A name is looked up once: an app that moves needs a new start.

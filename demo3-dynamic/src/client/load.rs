@@ -64,11 +64,16 @@ impl Load {
 
 /// One request on the kept connection, or on a new one if the other side closed it in good order.
 async fn request(client: &Client, kept: &mut Option<Connection>) -> Result<Answer, Refusal> {
-    let mut connection = match kept.take() {
-        Some(mut open) if open.is_open().await => open,
-        _ => client.connect().await?,
+    let kept_open = match kept.take() {
+        Some(open) => open.still_open().await,
+        None => None,
     };
-    let answer = tokio::time::timeout(super::DEADLINE, connection.get("/")).await.unwrap_or(Err(Refusal::Late))?;
+    let mut connection = match kept_open {
+        Some(open) => open,
+        None => client.connect().await?,
+    };
+    let answer =
+        tokio::time::timeout(super::DEADLINE, connection.get("/")).await.unwrap_or(Err(Refusal::Late))?;
     *kept = Some(connection);
     Ok(answer)
 }

@@ -15,7 +15,11 @@ impl Edge {
     /// Who trusts the root gets an answer, who does not gets no further than the handshake.
     pub(super) async fn gets_tls(&mut self, story: &mut Story, _life: &Lifecycle) -> anyhow::Result<()> {
         let issued = self.trust.issue()?;
-        story.tell(format!("the intermediate issued certificate {} for {}", issued.serial, crate::topology::HOST));
+        story.tell(format!(
+            "the intermediate issued certificate {} for {}",
+            issued.serial,
+            crate::topology::HOST
+        ));
         self.world.certificate = Some(issued.certificate);
         self.show().await?;
         let client = self.client()?;
@@ -30,7 +34,7 @@ impl Edge {
             format!("{} {}", answer.status.as_u16(), answer.body),
             answer.status.is_success(),
         );
-        let stranger = Client::tls(self.address, Trust::new()?.trusting()?);
+        let stranger = Client::tls(self.address, Trust::new("somebody else's")?.trusting()?);
         let refusal = stranger.get("/").await;
         story.claim(
             "tls-untrusted",
@@ -87,7 +91,9 @@ impl Edge {
             "open-connection-lives",
             "A connection from before the rotation lives on",
             format!("200 under {old}"),
-            again.as_ref().map_or_else(ToString::to_string, |it| format!("{} under {old}", it.status.as_u16())),
+            again
+                .as_ref()
+                .map_or_else(ToString::to_string, |it| format!("{} under {old}", it.status.as_u16())),
             again.is_ok_and(|answer| answer.status.is_success()),
         );
         Ok(())

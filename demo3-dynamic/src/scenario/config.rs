@@ -11,8 +11,7 @@ use shared::xds::ResourceType;
 use shared::xds::plane::{is_ack, is_sent};
 
 use super::{Edge, LIMIT};
-use crate::client::load::sum_up;
-use crate::client::{Client, Load, Refusal};
+use crate::client::{Client, Load, Refusal, sum_up};
 use crate::topology::APPS;
 
 /// Requests of a measurement of shares. With 1000, 90/10 and 80/20 are told apart beyond doubt.
@@ -25,7 +24,13 @@ impl Edge {
     /// No listener, and nobody at the address.
     pub(super) async fn knows_nothing(&self, story: &mut Story) -> anyhow::Result<()> {
         let listeners = self.envoy.admin().listeners().await?;
-        story.claim("starts-empty", "Envoy is up and has no listener", "0", listeners.len(), listeners.is_empty());
+        story.claim(
+            "starts-empty",
+            "Envoy is up and has no listener",
+            "0",
+            listeners.len(),
+            listeners.is_empty(),
+        );
         let refusal = Client::plain(self.address).get("/").await;
         story.claim(
             "port-refuses",
@@ -177,7 +182,9 @@ impl Edge {
             "in-flight-ends-well",
             "The request that was in flight ends well",
             "200 green",
-            answer.as_ref().map_or_else(ToString::to_string, |it| format!("{} {}", it.status.as_u16(), it.body)),
+            answer
+                .as_ref()
+                .map_or_else(ToString::to_string, |it| format!("{} {}", it.status.as_u16(), it.body)),
             answer.is_ok_and(|answer| answer.status.is_success() && answer.body == APPS[1]),
         );
         Ok(())

@@ -17,7 +17,11 @@ use crate::client::Load;
 
 impl Edge {
     /// Weights that add up to nothing, and a filter that does not exist: Envoy says no, and goes on.
-    pub(super) async fn refuses_mistakes(&mut self, story: &mut Story, life: &Lifecycle) -> anyhow::Result<()> {
+    pub(super) async fn refuses_mistakes(
+        &mut self,
+        story: &mut Story,
+        life: &Lifecycle,
+    ) -> anyhow::Result<()> {
         let load = Load::start(&self.client()?, life);
         let good = self.control_plane()?.cache().snapshot(EVERYONE).context("nothing is published")?;
 
@@ -77,10 +81,11 @@ impl Edge {
         });
         noticed.await?;
         let alone = load.so_far();
-        let goes_on = poll::wait_until("traffic without a control plane", Duration::from_millis(5), LIMIT, || {
-            let since = load.so_far() - alone;
-            std::future::ready(if since >= 100 { Ok(()) } else { Err(format!("{since} requests")) })
-        });
+        let goes_on =
+            poll::wait_until("traffic without a control plane", Duration::from_millis(5), LIMIT, || {
+                let since = load.so_far() - alone;
+                std::future::ready(if since >= 100 { Ok(()) } else { Err(format!("{since} requests")) })
+            });
         goes_on.await?;
 
         let listener = cli::listen(self.xds).await?;
@@ -93,7 +98,9 @@ impl Edge {
             let asks = control_plane.dialogue().wait_for(0, |event| {
                 event.kind == kind.service() && matches!(event.said, Said::Asked { .. })
             });
-            tokio::time::timeout(LIMIT, asks).await.with_context(|| format!("Envoy did not ask for {kind}"))?;
+            tokio::time::timeout(LIMIT, asks)
+                .await
+                .with_context(|| format!("Envoy did not ask for {kind}"))?;
         }
         control_plane.accepted(&snapshot, LIMIT).await?;
         let sent = sent_since(control_plane.dialogue(), 0);
@@ -104,7 +111,8 @@ impl Edge {
             if sent.is_empty() { "no response".to_owned() } else { sent.join(", ") },
             sent.is_empty(),
         );
-        self.no_failure(story, "alone-no-failure", "No request fails while it is away and returns", load).await;
+        self.no_failure(story, "alone-no-failure", "No request fails while it is away and returns", load)
+            .await;
         Ok(())
     }
 }

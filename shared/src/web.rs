@@ -1,10 +1,13 @@
 //! A small HTTP server: whatever a demo or a role serves apart from gRPC.
 //!
 //! Speaks HTTP/1.1 and HTTP/2 without TLS, stops with its [`Lifecycle`], and lets requests in flight end.
-//! Routing is a `match` in the handler: no demo has more than a handful of paths.
+//! Routing is a `match` in the handler: no demo has more than a handful of paths. Everything is bounded,
+//! because whoever reaches the port may ask: connections at once, the time for a request's head, and the
+//! part of a body that is read.
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,15 +15,25 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::lifecycle::Lifecycle;
 
 /// What a handler answers.
 pub type Answer = Response<Full<Bytes>>;
+
+/// Connections that are served at once; more wait in the kernel's queue.
+const AT_ONCE: usize = 256;
+
+/// How long a client may take to send the head of a request.
+const HEAD_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long to wait after the kernel refused to accept, mostly for want of file descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long requests in flight may take once the server stops.
 const LAST_REQUESTS: Duration = Duration::from_secs(1);
@@ -44,15 +57,24 @@ where
 {
     let scope = life.clone();
     life.spawn(async move {
-        let stop = scope.token();
-        while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+        let (stop, places) = (scope.token(), Arc::new(Semaphore::new(AT_ONCE)));
+        let next = async || {
+            // The semaphore is never closed.
+            let place = Arc::clone(&places).acquire_owned().await.ok();
+            (listener.accept().await, place)
+        };
+        while let Some((accepted, place)) = stop.run_until_cancelled(next()).await {
             match accepted {
-                Ok((connection, _)) => drop(scope.spawn(answer(connection, handler.clone(), scope.token()))),
-                // A peer that went away before it was accepted, or no file descriptor left for it. The pause
-                // keeps the second from becoming a busy loop.
+                Ok((connection, _)) => {
+                    let answering = answer(connection, handler.clone(), scope.token());
+                    scope.spawn(async move {
+                        answering.await;
+                        drop(place);
+                    });
+                }
                 Err(error) => {
-                    tracing::debug!(%error, "not accepted");
-                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
         }
@@ -68,7 +90,11 @@ where
         let answer = handler(request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
-    let builder = auto::Builder::new(TokioExecutor::new());
+    if let Err(error) = connection.set_nodelay(true) {
+        tracing::debug!(%error, "no TCP_NODELAY on a connection");
+    }
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
     let serving = builder.serve_connection(TokioIo::new(connection), service);
     tokio::pin!(serving);
     tokio::select! {
@@ -93,15 +119,16 @@ pub async fn body(request: Request<Incoming>, limit: usize) -> Result<Bytes, Bod
 
 /// An answer in plain text.
 pub fn text(status: StatusCode, body: impl Into<String>) -> Answer {
-    with_type(status, "text/plain; charset=utf-8", body.into())
+    page(status, "text/plain; charset=utf-8", body.into())
 }
 
 /// An answer in JSON, ended by a newline for those who call from a terminal.
 pub fn json(status: StatusCode, body: &serde_json::Value) -> Answer {
-    with_type(status, "application/json", format!("{body:#}\n"))
+    page(status, "application/json", format!("{body:#}\n"))
 }
 
-fn with_type(status: StatusCode, media: &'static str, body: String) -> Answer {
+/// An answer of this type of content.
+pub fn page(status: StatusCode, media: &'static str, body: String) -> Answer {
     let mut answer = Response::new(Full::from(body));
     *answer.status_mut() = status;
     answer.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(media));
