@@ -6,8 +6,6 @@ pub mod topology;
 
 pub mod discovery;
 
-pub mod control_plane;
-
 pub mod backend;
 
 pub mod caller;

@@ -20,12 +20,13 @@ use shared::poll;
 use shared::ports;
 use shared::report::{self, Story};
 use shared::tools;
+use shared::xds::ControlPlane;
+use shared::xds::cache::OnRefusal;
 use shared::xds::dialogue::Form;
 use tokio::net::TcpListener;
 
 use crate::backend::Backend;
 use crate::caller::{Call, Caller, Tally};
-use crate::control_plane::ControlPlane;
 use crate::topology::{CLUSTER, LISTENER, World};
 
 mod steps;
@@ -133,14 +134,14 @@ impl Mesh {
         for port in [ports::DEMO4_ENVOY, ports::DEMO4_ADMIN] {
             drop(cli::listen(loopback(port)).await?);
         }
-        let control_plane = ControlPlane::start(xds_listener, life)?;
+        let control_plane = ControlPlane::start(xds_listener, OnRefusal::Keep, life)?;
         plan.show_dialogue(&control_plane);
         let mut backends = Vec::new();
         for number in 1..=3 {
             backends.push(backend(number, life).await?);
         }
         let world = World::new(loopback(ports::DEMO4_ENVOY), backends.iter().map(Backend::address));
-        control_plane.publish(&world)?;
+        control_plane.publish(world.snapshot()?);
         let bootstrap = Bootstrap::new("demo4-envoy", control_plane.address())
             .cluster("demo4")
             .admin(loopback(ports::DEMO4_ADMIN));

@@ -44,7 +44,7 @@ async fn calls_go_to_all_backends_and_go_on_when_one_is_killed() {
     let answered: BTreeSet<&str> = tally.shares.iter().map(|(name, _)| name).collect();
     assert_eq!(answered, names);
 
-    // The same from inside, as the compose.yaml's head says.
+    // The same from inside.
     let seen = stack.run(&["run", "--rm", "client", "--count", "30", "--json"]).await;
     let seen: serde_json::Value = serde_json::from_str(&seen.unwrap()).unwrap();
     assert_eq!(seen["answered"].as_object().unwrap().len(), 3, "{seen}");

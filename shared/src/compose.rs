@@ -125,7 +125,7 @@ impl Plan {
             .map_err(|why| ComposeError::NotRun { command: "bind".to_owned(), why })?;
         let mut variables: Vec<(String, String)> =
             ports.iter().map(|(variable, port)| (variable.clone(), port.to_string())).collect();
-        let (bins, pull) = if ci { ("prebuilt", "never") } else { ("build", "missing") };
+        let bins = if ci { "prebuilt" } else { "build" };
         variables.push(("BINS".to_owned(), bins.to_owned()));
         let stack = Stack {
             compose: Compose {
@@ -137,7 +137,10 @@ impl Plan {
             ports,
             is_up: true,
         };
-        let up = ["up", "--detach", "--build", "--wait", "--pull", pull];
+        let mut up = vec!["up", "--detach", "--build", "--wait"];
+        if ci {
+            up.extend(["--pull", "never"]);
+        }
         match stack.compose.run(&up, UP).await {
             Ok(_) => Ok(stack),
             Err(ComposeError::Failed { command, said }) => {
@@ -158,10 +161,14 @@ impl Plan {
         let name = program.file_name().ok_or_else(no_place)?;
         let dist = root.join("dist");
         std::fs::create_dir_all(&dist)?;
+        let place = dist.join(name);
+        if std::fs::read(&place).ok() == Some(std::fs::read(program)?) {
+            return Ok(());
+        }
         let partial = tempfile::NamedTempFile::new_in(&dist)?;
         // With its permissions.
         std::fs::copy(program, partial.path())?;
-        partial.persist(dist.join(name))?;
+        partial.persist(place)?;
         Ok(())
     }
 }

@@ -16,6 +16,8 @@ pub mod proto;
 
 pub mod health;
 
+pub mod web;
+
 pub mod child;
 
 pub mod tools;

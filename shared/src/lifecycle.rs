@@ -39,9 +39,20 @@ impl Lifecycle {
         self.token.clone()
     }
 
-    /// A scope that stops with this one, but can be stopped earlier by itself.
+    /// A scope that stops with this one, but can be stopped earlier by itself. This one's end waits for
+    /// its tasks too.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     pub fn child(&self) -> Self {
-        Self { token: self.token.child_token(), tasks: TaskTracker::new() }
+        let child = Self { token: self.token.child_token(), tasks: TaskTracker::new() };
+        let scope = child.clone();
+        self.spawn(async move {
+            scope.token.cancelled().await;
+            scope.tasks.close();
+            scope.tasks.wait().await;
+        });
+        child
     }
 
     /// Runs `task` in this scope; [`shut_down`](Self::shut_down) waits for it.

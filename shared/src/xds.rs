@@ -18,7 +18,8 @@
 //! **Order of files.** [`resource`] and [`mod@reference`] (what there is), [`make`] (how to make it),
 //! [`snapshot`] (what fits together), [`cache`] (who is shown what), [`subscription`] (what a client
 //! asked for), [`track`], [`order`], [`stream`] (what it may be told now; [`sotw`] and [`delta`] are
-//! the two dialects), [`frame`] (bytes), [`dialogue`] (what was said), [`server`] (the only I/O).
+//! the two dialects), [`frame`] (bytes), [`dialogue`] (what was said), [`metrics`] (how much of it),
+//! [`server`] (the only I/O), [`plane`] (all of it, ready to run).
 //!
 //! The rules are those of Envoy's
 //! [xDS protocol](https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol).
@@ -49,10 +50,16 @@ pub mod frame;
 
 pub mod dialogue;
 
+pub mod metrics;
+
 pub mod server;
+
+pub mod plane;
 
 pub use cache::Cache;
 pub use dialogue::Dialogue;
+pub use metrics::Metrics;
+pub use plane::ControlPlane;
 pub use resource::{Resource, ResourceType};
 pub use server::Server;
 pub use snapshot::Snapshot;

@@ -311,13 +311,7 @@ async fn swap(variant: Variant) {
 
 /// A listener that Envoy refuses: it names a filter that no Envoy has.
 fn bad_listener() -> Resource {
-    use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, filter::ConfigType};
-    use envoy_types::pb::google::protobuf::Any;
-    let mut listener = make::listener("edge", (Ipv4Addr::LOCALHOST, 0).into(), "edge");
-    let config = Any { type_url: "type.googleapis.com/mesh.NoSuchFilter".into(), value: Vec::new() };
-    let filter = Filter { name: "no-such-filter".into(), config_type: Some(ConfigType::TypedConfig(config)) };
-    listener.filter_chains = vec![FilterChain { filters: vec![filter], ..FilterChain::default() }];
-    resource(&listener)
+    resource(&make::unknown_filter(make::listener("edge", (Ipv4Addr::LOCALHOST, 0).into(), "edge")))
 }
 
 fn world_with_bad_listener(at: SocketAddr) -> Vec<Resource> {
@@ -350,7 +344,7 @@ async fn refusal(variant: Variant) {
     let mark = mesh.dialogue.mark();
     mesh.cache.set(EVERYONE, snapshot(world_with_bad_listener(blue)));
     let message = nack(&mesh, mark).await;
-    assert!(message.contains("no-such-filter"), "{message}");
+    assert!(message.contains("NoSuchFilter"), "{message}");
     eventually("the rollback", async || {
         let back = Arc::ptr_eq(&mesh.cache.snapshot(EVERYONE).unwrap(), &good);
         if back { Ok(()) } else { Err("still the refused snapshot") }

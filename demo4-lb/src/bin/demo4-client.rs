@@ -51,17 +51,27 @@ const AT_ONCE: usize = 8;
 
 /// Some calls got no answer.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "{failed} of {calls} calls to {target} failed, the first with: {first}\n\
-     Is Envoy up? `curl -s http://127.0.0.1:{admin}/ready` asks it, and `demo4-lb --stay` or \
-     `docker compose up` start it; --target calls another address.",
-    admin = shared::ports::DEMO4_ADMIN
-)]
+#[error("{failed} of {calls} calls to {target} failed, the first with: {first}\n{}", next_step(.first))]
 struct Failed {
     failed: u64,
     calls: usize,
     target: String,
     first: String,
+}
+
+/// What to look at next. Envoy says "upstream" when it is there and its backends are not.
+fn next_step(first: &str) -> String {
+    let admin = format!("http://127.0.0.1:{}", shared::ports::DEMO4_ADMIN);
+    if first.contains("upstream") {
+        return format!(
+            "Envoy is up, but reached no backend: `curl -s {admin}/clusters` shows which it knows. Are they \
+             up, and does the control plane know where they are?"
+        );
+    }
+    format!(
+        "Is Envoy up? `curl -s {admin}/ready` asks it, and `demo4-lb --stay` or `docker compose up` start it; \
+         --target calls another address."
+    )
 }
 
 #[tokio::main]

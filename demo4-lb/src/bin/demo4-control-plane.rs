@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use demo4_lb::control_plane::ControlPlane;
 use demo4_lb::discovery::Endpoints;
 use demo4_lb::topology::World;
 use shared::lifecycle::Lifecycle;
+use shared::xds::ControlPlane;
+use shared::xds::cache::OnRefusal;
 use shared::xds::dialogue::Form;
 use shared::{cli, health, report};
 
@@ -60,8 +61,8 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(args: &Args, endpoints: Endpoints, life: &Lifecycle) -> anyhow::Result<()> {
-    let control_plane = ControlPlane::start(cli::listen(args.listen).await?, life)?;
-    tracing::info!("serving xDS on {}", control_plane.address());
+    let control_plane = ControlPlane::start(cli::listen(args.listen).await?, OnRefusal::Keep, life)?;
+    report::line_out(&format!("demo4-control-plane serves xDS on {}", control_plane.address()));
     if let Some(form) = args.dialogue {
         control_plane.show_dialogue(form, report::line_out);
     }
@@ -69,8 +70,9 @@ async fn serve(args: &Args, endpoints: Endpoints, life: &Lifecycle) -> anyhow::R
         .follow(|backends| {
             tracing::info!(?backends, "publishing");
             let world = World { listen: args.envoy_listen, backends, retries: args.retries };
-            if let Err(error) = control_plane.publish(&world) {
-                tracing::error!(%error, "not published");
+            match world.snapshot() {
+                Ok(snapshot) => drop(control_plane.publish(snapshot)),
+                Err(error) => tracing::error!(%error, "not published"),
             }
         })
         .await;

@@ -8,12 +8,13 @@ use shared::lifecycle::Lifecycle;
 use shared::poll;
 use shared::report::Story;
 use shared::stats::Shares;
-use shared::xds::ResourceType;
+use shared::xds::cache::OnRefusal;
 use shared::xds::dialogue::Said;
+use shared::xds::plane::{is_ack, is_sent};
+use shared::xds::{ControlPlane, ResourceType};
 
 use super::{CALLS, LIMIT, Mesh, Plan, RATE, backend, tally};
 use crate::caller::{Call, Load};
-use crate::control_plane::{ControlPlane, is_ack, is_sent};
 use crate::topology::CLUSTER;
 
 /// How many answers in a row from others show that Envoy has let go of a backend. Round robin over
@@ -68,7 +69,7 @@ impl Mesh {
         self.world = self.world.clone().with(joining.address());
 
         let published = Instant::now();
-        self.control_plane()?.publish(&self.world)?;
+        self.control_plane()?.publish(self.world.snapshot()?);
         let answered = load.first_answer_by(joining.name(), LIMIT).await;
         let answered = answered.context("the joining backend never answered a call")?;
         self.backends.push(joining);
@@ -107,7 +108,7 @@ impl Mesh {
         self.world = self.world.clone().without(leaving.address());
         let mark = self.control_plane()?.dialogue().mark();
         let published = Instant::now();
-        self.control_plane()?.publish(&self.world)?;
+        self.control_plane()?.publish(self.world.snapshot()?);
         let dialogue = self.control_plane()?.dialogue().clone();
         let ack = dialogue.wait_for(mark, |event| is_ack(event, ResourceType::Endpoints));
         tokio::time::timeout(LIMIT, ack).await.context("Envoy did not answer the new endpoints")?;
@@ -168,9 +169,9 @@ impl Mesh {
         self.world = self.world.clone().with(newcomer.address());
         let mut load = Load::start(self.caller.clone(), RATE, life);
         let started = Instant::now();
-        let control_plane = ControlPlane::start(cli::listen(self.xds).await?, life)?;
+        let control_plane = ControlPlane::start(cli::listen(self.xds).await?, OnRefusal::Keep, life)?;
         plan.show_dialogue(&control_plane);
-        let snapshot = control_plane.publish(&self.world)?;
+        let snapshot = control_plane.publish(self.world.snapshot()?);
         let control_plane = self.control_plane.insert(control_plane);
         let asked = control_plane.dialogue().wait_for(0, |event| matches!(event.said, Said::Opened { .. }));
         tokio::time::timeout(LIMIT, asked).await.context("Envoy did not come back")?;

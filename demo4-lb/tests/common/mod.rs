@@ -27,14 +27,22 @@ pub(crate) struct Role {
 
 impl Role {
     pub(crate) fn backend(args: &[&str]) -> Self {
+        Self::start(BACKEND, args)
+    }
+
+    pub(crate) fn control_plane(args: &[&str]) -> Self {
+        Self::start(CONTROL_PLANE, args)
+    }
+
+    fn start(program: &str, args: &[&str]) -> Self {
         let mut child =
-            command(BACKEND).args(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+            command(program).args(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().rsplit(' ').next().and_then(|address| address.parse().ok());
         let Some(address) = address else {
             _ = child.kill();
-            panic!("the backend's first line names no address: {line:?}");
+            panic!("the first line names no address: {line:?}");
         };
         Self { child, address }
     }
@@ -69,7 +77,19 @@ impl Drop for Role {
 /// The program with none of the variables that it reads.
 pub(crate) fn command(program: &str) -> Command {
     let mut command = Command::new(program);
-    for variable in ["LISTEN", "NAME", "LOCALITY", "TARGET", "COUNT", "RATE", "RUST_LOG"] {
+    for variable in [
+        "LISTEN",
+        "NAME",
+        "LOCALITY",
+        "TARGET",
+        "COUNT",
+        "RATE",
+        "ENVOY_LISTEN",
+        "ENDPOINTS",
+        "RETRIES",
+        "DIALOGUE",
+        "RUST_LOG",
+    ] {
         command.env_remove(variable);
     }
     command.stdin(Stdio::null());

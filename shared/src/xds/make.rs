@@ -13,8 +13,9 @@ use envoy_types::pb::envoy::config::{
         cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig},
     },
     core::v3::{
-        Address, AggregatedConfigSource, ApiVersion, ConfigSource, Http2ProtocolOptions, Locality,
-        SocketAddress, address, config_source::ConfigSourceSpecifier, socket_address::PortSpecifier,
+        Address, AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, Http2ProtocolOptions,
+        Locality, SocketAddress, TransportSocket, address, config_source::ConfigSourceSpecifier,
+        data_source::Specifier, socket_address::PortSpecifier, transport_socket,
     },
     endpoint::v3::{
         ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
@@ -31,6 +32,9 @@ use envoy_types::pb::envoy::extensions::{
     filters::network::http_connection_manager::v3::{
         HttpConnectionManager, HttpFilter, Rds, http_connection_manager::RouteSpecifier, http_filter,
     },
+    transport_sockets::tls::v3::{
+        CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, Secret, TlsCertificate, secret,
+    },
     upstreams::http::v3::{
         HttpProtocolOptions,
         http_protocol_options::{
@@ -38,7 +42,7 @@ use envoy_types::pb::envoy::extensions::{
         },
     },
 };
-use envoy_types::pb::google::protobuf::{self, UInt32Value};
+use envoy_types::pb::google::protobuf::{self, Any, UInt32Value};
 use envoy_types::util::pack_any;
 
 /// "Ask the server that told you this": the aggregated stream.
@@ -201,6 +205,56 @@ fn connection_manager(name: &str, route: &str) -> HttpConnectionManager {
         })),
         ..HttpConnectionManager::default()
     }
+}
+
+/// Lets a listener speak TLS with the certificate that comes by SDS under the name `secret`.
+#[must_use]
+pub fn with_tls(mut listener: Listener, secret: &str) -> Listener {
+    let certificate = SdsSecretConfig { name: secret.to_owned(), sds_config: Some(ads()) };
+    let context = DownstreamTlsContext {
+        common_tls_context: Some(CommonTlsContext {
+            tls_certificate_sds_secret_configs: vec![certificate],
+            alpn_protocols: vec!["h2".to_owned(), "http/1.1".to_owned()],
+            ..CommonTlsContext::default()
+        }),
+        ..DownstreamTlsContext::default()
+    };
+    for chain in &mut listener.filter_chains {
+        chain.transport_socket = Some(TransportSocket {
+            name: "envoy.transport_sockets.tls".to_owned(),
+            config_type: Some(transport_socket::ConfigType::TypedConfig(pack_any(context.clone()))),
+        });
+    }
+    listener
+}
+
+/// Puts a filter that no Envoy has into a listener, for showing what a refusal looks like.
+#[must_use]
+pub fn unknown_filter(mut listener: Listener) -> Listener {
+    let config = Any { type_url: "type.googleapis.com/mesh.NoSuchFilter".to_owned(), value: Vec::new() };
+    let unknown = Filter {
+        name: "mesh.no_such_filter".to_owned(),
+        config_type: Some(filter::ConfigType::TypedConfig(config)),
+    };
+    for chain in &mut listener.filter_chains {
+        chain.filters.insert(0, unknown.clone());
+    }
+    listener
+}
+
+/// A certificate chain and its private key, both PEM.
+///
+/// The key travels on the wire: serve it over mutual TLS or loopback only.
+pub fn secret(name: &str, chain_pem: &str, key_pem: &str) -> Secret {
+    let inline = |pem: &str| {
+        Some(DataSource { specifier: Some(Specifier::InlineString(pem.to_owned())), ..DataSource::default() })
+    };
+    let certificate = TlsCertificate {
+        certificate_chain: inline(chain_pem),
+        private_key: inline(key_pem),
+        ..TlsCertificate::default()
+    };
+    Secret { name: name.to_owned(), r#type: Some(secret::Type::TlsCertificate(certificate)) }
 }
 
 /// A socket address in Envoy's form.

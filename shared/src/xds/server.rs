@@ -20,17 +20,24 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::server::NamedService;
+use tonic::transport::ServerTlsConfig;
 use tower::Service;
 
 use super::cache::Cache;
 use super::dialogue::Dialogue;
 use super::frame::Dialect;
+use super::metrics::Metrics;
 use super::resource::ResourceType;
 use super::stream::Traits;
+use crate::proto::DISCOVERY_DESCRIPTORS;
 use conversation::Conversation;
 
 /// How long clients may take to end their streams when the server stops.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+
+/// How many connections may wait to be accepted. The usual 128 overflow when a fleet reconnects after
+/// a restart, and each client that is turned away tries again only a second later.
+const QUEUE: i32 = 4096;
 
 /// The largest request that is read: 100,000 names of a usual length fit several times over.
 const REQUEST_LIMIT: usize = 16 * 1024 * 1024;
@@ -38,7 +45,7 @@ const REQUEST_LIMIT: usize = 16 * 1024 * 1024;
 /// The server could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The listener or the HTTP/2 layer failed.
+    /// The listener, the TLS configuration or the HTTP/2 layer failed.
     #[error("the control plane's server failed")]
     Transport(#[from] tonic::transport::Error),
 }
@@ -51,9 +58,13 @@ pub struct Server(Arc<Shared>);
 struct Shared {
     cache: Arc<Cache>,
     dialogue: Option<Dialogue>,
+    metrics: Option<Metrics>,
     traits: Box<dyn Fn(&Node) -> Traits + Send + Sync>,
     patience: Duration,
+    tls: Option<ServerTlsConfig>,
+    /// How many streams there ever were, which numbers them, and how many are open.
     streams: AtomicU64,
+    open: AtomicU64,
     stop: CancellationToken,
 }
 
@@ -65,6 +76,13 @@ impl ServerBuilder {
     #[must_use]
     pub fn dialogue(mut self, dialogue: Dialogue) -> Self {
         self.0.dialogue = Some(dialogue);
+        self
+    }
+
+    /// Counts what happens.
+    #[must_use]
+    pub fn metrics(mut self, metrics: Metrics) -> Self {
+        self.0.metrics = Some(metrics);
         self
     }
 
@@ -83,6 +101,16 @@ impl ServerBuilder {
         self
     }
 
+    /// Serves over TLS; with a client CA in `tls`, only clients with a certificate of it are served.
+    ///
+    /// Plaintext is for loopback and for networks of containers that nobody else is on: secrets travel
+    /// on these streams.
+    #[must_use]
+    pub fn tls(mut self, tls: ServerTlsConfig) -> Self {
+        self.0.tls = Some(tls);
+        self
+    }
+
     /// The server.
     pub fn build(self) -> Server {
         Server(Arc::new(self.0))
@@ -95,11 +123,19 @@ impl Server {
         ServerBuilder(Shared {
             cache,
             dialogue: None,
+            metrics: None,
             traits: Box::new(traits_of),
             patience: Duration::from_secs(5),
+            tls: None,
             streams: AtomicU64::new(0),
+            open: AtomicU64::new(0),
             stop,
         })
+    }
+
+    /// How many streams are open now.
+    pub fn streams_open(&self) -> u64 {
+        self.0.open.load(Ordering::Relaxed)
     }
 
     /// All xDS services, to be added to a tonic server of one's own.
@@ -112,21 +148,31 @@ impl Server {
             .add_service(Discovery::<Secrets>::new(self))
     }
 
-    /// Serves xDS and gRPC health on `listener` until the stop token is cancelled.
+    /// Serves xDS, gRPC health and reflection on `listener` until the stop token is cancelled.
     ///
     /// # Errors
-    /// If the listener fails.
+    /// If the listener or the TLS configuration fails.
     pub async fn serve(self, listener: TcpListener) -> Result<(), ServerError> {
         let stop = self.0.stop.clone();
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_service_status(Aggregated::NAME, tonic_health::ServingStatus::Serving).await;
+        if let Err(error) = socket2::SockRef::from(&listener).listen(QUEUE) {
+            tracing::debug!(%error, "the listener keeps its queue");
+        }
         let incoming = TcpListenerStream::new(listener).map_ok_nodelay();
-        let serving = tonic::transport::Server::builder()
+        let mut server = tonic::transport::Server::builder();
+        if let Some(tls) = &self.0.tls {
+            server = server.tls_config(tls.clone())?;
+        }
+        let serving = server
             // A client whose machine vanished says nothing; without this its streams would stay for ever.
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
             .http2_keepalive_timeout(Some(Duration::from_secs(20)))
             .add_routes(self.routes())
             .add_service(health_service)
+            .add_service(reflection().build_v1().expect("our own descriptors decode"))
+            // Older grpcurl asks for this one.
+            .add_service(reflection().build_v1alpha().expect("our own descriptors decode"))
             .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
         tokio::select! {
             served = serving => Ok(served?),
@@ -136,6 +182,12 @@ impl Server {
             }
         }
     }
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DISCOVERY_DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
 /// gRPC clients name what they want; for them an empty list is never the wildcard.

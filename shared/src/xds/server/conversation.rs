@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use tonic_prost::ProstCodec;
 use super::super::cache::{Membership, Quarantine, Standing};
 use super::super::dialogue::{Names, Said, complaint};
 use super::super::frame::{Dialect, Frame};
+use super::super::metrics::Metrics;
 use super::super::resource::{Resource, ResourceType};
 use super::super::stream::{Heard, Response, Stream};
 use super::{REQUEST_LIMIT, Shared};
@@ -35,12 +37,22 @@ enum Request {
 }
 
 /// Why a conversation is woken.
+#[expect(clippy::large_enum_variant, reason = "one at a time, never stored: a box would cost more")]
 enum Woken {
     Request(Request),
     Published,
     PatienceOver,
     /// The client ended the stream, or we are about to stop.
     End,
+}
+
+/// What follows from a request.
+#[derive(Default)]
+struct Reaction {
+    /// Resources that the client refused with it.
+    refused: Vec<Arc<Resource>>,
+    /// Whether it asks for something, rather than answers.
+    asks: bool,
 }
 
 pub(super) struct Conversation {
@@ -52,7 +64,8 @@ pub(super) struct Conversation {
     requests: Requests,
     /// The client's place in its group; from its first request on.
     member: Option<Member>,
-    outbox: VecDeque<Frame>,
+    /// Frames, each with the time of the publication that it tells, if that is why it is sent.
+    outbox: VecDeque<(Frame, Option<std::time::Instant>)>,
     ended: bool,
 }
 
@@ -63,6 +76,8 @@ struct Member {
     node: Arc<str>,
     standing: Standing,
     patience_ends: Option<Instant>,
+    /// When what the client is being told was published; none once it is settled.
+    pushed: Option<std::time::Instant>,
 }
 
 impl Conversation {
@@ -73,6 +88,10 @@ impl Conversation {
         only: Option<ResourceType>,
         body: Body,
     ) -> Self {
+        shared.open.fetch_add(1, Ordering::Relaxed);
+        if let Some(metrics) = &shared.metrics {
+            metrics.opened(dialect);
+        }
         let limit = Some(REQUEST_LIMIT);
         let requests = match dialect {
             Dialect::Sotw => {
@@ -124,7 +143,12 @@ impl Conversation {
 
     fn next_piece(&mut self) -> Option<Bytes> {
         loop {
-            let piece = self.outbox.front_mut()?.next();
+            let (frame, pushed) = self.outbox.front_mut()?;
+            let (piece, pushed) = (frame.next(), pushed.take());
+            if let Some(metrics) = &self.shared.metrics {
+                metrics.sent(piece.as_ref().map_or(0, Bytes::len));
+                pushed.into_iter().for_each(|at| metrics.pushed(at.elapsed()));
+            }
             if piece.is_some() {
                 return piece;
             }
@@ -153,10 +177,19 @@ impl Conversation {
     }
 
     fn handle(&mut self, woken: Woken) -> Result<(), Status> {
+        // A response to a question is no push, however long ago the answer was published.
+        let mut pushes = true;
         let refused = match woken {
-            Woken::Request(request) => self.hear(request)?,
+            Woken::Request(request) => {
+                let Reaction { refused, asks } = self.hear(request)?;
+                pushes = !asks;
+                refused
+            }
             Woken::Published => {
-                self.take_publication();
+                let at = self.take_publication();
+                if let Some(member) = &mut self.member {
+                    member.pushed = at;
+                }
                 Vec::new()
             }
             Woken::PatienceOver => {
@@ -174,29 +207,31 @@ impl Conversation {
         }
         let quarantine: Arc<Quarantine> = member.membership.quarantine();
         let responses = member.stream.due(&quarantine);
+        let pushed = member.pushed.filter(|_| pushes);
         member.note(self.shared.patience);
         for response in responses {
-            self.send(response);
+            self.send(response, pushed);
         }
         Ok(())
     }
 
-    /// Takes a request; returns the resources that the client refused with it.
-    fn hear(&mut self, mut request: Request) -> Result<Vec<Arc<Resource>>, Status> {
+    /// Takes a request.
+    fn hear(&mut self, mut request: Request) -> Result<Reaction, Status> {
         let (node, url) = match &mut request {
             Request::Sotw(request) => (request.node.take(), &request.type_url),
             Request::Delta(request) => (request.node.take(), &request.type_url),
         };
         let kind = self.kind(url)?;
+        self.count(|metrics| metrics.heard(kind));
         if self.member.is_none() {
             self.introduce(&node.unwrap_or_default());
         }
         let Some(kind) = kind else {
             let url: String = url.chars().take(200).collect();
             self.say(&url, || Said::Unserved);
-            return Ok(Vec::new());
+            return Ok(Reaction::default());
         };
-        let Some(member) = &mut self.member else { return Ok(Vec::new()) };
+        let Some(member) = &mut self.member else { return Ok(Reaction::default()) };
         let (listed, heard) = match &mut request {
             Request::Sotw(request) => (0, member.stream.hear_sotw(kind, request)),
             // The stream takes the list, so count it before.
@@ -232,51 +267,59 @@ impl Conversation {
         let id = if node.id.is_empty() { "(no node id)" } else { &node.id };
         let node: Arc<str> = id.chars().take(200).collect::<String>().into();
         let group = membership.group().to_owned();
-        self.member =
-            Some(Member { membership, stream, node, standing: Standing::Busy, patience_ends: None });
+        self.member = Some(Member {
+            membership,
+            stream,
+            node,
+            standing: Standing::Busy,
+            patience_ends: None,
+            pushed: None,
+        });
         self.say("", || Said::Opened { group });
         self.take_publication();
     }
 
-    fn take_publication(&mut self) {
-        let Some(member) = &mut self.member else { return };
-        let published = member.membership.publications.borrow_and_update().clone();
-        if let Some(published) = published {
-            member.stream.publish(published);
-        }
+    /// Shows the stream the newest publication; returns when that was published.
+    fn take_publication(&mut self) -> Option<std::time::Instant> {
+        let member = self.member.as_mut()?;
+        let published = member.membership.publications.borrow_and_update().clone()?;
+        let at = published.at;
+        member.stream.publish(published);
+        Some(at)
     }
 
-    fn note_heard(
-        &self,
-        kind: ResourceType,
-        request: &Request,
-        listed: usize,
-        heard: Heard,
-    ) -> Vec<Arc<Resource>> {
+    fn note_heard(&self, kind: ResourceType, request: &Request, listed: usize, heard: Heard) -> Reaction {
         let nonce = || match request {
             Request::Sotw(request) => request.response_nonce.chars().take(40).collect::<String>(),
             Request::Delta(request) => request.response_nonce.chars().take(40).collect(),
         };
         match heard {
             Heard::Ask => self.say(kind.service(), || asked(request, listed)),
-            Heard::Ack => self.say(kind.service(), || Said::Ack { nonce: nonce() }),
+            Heard::Ack => {
+                self.count(|metrics| metrics.accepted(kind));
+                self.say(kind.service(), || Said::Ack { nonce: nonce() });
+                return Reaction::default();
+            }
             // The stream ends, and says so with its status.
             Heard::TooMuch => {}
             Heard::Stale => self.say(kind.service(), || Said::Stale { nonce: nonce() }),
             Heard::Nack { message, blame } => {
+                self.count(|metrics| metrics.refused(kind));
                 let names = blame.suspects.iter().map(|resource| Arc::clone(resource.name())).collect();
                 let said =
                     Said::Nack { nonce: nonce(), names: Names::new(names), message: complaint(&message) };
                 self.say(kind.service(), || said);
                 // A mere suspect may be innocent: it is kept from nobody else.
-                return if blame.certain { blame.suspects } else { Vec::new() };
+                let refused = if blame.certain { blame.suspects } else { Vec::new() };
+                return Reaction { refused, asks: false };
             }
         }
-        Vec::new()
+        Reaction { refused: Vec::new(), asks: true }
     }
 
-    fn send(&mut self, response: Response) {
+    fn send(&mut self, response: Response, pushed: Option<std::time::Instant>) {
         let kind = response.kind;
+        self.count(|metrics| metrics.responded(kind));
         let told = self
             .shared
             .dialogue
@@ -294,7 +337,13 @@ impl Conversation {
                 bytes,
             });
         }
-        self.outbox.push_back(frame);
+        self.outbox.push_back((frame, pushed));
+    }
+
+    fn count(&self, count: impl FnOnce(&Metrics)) {
+        if let Some(metrics) = &self.shared.metrics {
+            count(metrics);
+        }
     }
 
     /// Records what was said, if anyone wants to know.
@@ -308,6 +357,8 @@ impl Conversation {
 impl Drop for Conversation {
     fn drop(&mut self) {
         self.say("", || Said::Closed);
+        self.shared.open.fetch_sub(1, Ordering::Relaxed);
+        self.count(|metrics| metrics.closed(self.dialect));
     }
 }
 
@@ -315,6 +366,9 @@ impl Member {
     /// Reports how the client stands, if that changed, and sets the clock by which it has to ask.
     fn note(&mut self, patience: Duration) {
         let standing = self.stream.standing();
+        if matches!(standing, Standing::Settled(_)) {
+            self.pushed = None;
+        }
         if standing != self.standing {
             self.standing = standing;
             self.membership.report(standing);

@@ -1,17 +1,19 @@
-//! This demo's control plane: a cache, a server over it, and the [`World`] as the only thing it shows.
+//! A whole control plane, ready to run: a cache, a server over it, and the dialogue of the two.
+//!
+//! For the usual case of one world that all clients are shown. Whoever needs groups, or the services
+//! inside a gRPC server of their own, takes [`Cache`] and [`Server`] by themselves.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::lifecycle::{GRACE, Lifecycle, Overdue};
-use shared::poll::{self, TimedOut};
-use shared::xds::cache::EVERYONE;
-use shared::xds::dialogue::{Event, Form, Said};
-use shared::xds::{Cache, Dialogue, ResourceType, Server, Snapshot};
 use tokio::net::TcpListener;
 
-use crate::topology::{World, WorldError};
+use super::cache::{EVERYONE, OnRefusal};
+use super::dialogue::{Event, Form, Said};
+use super::{Cache, Dialogue, ResourceType, Server, Snapshot};
+use crate::lifecycle::{GRACE, Lifecycle, Overdue};
+use crate::poll::{self, TimedOut};
 
 /// A running control plane.
 pub struct ControlPlane {
@@ -26,11 +28,11 @@ impl ControlPlane {
     ///
     /// # Errors
     /// If the listener has no address any more.
-    pub fn start(listener: TcpListener, life: &Lifecycle) -> std::io::Result<Self> {
+    pub fn start(listener: TcpListener, on_refusal: OnRefusal, life: &Lifecycle) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
         // A scope of its own, so that it can be stopped while everything else goes on.
         let scope = life.child();
-        let cache = Arc::new(Cache::default());
+        let cache = Arc::new(Cache::default().on_refusal(on_refusal));
         let dialogue = Dialogue::default();
         let server = Server::builder(Arc::clone(&cache), scope.token()).dialogue(dialogue.clone()).build();
         let serving = async move {
@@ -42,14 +44,11 @@ impl ControlPlane {
         Ok(Self { cache, dialogue, address, life: scope })
     }
 
-    /// Shows `world` to every client from now on.
-    ///
-    /// # Errors
-    /// If the world makes no snapshot; clients then keep the one before.
-    pub fn publish(&self, world: &World) -> Result<Arc<Snapshot>, WorldError> {
-        let snapshot = Arc::new(world.snapshot()?);
+    /// Shows `snapshot` to every client from now on.
+    pub fn publish(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+        let snapshot = Arc::new(snapshot);
         self.cache.set(EVERYONE, Arc::clone(&snapshot));
-        Ok(snapshot)
+        snapshot
     }
 
     /// Waits until every connected client accepted all of `snapshot` that it subscribes to.
@@ -66,11 +65,17 @@ impl ControlPlane {
         .await
     }
 
-    fn refusal(&self) -> Option<String> {
+    /// The newest complaint of a client, in one sentence.
+    pub fn refusal(&self) -> Option<String> {
         self.dialogue.events().iter().rev().find_map(|event| match &event.said {
             Said::Nack { message, .. } => Some(format!("{} refused: {message}", event.kind)),
             _ => None,
         })
+    }
+
+    /// What clients are shown, and what they accepted.
+    pub fn cache(&self) -> &Arc<Cache> {
+        &self.cache
     }
 
     /// What was said so far.

@@ -1,0 +1,112 @@
+//! The control plane as a role: what it tells the real Envoy, and what it says to wrong flags.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use common::{CLIENT, CONTROL_PLANE, LIMIT, OFTEN, Role, run};
+use demo4_lb::topology::LISTENER;
+use shared::envoy::{Bootstrap, Envoy, Serving};
+use shared::lifecycle::{GRACE, Lifecycle};
+use shared::poll::wait_until;
+use shared::tools;
+use tokio::net::TcpListener;
+
+/// An Envoy that follows this control plane, and the address that it was told to listen on.
+async fn envoy(control_plane: SocketAddr, life: &Lifecycle) -> (Serving, SocketAddr) {
+    let choice = std::env::var_os("ENVOY");
+    let program = tools::envoy(choice.as_deref().map(Path::new)).await.unwrap();
+    let envoy = Envoy::new(&program, Bootstrap::new("role-test", control_plane).to_yaml());
+    let envoy = envoy.start(life).await.unwrap().ready(Duration::from_secs(60)).await.unwrap();
+    let listener = wait_until("the listener", OFTEN, LIMIT, || async {
+        let listeners = envoy.admin().listeners().await.map_err(|error| error.to_string())?;
+        let ours = listeners.into_iter().find(|listener| listener.name == LISTENER);
+        ours.map(|listener| listener.address).ok_or_else(|| "none".to_owned())
+    });
+    let address = listener.await.unwrap();
+    (envoy, address)
+}
+
+#[tokio::test]
+async fn the_roles_together_serve_calls_through_envoy() {
+    let life = Lifecycle::default();
+    let backends = [Role::backend(&["--name", "a"]), Role::backend(&["--name", "b"])];
+    let endpoints = format!("static:{},{}", backends[0].address, backends[1].address);
+    let mut control_plane = Role::control_plane(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--envoy-listen",
+        "127.0.0.1:0",
+        "--endpoints",
+        &endpoints,
+    ]);
+    let (envoy, address) = envoy(control_plane.address, &life).await;
+    let output = run(CLIENT, &["--target", &format!("http://{address}"), "--count", "40", "--json"]);
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["answered"], serde_json::json!({ "a": 20, "b": 20 }), "{answer}");
+    let health = run(CONTROL_PLANE, &["healthcheck", "--listen", &control_plane.address.to_string()]);
+    assert_eq!(health.status.code(), Some(0));
+    // It ends in good order though Envoy still listens to it.
+    control_plane.terminate();
+    assert_eq!(control_plane.ended().await.code(), Some(0));
+    envoy.stop().await;
+    life.shut_down(GRACE).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_backend_that_refuses_is_told_to_the_caller_with_the_next_step() {
+    let life = Lifecycle::default();
+    // Bound and closed again: nobody listens there.
+    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+    let endpoints = format!("static:{closed}");
+    let control_plane = Role::control_plane(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--envoy-listen",
+        "127.0.0.1:0",
+        "--endpoints",
+        &endpoints,
+    ]);
+    let (envoy, address) = envoy(control_plane.address, &life).await;
+    let output = run(CLIENT, &["--target", &format!("http://{address}"), "--count", "3"]);
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{complaint}");
+    for expected in ["3 of 3 calls", "Unavailable", "reached no backend", "/clusters"] {
+        assert!(complaint.contains(expected), "no '{expected}' in: {complaint}");
+    }
+    envoy.stop().await;
+    life.shut_down(GRACE).await.unwrap();
+}
+
+#[test]
+fn wrong_endpoints_are_refused_with_the_forms_that_are_right() {
+    for wrong in ["", "backend", "static:nowhere", "dns:backend", "dns::50051", "dns:backend:0", "docker"] {
+        let output = run(CONTROL_PLANE, &["--endpoints", wrong]);
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{wrong}: {complaint}");
+        assert!(complaint.contains("static:IP:PORT,IP:PORT or dns:NAME:PORT"), "{wrong}: {complaint}");
+    }
+    assert_eq!(run(CONTROL_PLANE, &[]).status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn a_taken_port_is_named_and_ends_with_2() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr();
+    let holder = TcpListener::bind(taken.unwrap()).await.unwrap();
+    let at = holder.local_addr().unwrap().to_string();
+    let output = run(CONTROL_PLANE, &["--endpoints", "static:127.0.0.1:1", "--listen", &at]);
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{complaint}");
+    assert!(complaint.contains(&at) && complaint.contains("taken"), "{complaint}");
+}
+
+#[test]
+fn the_health_check_of_a_control_plane_that_is_not_there_fails() {
+    let output = run(CONTROL_PLANE, &["healthcheck", "--listen", "127.0.0.1:1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("127.0.0.1:1"));
+}
