@@ -31,10 +31,13 @@ impl Stream {
                     Heard::Stale
                 }
             }
-            (nonce, Some(error)) => Heard::Nack {
-                message: error.message.clone(),
-                blame: nonce.map(|nonce| track.refuse(nonce, &error.message, true)).unwrap_or_default(),
-            },
+            (nonce, Some(error)) => {
+                let blame = nonce.map(|nonce| track.refuse(nonce, &error.message, true)).unwrap_or_default();
+                if let Some(target) = &self.target {
+                    track.forgive_what_was_corrected(target.snapshot.of(kind), false);
+                }
+                Heard::Nack { message: error.message.clone(), blame }
+            }
         };
         let asked = track.subscription.adjust(
             &request.resource_names_subscribe,
@@ -65,6 +68,7 @@ impl Stream {
         }
         let initial = std::mem::take(&mut request.initial_resource_versions);
         if asked.everything {
+            track.doubt_what_is_in_flight();
             track.stale = Stale::All;
             track.asked = true;
             track.asked_for_all = true;

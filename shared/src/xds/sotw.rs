@@ -28,10 +28,11 @@ impl Stream {
         } else if nonce.parse() != Ok(track.nonce) {
             return Heard::Stale;
         } else if let Some(error) = &request.error_detail {
-            Heard::Nack {
-                message: error.message.clone(),
-                blame: track.refuse(track.nonce, &error.message, kind.is_root()),
+            let blame = track.refuse(track.nonce, &error.message, kind.is_root());
+            if let Some(target) = &self.target {
+                track.forgive_what_was_corrected(target.snapshot.of(kind), false);
             }
+            Heard::Nack { message: error.message.clone(), blame }
         } else if track.accept(track.nonce) {
             Heard::Ack
         } else {
@@ -66,8 +67,9 @@ impl Stream {
 /// A reconnecting client told the version of all that it has. If what it would be sent has that version,
 /// it has everything; for the version is a hash of names and content.
 ///
-/// Returns whether that could be decided. It cannot as long as all that we could send was refused: a
-/// full response would have to leave the refused resource out, and so delete what the client has of it.
+/// Returns whether that could be decided. It cannot as long as all that we could send of some resource was
+/// refused, and the client may have an older one: a full response would have to leave it out, and so
+/// delete what works. What else is new waits with it; silence harms least.
 pub(super) fn resume(
     track: &mut Track,
     kind: ResourceType,
@@ -84,17 +86,22 @@ pub(super) fn resume(
     let is_said = |set: &[&Arc<Resource>]| {
         set.iter().fold(Version::NONE, |sum, one| sum.with(one.version())).is_written(text)
     };
+    // What was accepted last did not have it: then there is nothing to lose.
+    let had =
+        |one: &Resource| quarantine.accepted.as_ref().is_none_or(|all| all.get(kind, one.name()).is_some());
+    let may_lose = there.iter().zip(&best).any(|(one, best)| best.is_none() && had(one));
     let allowed: Vec<_> = best.iter().copied().flatten().collect();
     // It may have taken over what another client of its group refused: then it is content.
     let has = [there, allowed].into_iter().find(|set| is_said(set));
     if let Some(has) = has {
         let has: Vec<_> = has.into_iter().cloned().collect();
         has.into_iter().for_each(|resource| drop(track.hold(resource)));
-    } else if kind.is_root() && best.iter().any(Option::is_none) {
+    } else if kind.is_root() && may_lose {
         return false;
     } else {
         track.stale = Stale::All;
         track.must_answer = kind.is_root();
+        track.is_foreign = kind.is_root();
     }
     true
 }

@@ -146,7 +146,7 @@ impl Stream {
             } else {
                 track.stale = Stale::All;
             }
-            track.forgive_what_was_corrected(published.snapshot.of(kind));
+            track.forgive_what_was_corrected(published.snapshot.of(kind), true);
         }
         let snapshot = &published.snapshot;
         self.awaited.settle(&self.tracks, |name| snapshot.get(ResourceType::Endpoints, name).is_some());

@@ -22,16 +22,26 @@ pub enum Held {
     Sent(Arc<Resource>),
     /// It asked for it and has to be answered, whatever we sent before: a removal is an answer too.
     Asked(Option<Arc<Resource>>),
+    /// We sent this one, but it may not have taken it over: no version claims it, and it is still needed.
+    Maybe(Arc<Resource>),
     /// It has a version from an earlier stream that is not the snapshot's.
     Other,
 }
 
 impl Held {
-    /// The resource that we sent last.
-    pub fn resource(&self) -> Option<&Arc<Resource>> {
+    /// The resource that we sent last, if the client should have it.
+    pub fn sent(&self) -> Option<&Arc<Resource>> {
         match self {
             Self::Sent(resource) | Self::Asked(Some(resource)) => Some(resource),
-            Self::Asked(None) | Self::Other => None,
+            Self::Asked(None) | Self::Maybe(_) | Self::Other => None,
+        }
+    }
+
+    /// The resource that we sent last, even if the client may not have it.
+    pub fn resource(&self) -> Option<&Arc<Resource>> {
+        match self {
+            Self::Maybe(resource) => Some(resource),
+            held => held.sent(),
         }
     }
 }
@@ -85,8 +95,8 @@ pub struct InFlight {
     pub nonce: u64,
     /// What was new in it, and what the client had before.
     pub news: Vec<(Arc<Resource>, Option<Held>)>,
-    /// What it took away.
-    pub gone: Vec<Arc<Resource>>,
+    /// What it took away, and what the client had of that.
+    pub gone: Vec<(Arc<str>, Held)>,
 }
 
 /// A resource that the client refused.
@@ -141,8 +151,13 @@ pub struct Track {
     refused: HashMap<Version, Refused>,
     /// What else was in the responses that it refused: it may have taken that over, or not.
     beside: HashSet<Arc<str>>,
+    /// What it had of those before, and may still work with, until it accepts something newer.
+    leftovers: HashMap<Arc<str>, Arc<Resource>>,
     /// Whether a refusal stands.
     complains: bool,
+    /// State of the world: the client still has all that an earlier stream brought, which we do not know,
+    /// and which only a full response that it accepts replaces.
+    pub is_foreign: bool,
     /// The newest nonce that was sent.
     pub nonce: u64,
     /// What the client says it still has from an earlier stream, until that was looked at.
@@ -182,7 +197,7 @@ impl Track {
 
     /// Everything that we sent and did not take back.
     pub fn sent(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.held.values().filter_map(Held::resource)
+        self.held.values().filter_map(Held::sent)
     }
 
     /// Every resource that the client may work with at this moment: what it was sent, and what it had
@@ -190,9 +205,9 @@ impl Track {
     pub fn in_use(&self) -> impl Iterator<Item = &Arc<Resource>> {
         let before = self.in_flight.iter().flat_map(|response| {
             let before = response.news.iter().filter_map(|(_, before)| before.as_ref()?.resource());
-            before.chain(&response.gone)
+            before.chain(response.gone.iter().filter_map(|(_, held)| held.resource()))
         });
-        self.sent().chain(before)
+        self.held.values().filter_map(Held::resource).chain(before).chain(self.leftovers.values())
     }
 
     /// Whether the client has versions that we do not know, and that may refer to anything.
@@ -221,6 +236,7 @@ impl Track {
 
     /// Notes that the client does not have this name.
     pub fn forget(&mut self, name: &Arc<str>) {
+        self.leftovers.remove(name);
         self.set(Arc::clone(name), None);
     }
 
@@ -229,6 +245,18 @@ impl Track {
         let unwanted: Vec<_> =
             self.held.keys().filter(|name| !self.subscription.wants(name)).cloned().collect();
         unwanted.iter().for_each(|name| self.forget(name));
+        self.leftovers.retain(|name, _| self.subscription.wants(name));
+    }
+
+    /// What is on its way may be taken over by a client that gave up everything and wants it again, so
+    /// it has to be told about that again.
+    pub fn doubt_what_is_in_flight(&mut self) {
+        let news = self.in_flight.iter().flat_map(|response| &response.news);
+        let dropped = news.filter(|(one, _)| !self.held.contains_key(one.name()));
+        let dropped: Vec<_> = dropped.map(|(one, _)| Arc::clone(one)).collect();
+        for resource in dropped {
+            self.set(Arc::clone(resource.name()), Some(Held::Maybe(resource)));
+        }
     }
 
     /// Makes room for resources that are about to be held.
@@ -238,14 +266,14 @@ impl Track {
 
     /// The one place where `held` changes, so that `version` always is the sum of what was sent.
     fn set(&mut self, name: Arc<str>, held: Option<Held>) -> Option<Held> {
-        if let Some(resource) = held.as_ref().and_then(Held::resource) {
+        if let Some(resource) = held.as_ref().and_then(Held::sent) {
             self.version = self.version.with(resource.version());
         }
         let before = match held {
             Some(held) => self.held.insert(name, held),
             None => self.held.remove(&name),
         };
-        if let Some(resource) = before.as_ref().and_then(Held::resource) {
+        if let Some(resource) = before.as_ref().and_then(Held::sent) {
             self.version = self.version.without(resource.version());
         }
         before
@@ -266,7 +294,7 @@ impl Track {
                         Some(Held::Sent(_)) => return,
                         // It has something that works; we only do not know what.
                         Some(Held::Other) if accepted.is_none() => return,
-                        Some(Held::Asked(Some(had))) => Some(had),
+                        Some(Held::Asked(Some(had)) | Held::Maybe(had)) => Some(had),
                         _ => accepted,
                     }
                 }
@@ -345,10 +373,10 @@ impl Track {
             .collect()
     }
 
-    /// Takes these names away from what the client has; returns what we had sent of them.
-    pub fn take_away(&mut self, gone: &[Arc<str>]) -> Vec<Arc<Resource>> {
-        let had = gone.iter().filter_map(|name| self.set(Arc::clone(name), None));
-        had.filter_map(|held| held.resource().cloned()).collect()
+    /// Takes these names away from what the client has; returns what it had of them.
+    pub fn take_away(&mut self, gone: &[Arc<str>]) -> Vec<(Arc<str>, Held)> {
+        let had = gone.iter().map(|name| (Arc::clone(name), self.set(Arc::clone(name), None)));
+        had.filter_map(|(name, held)| Some((name, held?))).collect()
     }
 
     /// The client accepted a response. Returns whether it was still unanswered.
@@ -356,7 +384,13 @@ impl Track {
     /// Responses that were sent before it count as answered too, for a client answers in order.
     pub fn accept(&mut self, nonce: u64) -> bool {
         let at = self.in_flight.iter().position(|response| response.nonce == nonce);
-        at.map(|at| self.in_flight.drain(..=at)).is_some()
+        let Some(at) = at else { return false };
+        self.is_foreign = false;
+        for response in self.in_flight.drain(..=at) {
+            response.news.iter().for_each(|(resource, _)| drop(self.leftovers.remove(resource.name())));
+            response.gone.iter().for_each(|(name, _)| drop(self.leftovers.remove(name)));
+        }
+        true
     }
 
     /// The client refused a response: it keeps what it had of the culprits.
@@ -373,12 +407,13 @@ impl Track {
             return Blame::default();
         };
         self.complains = true;
-        for resource in gone {
-            // It refused to let this go. Nothing is said again before the next snapshot.
-            let name = Arc::clone(resource.name());
+        for (name, had) in gone {
+            // It may have let this go, or not: the removal is due again with a correction, and the
+            // resource should it come back. Until then nothing is said.
             if self.subscription.wants(&name) && !self.held.contains_key(&name) {
-                self.beside.insert(name);
-                self.hold(resource);
+                self.beside.insert(Arc::clone(&name));
+                let unsure = had.resource().map_or(Held::Other, |had| Held::Asked(Some(Arc::clone(had))));
+                self.set(name, Some(unsure));
             }
         }
         let is_named = |resource: &Resource| names(complaint, resource.name());
@@ -388,8 +423,13 @@ impl Track {
         for (resource, before) in news {
             if named && !is_named(&resource) {
                 self.beside.insert(Arc::clone(resource.name()));
+                if let Some(had) = before.as_ref().and_then(Held::resource)
+                    && self.subscription.wants(resource.name())
+                {
+                    self.leftovers.entry(Arc::clone(resource.name())).or_insert_with(|| Arc::clone(had));
+                }
                 if !deletes {
-                    self.restore(&resource, before);
+                    self.restore(&resource, Some(Held::Maybe(Arc::clone(&resource))));
                 }
                 continue;
             }
@@ -402,11 +442,9 @@ impl Track {
 
     /// Puts back what the client had before a resource that it refused.
     fn restore(&mut self, refused: &Resource, before: Option<Held>) {
-        // What it asked for has been answered now, though with something that it does not like.
-        let before = match before {
-            Some(Held::Asked(had)) => had.map(Held::Sent),
-            before => before,
-        };
+        // A question has been answered now, though with something that the client does not like. If we
+        // had sent the name before, it is still not sure that the client has that.
+        let before = before.filter(|held| !matches!(held, Held::Asked(None)));
         let name = refused.name();
         let same = |(later, _): &&mut (Arc<Resource>, Option<Held>)| later.name() == name;
         let later = self.in_flight.iter_mut().flat_map(|response| &mut response.news).find(same);
@@ -420,12 +458,16 @@ impl Track {
 
     /// If the target corrects anything that the client refused, everything that was refused with it is
     /// due again: a client may have refused a whole response for one resource in it.
-    pub fn forgive_what_was_corrected(&mut self, target: &Resources) {
+    ///
+    /// `is_new` says whether the target was published just now. Otherwise the complaint is new, and may
+    /// come too late; but one about removals alone must not bring the same removals at once.
+    pub fn forgive_what_was_corrected(&mut self, target: &Resources, is_new: bool) {
         let stands = |refused: &Refused| {
             let one = &refused.resource;
             target.get(one.name()).is_some_and(|now| now.version() == one.version())
         };
-        if !self.complains || (!self.refused.is_empty() && self.refused.values().all(stands)) {
+        let is_corrected = if self.refused.is_empty() { is_new } else { !self.refused.values().all(stands) };
+        if !self.complains || !is_corrected {
             return;
         }
         let corrected = self.refused.extract_if(|_, refused| !(stands(refused) && refused.certain));
@@ -439,6 +481,8 @@ impl Track {
             self.stale.extend([name]);
         }
         self.complains = !self.refused.is_empty();
+        // Its refusal left it with what an earlier stream brought, of which we cannot tell the parts.
+        self.must_answer |= self.is_foreign;
     }
 }
 

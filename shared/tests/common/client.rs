@@ -15,7 +15,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 };
 use envoy_types::pb::google::{protobuf::Any, rpc::Status};
 use prost::Message as _;
-use shared::xds::cache::{Published, Quarantine};
+use shared::xds::cache::{Published, Quarantine, Standing};
 use shared::xds::frame::{Dialect, Frame};
 use shared::xds::resource::PerType;
 use shared::xds::stream::{Heard, Response, Stream, Traits};
@@ -242,7 +242,18 @@ impl Client {
             self.quarantine.versions.extend(blame.suspects.iter().map(|resource| resource.version()));
         }
         self.heard = Some(heard);
-        self.due()
+        let got = self.due();
+        self.note_acceptance();
+        got
+    }
+
+    /// What a cache does that has this client only.
+    fn note_acceptance(&mut self) {
+        if let (true, Some(published)) = (self.quarantines, &self.published)
+            && self.stream.standing() == Standing::Settled(published.seq)
+        {
+            self.quarantine.accepted = Some(Arc::clone(&published.snapshot));
+        }
     }
 
     /// Accepts a response.

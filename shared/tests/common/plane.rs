@@ -45,9 +45,17 @@ impl Plane {
     }
 
     pub async fn start_at(at: SocketAddr, cache: Cache) -> Self {
+        Self::serving(at, Dialogue::default(), cache).await
+    }
+
+    pub async fn start_with(dialogue: Dialogue, cache: Cache) -> Self {
+        Self::serving((Ipv4Addr::LOCALHOST, 0).into(), dialogue, cache).await
+    }
+
+    async fn serving(at: SocketAddr, dialogue: Dialogue, cache: Cache) -> Self {
         let listener = TcpListener::bind(at).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (cache, dialogue, stop) = (Arc::new(cache), Dialogue::default(), CancellationToken::new());
+        let (cache, stop) = (Arc::new(cache), CancellationToken::new());
         let server = Server::builder(Arc::clone(&cache), stop.clone()).dialogue(dialogue.clone()).build();
         let serving = tokio::spawn(async move { server.serve(listener).await.unwrap() });
         Self { cache, dialogue, address, stop, serving }
