@@ -1,7 +1,5 @@
 //! Everything stops together, in time, and says so if it does not.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
