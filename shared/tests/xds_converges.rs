@@ -322,7 +322,7 @@ impl Model {
         }
     }
 
-    fn ask_if_changed(&mut self, kind: ResourceType, names: BTreeSet<String>) {
+    fn ask_if_changed(&mut self, kind: ResourceType, names: &BTreeSet<String>) {
         if names != self.client.sides[kind].names {
             self.ask(kind, &names.iter().map(String::as_str).collect::<Vec<_>>());
         }
