@@ -6,10 +6,15 @@ use prost::Message;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = protox::compile(["proto/echo.proto"], ["proto"])?;
-    // Kept for the reflection service, which hands them to grpcurl.
-    let descriptors = PathBuf::from(std::env::var("OUT_DIR")?).join("mesh.bin");
-    std::fs::write(descriptors, files.encode_to_vec())?;
-    tonic_prost_build::configure().compile_fds(files)?;
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    let ours = protox::compile(["proto/echo.proto"], ["proto"])?;
+    // Kept for the reflection services, which hand them to grpcurl.
+    std::fs::write(out.join("mesh.bin"), ours.encode_to_vec())?;
+    tonic_prost_build::configure().compile_fds(ours)?;
+    // The discovery services are described only; the code of their messages is envoy-types'.
+    let kinds = ["cluster", "endpoint", "listener", "route", "secret"];
+    let services = kinds.map(|kind| format!("proto/envoy/service/{kind}/v3/service.proto"));
+    let discovery = protox::compile(services, ["proto"])?;
+    std::fs::write(out.join("discovery.bin"), discovery.encode_to_vec())?;
     Ok(())
 }

@@ -20,6 +20,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::server::NamedService;
+use tonic::transport::ServerTlsConfig;
 use tower::Service;
 
 use super::cache::Cache;
@@ -28,6 +29,7 @@ use super::frame::Dialect;
 use super::metrics::Metrics;
 use super::resource::ResourceType;
 use super::stream::Traits;
+use crate::proto::DISCOVERY_DESCRIPTORS;
 use conversation::Conversation;
 
 /// How long clients may take to end their streams when the server stops.
@@ -43,7 +45,7 @@ const REQUEST_LIMIT: usize = 16 * 1024 * 1024;
 /// The server could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The listener or the HTTP/2 layer failed.
+    /// The listener, the TLS configuration or the HTTP/2 layer failed.
     #[error("the control plane's server failed")]
     Transport(#[from] tonic::transport::Error),
 }
@@ -59,6 +61,7 @@ struct Shared {
     metrics: Option<Metrics>,
     traits: Box<dyn Fn(&Node) -> Traits + Send + Sync>,
     patience: Duration,
+    tls: Option<ServerTlsConfig>,
     /// How many streams there ever were, which numbers them, and how many are open.
     streams: AtomicU64,
     open: AtomicU64,
@@ -98,6 +101,16 @@ impl ServerBuilder {
         self
     }
 
+    /// Serves over TLS; with a client CA in `tls`, only clients with a certificate of it are served.
+    ///
+    /// Plaintext is for loopback and for networks of containers that nobody else is on: secrets travel
+    /// on these streams.
+    #[must_use]
+    pub fn tls(mut self, tls: ServerTlsConfig) -> Self {
+        self.0.tls = Some(tls);
+        self
+    }
+
     /// The server.
     pub fn build(self) -> Server {
         Server(Arc::new(self.0))
@@ -113,6 +126,7 @@ impl Server {
             metrics: None,
             traits: Box::new(traits_of),
             patience: Duration::from_secs(5),
+            tls: None,
             streams: AtomicU64::new(0),
             open: AtomicU64::new(0),
             stop,
@@ -134,10 +148,10 @@ impl Server {
             .add_service(Discovery::<Secrets>::new(self))
     }
 
-    /// Serves xDS and gRPC health on `listener` until the stop token is cancelled.
+    /// Serves xDS, gRPC health and reflection on `listener` until the stop token is cancelled.
     ///
     /// # Errors
-    /// If the listener fails.
+    /// If the listener or the TLS configuration fails.
     pub async fn serve(self, listener: TcpListener) -> Result<(), ServerError> {
         let stop = self.0.stop.clone();
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -146,12 +160,19 @@ impl Server {
             tracing::debug!(%error, "the listener keeps its queue");
         }
         let incoming = TcpListenerStream::new(listener).map_ok_nodelay();
-        let serving = tonic::transport::Server::builder()
+        let mut server = tonic::transport::Server::builder();
+        if let Some(tls) = &self.0.tls {
+            server = server.tls_config(tls.clone())?;
+        }
+        let serving = server
             // A client whose machine vanished says nothing; without this its streams would stay for ever.
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
             .http2_keepalive_timeout(Some(Duration::from_secs(20)))
             .add_routes(self.routes())
             .add_service(health_service)
+            .add_service(reflection().build_v1().expect("our own descriptors decode"))
+            // Older grpcurl asks for this one.
+            .add_service(reflection().build_v1alpha().expect("our own descriptors decode"))
             .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
         tokio::select! {
             served = serving => Ok(served?),
@@ -161,6 +182,12 @@ impl Server {
             }
         }
     }
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DISCOVERY_DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
 /// gRPC clients name what they want; for them an empty list is never the wildcard.
