@@ -310,20 +310,20 @@ impl Model {
         }
         if kind == Cluster {
             let names = self.client.sides[Cluster].held.keys().cloned().collect();
-            self.ask_if_changed(Endpoints, names);
+            self.ask_if_changed(Endpoints, &names);
             self.repeat(Endpoints);
         }
         if kind == Listener {
             let held = self.client.sides[Listener].held.values();
             let listeners = held.map(|(_, any)| Resource::from_any(any).unwrap());
             let routes = listeners.flat_map(|one| one.refers().to_vec()).filter(|to| to.kind == Route);
-            let names = routes.map(|to| to.name.to_string()).collect();
-            self.ask_if_changed(Route, names);
+            let names: BTreeSet<String> = routes.map(|to| to.name.to_string()).collect();
+            self.ask_if_changed(Route, &names);
         }
     }
 
     fn ask_if_changed(&mut self, kind: ResourceType, names: &BTreeSet<String>) {
-        if names != self.client.sides[kind].names {
+        if *names != self.client.sides[kind].names {
             self.ask(kind, &names.iter().map(String::as_str).collect::<Vec<_>>());
         }
     }
