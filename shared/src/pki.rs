@@ -40,6 +40,8 @@ mod usage;
 
 mod key;
 
+mod template;
+
 mod authority;
 
 mod pem;

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! TLS 1.2 and 1.3, one crypto library (ring), and no way to switch verification off.
-//! Knows nothing of who issued what: that is [`pki`](crate::pki).
+//! Knows nothing of who issued what: that is [`pki`].
 
 use std::fmt;
 use std::sync::Arc;

@@ -3,12 +3,11 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyUsagePurpose, SanType,
-};
+use rcgen::Issuer;
 
 use super::key::SecretKey;
 use super::pem::pem_of;
+use super::template;
 use super::validity::utc;
 use super::{Certificate, KeyKind, KeyPem, Names, PkiError, Roots, Serial, Usage, Validity};
 
@@ -23,7 +22,7 @@ impl Root {
     /// # Errors
     /// [`PkiError::AuthorityName`], [`PkiError::BadValidity`], or [`PkiError::Make`].
     pub fn generate(name: &str, validity: Validity, kind: KeyKind) -> Result<Self, PkiError> {
-        let params = authority_params(name, validity, 1)?;
+        let params = template::authority(name, validity, 1)?;
         let key = SecretKey::generate(kind)?;
         let made = params.self_signed(&key).map_err(PkiError::make)?;
         Ok(Self(Authority { certificate: read(made.der())?, issuer: Issuer::new(params, key) }))
@@ -65,7 +64,7 @@ impl Root {
     /// As [`generate`](Self::generate), and [`PkiError::OutlivesIssuer`].
     pub fn sign_intermediate(self, name: &str, validity: Validity) -> Result<Intermediate, PkiError> {
         self.0.may_vouch(validity)?;
-        let mut params = authority_params(name, validity, 0)?;
+        let mut params = template::authority(name, validity, 0)?;
         // Whoever takes its key can make servers and clients, but sign no programs and no mail.
         params.extended_key_usages = Usage::Both.purposes();
         let key = SecretKey::generate(KeyKind::EcdsaP256)?;
@@ -99,16 +98,7 @@ impl Intermediate {
             return Err(PkiError::NoNames);
         }
         self.authority.may_vouch(validity)?;
-        let mut params = params(validity)?;
-        // "Explicit": states that it is no authority, and has rcgen add the subject key identifier.
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = usage.key_usages(kind);
-        params.extended_key_usages = usage.purposes();
-        params.subject_alt_names = alternative_names(names)?;
-        // For people only: no client of today looks for a host in the subject.
-        if let Some(name) = names.dns_names().iter().find(|name| name.len() <= 64) {
-            params.distinguished_name.push(DnType::CommonName, name.as_str());
-        }
+        let params = template::leaf(names, usage, validity, kind)?;
         let key = SecretKey::generate(kind)?;
         let made = params.signed_by(&key, &self.authority.issuer).map_err(PkiError::make)?;
         let leaf = read(made.der())?;
@@ -194,45 +184,6 @@ impl fmt::Debug for Intermediate {
         let subject = self.authority.certificate.subject();
         f.debug_struct("Intermediate").field("subject", &subject).finish_non_exhaustive()
     }
-}
-
-fn authority_params(name: &str, validity: Validity, below: u8) -> Result<CertificateParams, PkiError> {
-    let length = name.chars().count();
-    if !(1..=64).contains(&length) || name.chars().any(char::is_control) {
-        return Err(PkiError::AuthorityName);
-    }
-    let mut params = params(validity)?;
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(below));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    Ok(params)
-}
-
-fn params(validity: Validity) -> Result<CertificateParams, PkiError> {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::OrganizationName, "service mesh examples");
-    (params.not_before, params.not_after) = validity.dates()?;
-    params.use_authority_key_identifier_extension = true;
-    // 128 random bits: unique without a register, and nothing that an attacker could have a signature
-    // prepared for.
-    let mut serial = [0; 16];
-    let random = super::provider().secure_random.fill(&mut serial);
-    random.map_err(|_| PkiError::Make { why: "the system has no randomness".to_owned() })?;
-    params.serial_number = Some(serial.to_vec().into());
-    Ok(params)
-}
-
-fn alternative_names(names: &Names) -> Result<Vec<SanType>, PkiError> {
-    let mut all = Vec::new();
-    for name in names.dns_names() {
-        all.push(SanType::DnsName(name.as_str().try_into().map_err(PkiError::make)?));
-    }
-    all.extend(names.ip_addresses().iter().copied().map(SanType::IpAddress));
-    if let Some(id) = names.spiffe_id() {
-        all.push(SanType::URI(id.as_str().try_into().map_err(PkiError::make)?));
-    }
-    Ok(all)
 }
 
 /// Reads what was just made: there is one reader, and it has to agree.

@@ -29,7 +29,7 @@ impl fmt::Display for KeyKind {
     }
 }
 
-/// A private key as PEM. Debug shows nothing of it, there is no Display, and memory is wiped after use.
+/// A private key as PEM. Debug shows nothing of it, there is no Display, and this copy is wiped from memory when it goes.
 #[derive(Clone)]
 pub struct KeyPem(Zeroizing<String>);
 

@@ -18,7 +18,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let bad = |error| Unready::new(NotReadable::pem(&args.file, error));
+    let bad = |error| Unready::new(NotReadable::pem(&args.file, &error));
     for certificate in Certificate::read_pem(read(&args.file)?).map_err(bad)? {
         line_out(&table(&certificate).to_string());
     }
@@ -37,7 +37,7 @@ fn table(certificate: &Certificate) -> Table {
     let mut names = vec![certificate.names().to_string()];
     names.extend(certificate.other_names().iter().cloned());
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_width(110);
     table.add_row(["subject".to_owned(), certificate.subject().to_owned()]);
     table.add_row(["issuer".to_owned(), certificate.issuer().to_owned()]);

@@ -35,7 +35,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let bad = |error| Unready::new(NotReadable::pem(&args.roots, error));
+    let bad = |error| Unready::new(NotReadable::pem(&args.roots, &error));
     let roots = Roots::from_pem(read(&args.roots)?).map_err(bad)?;
     let purpose = args.host.clone().unwrap_or(Purpose::Client);
     let at = SystemTime::now() + Duration::from_secs(u64::from(args.in_days) * 24 * 60 * 60);
@@ -54,12 +54,12 @@ pub(crate) struct NotReadable {
 }
 
 impl NotReadable {
-    pub(crate) fn pem(path: &Path, why: impl ToString) -> Self {
+    pub(crate) fn pem(path: &Path, why: &impl ToString) -> Self {
         Self { path: path.to_owned(), why: why.to_string() }
     }
 }
 
 /// Reads a whole file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Unready> {
-    std::fs::read(path).map_err(|error| Unready::new(NotReadable::pem(path, error)))
+    std::fs::read(path).map_err(|error| Unready::new(NotReadable::pem(path, &error)))
 }
