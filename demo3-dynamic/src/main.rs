@@ -1,13 +1,50 @@
-#![doc = include_str!("../README.md")]
+//! The whole demo on one machine; see the crate's README.
 
-use std::io::Write;
 use std::process::ExitCode;
 
-fn main() -> ExitCode {
-    // A demo that cannot run is exit code 2, as for all of them; and nothing on stdout, where a report would be.
-    _ = writeln!(
-        std::io::stderr(),
-        "demo3-dynamic is not built yet and comes next; its README.md tells what it will teach, and demo4-lb runs today"
-    );
-    ExitCode::from(2)
+use clap::{Parser, ValueEnum};
+use demo3_dynamic::scenario::{self, Plan};
+use shared::cli::{self, Common};
+use shared::envoy::Variant;
+use shared::xds::dialogue::Form;
+
+/// One Envoy, made into a TLS proxy that shifts traffic, step by step, by xDS
+#[derive(Parser)]
+#[command(after_help = "Examples:
+  cargo run -p demo3-dynamic                       tell the story and check every claim
+  cargo run -p demo3-dynamic -- --protocol delta   the same over the incremental protocol
+  cargo run -p demo3-dynamic -- --dialogue         show each message between Envoy and its control plane
+  cargo run -p demo3-dynamic -- --json             a JSON report
+
+Exit code: 0 every claim held, 1 one did not, 2 wrong usage or a missing program.")]
+struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// The variant of the protocol
+    #[arg(long, value_enum, default_value_t = Protocol::Sotw)]
+    protocol: Protocol,
+    /// Print on stderr what Envoy and the control plane say to each other, as a timeline or as JSON lines
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "timeline")]
+    dialogue: Option<Form>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Protocol {
+    /// State of the world: a response carries all resources of its type
+    Sotw,
+    /// Incremental: a response carries what changed
+    Delta,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Args { common, protocol, dialogue } = Args::parse();
+    let variant = match protocol {
+        Protocol::Sotw => Variant::Sotw,
+        Protocol::Delta => Variant::Delta,
+    };
+    let plan = Plan { envoy: common.envoy.clone(), variant, stay: common.stay, dialogue };
+    let idea = "an Envoy that knows nothing becomes a TLS proxy that shifts traffic";
+    cli::run(&common, "demo3-dynamic", idea, async |story, life| scenario::run(&plan, story, life).await)
+        .await
 }

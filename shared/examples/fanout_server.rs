@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use clap::Parser;
-use http::{Method, Response, StatusCode, request::Parts};
+use http::{Method, StatusCode, Uri};
 use serde_json::json;
 use shared::lifecycle::Lifecycle;
+use shared::web::Answer;
 use shared::xds::cache::EVERYONE;
 use shared::xds::make::{self, LocalityEndpoints};
 use shared::xds::{Cache, Resource, ResourceType, Server, Snapshot};
@@ -64,8 +65,10 @@ async fn run(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
     cache.set(EVERYONE, world(args)?);
     let server = Server::builder(Arc::clone(&cache), life.token()).build();
     let serving = life.spawn(server.clone().serve(xds));
-    let (world, clusters) = (World { cache, server, turn: Mutex::new(()) }, args.clusters);
-    web::serve(http, life, move |request| world.answer(request, clusters));
+    let (world, clusters) = (Arc::new(World { cache, server, turn: Mutex::new(()) }), args.clusters);
+    web::serve(http, life, move |request| {
+        std::future::ready(world.answer(request.method(), request.uri(), clusters))
+    });
     shared::report::line_out(&bound.to_string());
     Ok(serving.await.context("the server's task broke off")??)
 }
@@ -128,10 +131,10 @@ struct Wrong {
 }
 
 impl World {
-    fn answer(&self, request: &Parts, clusters: u32) -> Response<String> {
-        match (&request.method, request.uri.path()) {
+    fn answer(&self, method: &Method, uri: &Uri, clusters: u32) -> Answer {
+        match (method, uri.path()) {
             (&Method::POST, "/update") => {
-                let query = request.uri.query().unwrap_or_default();
+                let query = uri.query().unwrap_or_default();
                 let cluster = number(query, "cluster", 0, clusters - 1);
                 let endpoints = number(query, "endpoints", 1, MOST_ENDPOINTS);
                 match cluster.and_then(|cluster| Ok((cluster, endpoints?))) {
@@ -182,7 +185,7 @@ impl World {
     }
 }
 
-fn done(outcome: anyhow::Result<serde_json::Value>) -> Response<String> {
+fn done(outcome: anyhow::Result<serde_json::Value>) -> Answer {
     match outcome {
         Ok(value) => web::json(StatusCode::OK, &value),
         Err(error) => {

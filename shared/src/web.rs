@@ -1,92 +1,136 @@
-//! A small HTTP/1.1 server for a program's own pages: metrics, statistics, a button or two.
+//! A small HTTP server: whatever a demo or a role serves apart from gRPC.
 //!
-//! Knows nothing of what the pages say: a function makes an answer of a request's head. Everything
-//! is bounded, because whoever reaches the port may ask: connections at once, the time for one, and
-//! a request's body, which is never read. One request a connection, so that an idle one holds nothing.
+//! Speaks HTTP/1.1 and HTTP/2 without TLS, stops with its [`Lifecycle`], and lets requests in flight end.
+//! Routing is a `match` in the handler: no demo has more than a handful of paths. Everything is bounded,
+//! because whoever reaches the port may ask: connections at once, the time for a request's head, and the
+//! part of a body that is read.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{self, HeaderValue};
-use http::{Response, StatusCode};
-use hyper::server::conn::http1;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::lifecycle::Lifecycle;
 
-/// Connections that are served at once; more wait in the kernel's queue.
-const AT_ONCE: usize = 64;
+/// What a handler answers.
+pub type Answer = Response<Full<Bytes>>;
 
-/// How long one connection may take, from its accept to the last byte of the answer.
-const LIMIT: Duration = Duration::from_secs(10);
+/// Connections that are served at once; more wait in the kernel's queue.
+const AT_ONCE: usize = 256;
+
+/// How long a client may take to send the head of a request.
+const HEAD_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long to wait after the kernel refused to accept, mostly for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `answer` on `listener` in the background until `life` stops.
-pub fn serve<F>(listener: TcpListener, life: &Lifecycle, answer: F)
+/// How long requests in flight may take once the server stops.
+const LAST_REQUESTS: Duration = Duration::from_secs(1);
+
+/// Why a request's body could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// It is longer than the handler takes.
+    #[error("the body is longer than {0} bytes")]
+    TooLong(usize),
+    /// The client stopped sending.
+    #[error("the body broke off")]
+    Broken,
+}
+
+/// Serves `listener` in the background until `life` ends.
+pub fn serve<H, F>(listener: TcpListener, life: &Lifecycle, handler: H)
 where
-    F: Fn(&http::request::Parts) -> Response<String> + Send + Sync + 'static,
+    H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Answer> + Send + 'static,
 {
-    let (answer, inner) = (Arc::new(answer), life.clone());
+    let scope = life.clone();
     life.spawn(async move {
-        let stop = inner.token();
-        stop.run_until_cancelled(accept(listener, &inner, answer)).await;
+        let (stop, places) = (scope.token(), Arc::new(Semaphore::new(AT_ONCE)));
+        let next = async || {
+            // The semaphore is never closed.
+            let place = Arc::clone(&places).acquire_owned().await.ok();
+            (listener.accept().await, place)
+        };
+        while let Some((accepted, place)) = stop.run_until_cancelled(next()).await {
+            match accepted {
+                Ok((connection, _)) => {
+                    let answering = answer(connection, handler.clone(), scope.token());
+                    scope.spawn(async move {
+                        answering.await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
     });
 }
 
-async fn accept<F>(listener: TcpListener, life: &Lifecycle, answer: Arc<F>)
+async fn answer<H, F>(connection: TcpStream, handler: H, stop: CancellationToken)
 where
-    F: Fn(&http::request::Parts) -> Response<String> + Send + Sync + 'static,
+    H: Fn(Request<Incoming>) -> F + Send + 'static,
+    F: Future<Output = Answer> + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
-    loop {
-        let place = Arc::clone(&places).acquire_owned().await;
-        let connection = match listener.accept().await {
-            Ok((connection, _)) => connection,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
-        let (answer, stop) = (Arc::clone(&answer), life.token());
-        life.spawn(async move {
-            let _place = place;
-            let answered = tokio::time::timeout(LIMIT, answer_one(connection, answer));
-            if let Some(Ok(Err(error))) = stop.run_until_cancelled(answered).await {
-                tracing::debug!(%error, "a connection broke");
-            }
-        });
+    let service = service_fn(|request| {
+        let answer = handler(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    if let Err(error) = connection.set_nodelay(true) {
+        tracing::debug!(%error, "no TCP_NODELAY on a connection");
+    }
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
+    let serving = builder.serve_connection(TokioIo::new(connection), service);
+    tokio::pin!(serving);
+    tokio::select! {
+        _ = serving.as_mut() => return,
+        () = stop.cancelled() => serving.as_mut().graceful_shutdown(),
+    }
+    // Whoever keeps the connection open for longer is cut.
+    _ = tokio::time::timeout(LAST_REQUESTS, serving).await;
+}
+
+/// The request's whole body, if it has at most `limit` bytes.
+///
+/// # Errors
+/// [`BodyError`].
+pub async fn body(request: Request<Incoming>, limit: usize) -> Result<Bytes, BodyError> {
+    match Limited::new(request.into_body(), limit).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(BodyError::TooLong(limit)),
+        Err(_) => Err(BodyError::Broken),
     }
 }
 
-async fn answer_one<F>(connection: TcpStream, answer: Arc<F>) -> Result<(), hyper::Error>
-where
-    F: Fn(&http::request::Parts) -> Response<String> + Send + Sync + 'static,
-{
-    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-        let (head, _) = request.into_parts();
-        std::future::ready(Ok::<_, Infallible>(answer(&head)))
-    });
-    let mut server = http1::Builder::new();
-    server.keep_alive(false).timer(TokioTimer::new()).max_buf_size(16 * 1024);
-    server.serve_connection(TokioIo::new(connection), service).await
+/// An answer in plain text.
+pub fn text(status: StatusCode, body: impl Into<String>) -> Answer {
+    page(status, "text/plain; charset=utf-8", body.into())
+}
+
+/// An answer in JSON, ended by a newline for those who call from a terminal.
+pub fn json(status: StatusCode, body: &serde_json::Value) -> Answer {
+    page(status, "application/json", format!("{body:#}\n"))
 }
 
 /// An answer of this type of content.
-pub fn page(status: StatusCode, content_type: &'static str, text: String) -> Response<String> {
-    let mut response = Response::new(text);
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
-}
-
-/// An answer as JSON.
-pub fn json(status: StatusCode, value: &serde_json::Value) -> Response<String> {
-    page(status, "application/json", format!("{value}\n"))
+pub fn page(status: StatusCode, media: &'static str, body: String) -> Answer {
+    let mut answer = Response::new(Full::from(body));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(media));
+    answer
 }

@@ -5,11 +5,14 @@
 //! counts, whichever response it answers; a name that is asked for again is sent again; and a
 //! reconnecting client lists what it still has.
 
+use std::collections::HashMap;
+
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 
 use super::resource::ResourceType;
 use super::snapshot::Resources;
 use super::stream::{Heard, Stream};
+use super::subscription::SUBSCRIPTION_LIMIT;
 use super::track::{Resume, Stale, Track};
 
 impl Stream {
@@ -28,10 +31,13 @@ impl Stream {
                     Heard::Stale
                 }
             }
-            (nonce, Some(error)) => Heard::Nack {
-                message: error.message.clone(),
-                suspects: nonce.map(|nonce| track.refuse(nonce)).unwrap_or_default(),
-            },
+            (nonce, Some(error)) => {
+                let blame = nonce.map(|nonce| track.refuse(nonce, &error.message, true)).unwrap_or_default();
+                if let Some(target) = &self.target {
+                    track.forgive_what_was_corrected(target.snapshot.of(kind), false);
+                }
+                Heard::Nack { message: error.message.clone(), blame }
+            }
         };
         let asked = track.subscription.adjust(
             &request.resource_names_subscribe,
@@ -39,43 +45,47 @@ impl Stream {
             self.traits.legacy_wildcard,
             intern,
         );
+        if track.subscription.size() > SUBSCRIPTION_LIMIT {
+            return Heard::TooMuch;
+        }
         if asked.dropped_everything {
             track.forget_unwanted();
         }
         for name in asked.dropped {
             if track.subscription.is_wildcard() {
                 // Still covered by `*`; the client cannot know whether it may keep it, and is told.
-                track.doubt(name.clone());
-                track.stale.extend([name]);
-                track.asked = true;
+                track.owe(name);
             } else {
                 track.forget(&name);
             }
         }
-        if !asked.names.is_empty() {
-            track.reserve(asked.names.len());
-            asked.names.iter().for_each(|name| track.doubt(name.clone()));
-            track.stale.extend(asked.names);
-            track.asked = true;
+        track.reserve(asked.names.len());
+        for name in asked.names {
+            // A name may stand in both lists of one request; dropping it is the last word then.
+            if track.subscription.wants(&name) {
+                track.owe(name);
+            }
         }
         let initial = std::mem::take(&mut request.initial_resource_versions);
         if asked.everything {
+            track.doubt_what_is_in_flight();
             track.stale = Stale::All;
             track.asked = true;
+            track.asked_for_all = true;
             // Even an empty world has to be told, except to a client that already had one.
             track.must_answer = initial.is_empty();
         }
         if first && !initial.is_empty() {
             track.resume = Some(Resume::Each(initial));
             track.asked = true;
+            track.asked_for_all = true;
         }
         heard
     }
 }
 
 /// A reconnecting client told the version of each resource that it has.
-pub(super) fn resume(track: &mut Track, resume: Resume, resources: &Resources) {
-    let Resume::Each(versions) = resume else { return };
+pub(super) fn resume(track: &mut Track, versions: HashMap<String, String>, resources: &Resources) {
     for (name, version) in versions {
         if !track.subscription.wants(&name) {
             continue;

@@ -251,10 +251,10 @@ impl Dialogue {
         };
         tracing::debug!(target: "xds", "{event}");
         let mut events = self.0.events.lock().unwrap_or_else(PoisonError::into_inner);
-        if events.len() == self.0.capacity {
+        events.push_back(Arc::new(event));
+        if events.len() > self.0.capacity {
             events.pop_front();
         }
-        events.push_back(Arc::new(event));
         self.0.count.send_modify(|count| *count += 1);
     }
 }

@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use http::{Response, StatusCode};
+use http::StatusCode;
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use super::frame::Dialect;
 use super::resource::{PerType, ResourceType};
 use crate::lifecycle::Lifecycle;
-use crate::web;
+use crate::web::{self, Answer};
 
 /// Bounds of the push histogram: a push within one machine takes milliseconds, and one that waits for
 /// a slow client's answer may take seconds.
@@ -116,15 +116,17 @@ impl Metrics {
 
 /// Serves `/metrics` on `listener` in the background until `life` stops.
 pub fn serve(listener: TcpListener, registry: Registry, life: &Lifecycle) {
-    web::serve(listener, life, move |request| match (&request.method, request.uri.path()) {
-        (&http::Method::GET, "/metrics") => page(&registry),
-        _ => web::page(StatusCode::NOT_FOUND, "text/plain", "there is GET /metrics\n".to_owned()),
+    web::serve(listener, life, move |request| {
+        std::future::ready(match (request.method(), request.uri().path()) {
+            (&http::Method::GET, "/metrics") => page(&registry),
+            _ => web::text(StatusCode::NOT_FOUND, "there is GET /metrics\n"),
+        })
     });
 }
 
-fn page(registry: &Registry) -> Response<String> {
+fn page(registry: &Registry) -> Answer {
     match TextEncoder::new().encode_to_string(&registry.gather()) {
         Ok(text) => web::page(StatusCode::OK, prometheus::TEXT_FORMAT, text),
-        Err(error) => web::page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
+        Err(error) => web::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }

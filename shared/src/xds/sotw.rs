@@ -12,6 +12,7 @@ use super::cache::Quarantine;
 use super::resource::{Resource, ResourceType, Version};
 use super::snapshot::{Resources, Snapshot};
 use super::stream::{Heard, Payload, Stream};
+use super::subscription::SUBSCRIPTION_LIMIT;
 use super::track::{Held, Resume, Stale, Track};
 
 impl Stream {
@@ -27,30 +28,37 @@ impl Stream {
         } else if nonce.parse() != Ok(track.nonce) {
             return Heard::Stale;
         } else if let Some(error) = &request.error_detail {
-            Heard::Nack { message: error.message.clone(), suspects: track.refuse(track.nonce) }
+            let blame = track.refuse(track.nonce, &error.message, kind.is_root());
+            if let Some(target) = &self.target {
+                track.forgive_what_was_corrected(target.snapshot.of(kind), false);
+            }
+            Heard::Nack { message: error.message.clone(), blame }
         } else if track.accept(track.nonce) {
             Heard::Ack
         } else {
             Heard::Ask
         };
         let asked = track.subscription.replace(&request.resource_names, self.traits.legacy_wildcard, intern);
+        if track.subscription.size() > SUBSCRIPTION_LIMIT {
+            return Heard::TooMuch;
+        }
         if asked.dropped_everything || !asked.dropped.is_empty() {
             track.forget_unwanted();
         }
         if first && !request.version_info.is_empty() {
             track.resume = Some(Resume::Whole(request.version_info.clone()));
             track.asked = true;
-        } else if asked.everything {
+            track.asked_for_all = true;
+            return heard;
+        }
+        // A name that is new in the list is owed an answer, even if the wildcard brought it before.
+        asked.names.into_iter().for_each(|name| track.owe(name));
+        if asked.everything {
             track.stale = Stale::All;
             track.asked = true;
+            track.asked_for_all = true;
             // Even an empty world has to be told, or the client would go on waiting for one.
             track.must_answer |= kind.is_root();
-        } else if first {
-            track.stale = Stale::All;
-            track.asked = true;
-        } else if !asked.names.is_empty() {
-            track.stale.extend(asked.names);
-            track.asked = true;
         }
         heard
     }
@@ -58,28 +66,44 @@ impl Stream {
 
 /// A reconnecting client told the version of all that it has. If what it would be sent has that version,
 /// it has everything; for the version is a hash of names and content.
+///
+/// Returns whether that could be decided. It cannot as long as all that we could send of some resource was
+/// refused, and the client may have an older one: a full response would have to leave it out, and so
+/// delete what works. What else is new waits with it; silence harms least.
 pub(super) fn resume(
     track: &mut Track,
     kind: ResourceType,
-    resume: &Resume,
+    text: &str,
     resources: &Resources,
     quarantine: &Quarantine,
-) {
-    let Resume::Whole(text) = resume else { return };
-    let best = |one| track.best(kind, one, quarantine).cloned();
-    let wanted: Vec<Arc<Resource>> = if track.subscription.is_wildcard() {
-        resources.iter().filter_map(best).collect()
+) -> bool {
+    let there: Vec<&Arc<Resource>> = if track.subscription.is_wildcard() {
+        resources.iter().collect()
     } else {
-        let there = track.subscription.names().filter_map(|name| resources.get(name));
-        there.filter_map(best).collect()
+        track.subscription.names().filter_map(|name| resources.get(name)).collect()
     };
-    let version = wanted.iter().fold(Version::NONE, |sum, one| sum.with(one.version()));
-    if version.is_written(text) {
-        wanted.into_iter().for_each(|resource| drop(track.hold(resource)));
+    let best = there.iter().map(|one| track.best(kind, one, quarantine)).collect::<Vec<_>>();
+    let is_said = |set: &[&Arc<Resource>]| {
+        set.iter().fold(Version::NONE, |sum, one| sum.with(one.version())).is_written(text)
+    };
+    // What was accepted last did not have it: then there is nothing to lose.
+    let had =
+        |one: &Resource| quarantine.accepted.as_ref().is_none_or(|all| all.get(kind, one.name()).is_some());
+    let may_lose = there.iter().zip(&best).any(|(one, best)| best.is_none() && had(one));
+    let allowed: Vec<_> = best.iter().copied().flatten().collect();
+    // It may have taken over what another client of its group refused: then it is content.
+    let has = [there, allowed].into_iter().find(|set| is_said(set));
+    if let Some(has) = has {
+        let has: Vec<_> = has.into_iter().cloned().collect();
+        has.into_iter().for_each(|resource| drop(track.hold(resource)));
+    } else if kind.is_root() && may_lose {
+        return false;
     } else {
         track.stale = Stale::All;
-        track.must_answer = kind.is_root() && track.subscription.is_wildcard();
+        track.must_answer = kind.is_root();
+        track.is_foreign = kind.is_root();
     }
+    true
 }
 
 /// Whether a change has to be told: news always, removals only of types that can be deleted.

@@ -16,8 +16,8 @@ use super::cache::{Published, Quarantine, Standing};
 use super::frame::Dialect;
 use super::order::{self, Awaited};
 use super::resource::{PerType, Resource, ResourceType, Version};
-use super::snapshot::Snapshot;
-use super::track::{Difference, IN_FLIGHT_LIMIT, InFlight, Stale, Track};
+use super::snapshot::{Resources, Snapshot};
+use super::track::{Blame, Difference, Held, IN_FLIGHT_LIMIT, InFlight, Resume, Stale, Track};
 use super::{delta, sotw};
 
 /// What the server is told about a client apart from what it says.
@@ -44,11 +44,15 @@ pub enum Heard {
     Nack {
         /// The client's words.
         message: String,
-        /// What was new in the response, and must contain the cause.
-        suspects: Vec<Arc<Resource>>,
+        /// The resources that they are about.
+        blame: Blame,
     },
-    /// It answers a response that a newer one has overtaken. Nothing in it counts.
+    /// It answers a response that a newer one has overtaken. State of the world: nothing in it counts.
     Stale,
+    /// It names more than is kept for one client ([`SUBSCRIPTION_LIMIT`]); the stream has to end.
+    ///
+    /// [`SUBSCRIPTION_LIMIT`]: super::subscription::SUBSCRIPTION_LIMIT
+    TooMuch,
 }
 
 /// The resources that a response carries.
@@ -142,17 +146,18 @@ impl Stream {
             } else {
                 track.stale = Stale::All;
             }
-            track.forgive_what_was_corrected(published.snapshot.of(kind));
+            track.forgive_what_was_corrected(published.snapshot.of(kind), true);
         }
         let snapshot = &published.snapshot;
         self.awaited.settle(&self.tracks, |name| snapshot.get(ResourceType::Endpoints, name).is_some());
         self.target = Some(published);
     }
 
-    /// Whether something waits for the client to ask for endpoints that it should need.
+    /// Whether the client still has to ask for endpoints that it should need. A caller with a clock
+    /// ends this after a while by [`give_up_waiting`](Self::give_up_waiting), or a client that takes
+    /// its endpoints from elsewhere would never be settled.
     pub fn is_holding(&self) -> bool {
-        let waits = |kind: ResourceType| !self.tracks[kind].stale.is_none();
-        !self.awaited.is_empty() && (waits(ResourceType::Listener) || waits(ResourceType::Route))
+        !self.awaited.is_empty()
     }
 
     /// Stops waiting for the client to ask: it seems to have its endpoints from elsewhere.
@@ -165,7 +170,7 @@ impl Stream {
         let Some(target) = &self.target else { return Standing::Busy };
         let (mut begun, mut settled) = (false, self.awaited.is_empty());
         for (_, track) in self.tracks.iter().filter(|(_, track)| track.subscription.has_begun()) {
-            if !track.refused.is_empty() {
+            if track.complains() {
                 return Standing::Refused(target.seq);
             }
             begun = true;
@@ -201,38 +206,49 @@ impl Stream {
         quarantine: &Quarantine,
         responses: &mut Vec<Response>,
     ) -> bool {
-        let track = &mut self.tracks[kind];
         let resources = target.of(kind);
-        if let Some(resume) = track.resume.take() {
-            match self.dialect {
-                Dialect::Sotw => sotw::resume(track, kind, &resume, resources, quarantine),
-                Dialect::Delta => delta::resume(track, resume, resources),
+        if !self.resume(kind, resources, quarantine) {
+            return false;
+        }
+        let track = &mut self.tracks[kind];
+        if track.stale.is_none() && !track.must_answer {
+            (track.asked, track.asked_for_all) = (false, false);
+            return false;
+        }
+        let unasked = order::may_make(&self.tracks, &self.awaited, kind);
+        let track = &self.tracks[kind];
+        if !self.may_send(kind, track.asked) || !(track.asked || unasked) {
+            return false;
+        }
+        let Difference { news, gone, missing } = track.difference(kind, resources, quarantine);
+        let (news, later): (Vec<_>, Vec<_>) =
+            news.into_iter().partition(|one| self.may_go(one, target, unasked));
+        if track.asked_for_all && !later.is_empty() {
+            // The answer shall be complete: a client takes the first one for all that there is.
+            return false;
+        }
+        let needed = order::still_needed(&self.tracks, kind, &gone);
+        let (kept, gone): (Vec<_>, Vec<_>) = gone.into_iter().partition(|name| needed.contains(name));
+
+        let track = &mut self.tracks[kind];
+        let was = std::mem::take(&mut track.stale);
+        let mut news = news;
+        for name in &kept {
+            // Asked for while it waits to be taken away: the client gets what it is to keep till then.
+            if let Some(Held::Asked(Some(had))) = track.holds(name) {
+                news.push(Arc::clone(had));
             }
         }
-        if track.stale.is_none() && !track.must_answer {
-            track.asked = false;
-            return false;
-        }
-        let asked = track.asked;
-        if !self.may_send(kind, asked) || (!asked && !order::may_make(&self.tracks, &self.awaited, kind)) {
-            return false;
-        }
-        let found = self.tracks[kind].difference(kind, resources, quarantine);
-        let may_break = order::may_break(&self.tracks, kind);
-        let track = &mut self.tracks[kind];
-        track.asked = false;
-        let must_answer = std::mem::take(&mut track.must_answer);
-        let was = std::mem::take(&mut track.stale);
-        let Difference { news, gone, missing } = found;
-        missing.iter().for_each(|name| track.forget(name));
-        let mut removed = missing;
-        if may_break || !self.dialect.deletes(kind) {
-            gone.iter().for_each(|name| track.forget(name));
-            removed.extend(gone);
-        } else {
-            track.stale.extend(gone);
-        }
+        track.stale.extend(later.iter().map(|one| Arc::clone(one.name())).chain(kept));
         let moved = !matches!((&was, &track.stale), (Stale::Names(was), Stale::Names(left)) if was.len() == left.len());
+        // What was asked for and waits is still `Held::Asked`, and so is still asked for.
+        track.asked = later.iter().any(|one| matches!(track.holds(one.name()), Some(Held::Asked(_))));
+        track.asked_for_all = false;
+        let must_answer = std::mem::take(&mut track.must_answer);
+        let had = track.take_away(&gone);
+        missing.iter().for_each(|name| track.forget(name));
+        let mut removed = gone;
+        removed.extend(missing);
         let news = track.take_over(news);
         let respond = match self.dialect {
             Dialect::Sotw => sotw::has_to_respond(kind, &news, &removed),
@@ -251,16 +267,17 @@ impl Stream {
         }
         self.last_nonce += 1;
         track.nonce = self.last_nonce;
+        let version = track.version();
         if kind == ResourceType::Cluster {
             let needed = news.iter().flat_map(|(resource, _)| resource.refers());
-            let needed = needed.filter(|to| to.kind == ResourceType::Endpoints);
-            self.awaited.extend(needed.map(|to| Arc::clone(&to.name)));
+            let needed: Vec<_> = needed.filter(|to| to.kind == ResourceType::Endpoints).collect();
+            self.awaited.extend(needed.into_iter().map(|to| Arc::clone(&to.name)), &self.tracks);
         }
-        track.in_flight.push(InFlight { nonce: self.last_nonce, news });
+        self.tracks[kind].in_flight.push(InFlight { nonce: self.last_nonce, news, gone: had });
         responses.push(Response {
             dialect: self.dialect,
             kind,
-            version: track.version(),
+            version,
             nonce: self.last_nonce,
             payload,
             removed,
@@ -270,6 +287,41 @@ impl Stream {
             self.awaited.settle(&self.tracks, exists);
         }
         true
+    }
+
+    /// Takes up what a reconnecting client said it has; returns whether that is done with.
+    fn resume(&mut self, kind: ResourceType, resources: &Resources, quarantine: &Quarantine) -> bool {
+        let track = &mut self.tracks[kind];
+        match track.resume.take() {
+            None => true,
+            Some(Resume::Each(versions)) => {
+                delta::resume(track, versions, resources);
+                true
+            }
+            Some(Resume::Whole(version)) => {
+                let decided = sotw::resume(track, kind, &version, resources, quarantine);
+                if !decided {
+                    track.resume = Some(Resume::Whole(version));
+                }
+                decided
+            }
+        }
+    }
+
+    /// Whether a resource may be sent now, as far as its own clusters are concerned. `unasked` says
+    /// whether its type may be sent to a client that did not ask.
+    fn may_go(&self, resource: &Resource, target: &Snapshot, unasked: bool) -> bool {
+        let kind = resource.kind();
+        if !matches!(kind, ResourceType::Listener | ResourceType::Route) {
+            return true;
+        }
+        let track = &self.tracks[kind];
+        let is_asked = track.asked_for_all || matches!(track.holds(resource.name()), Some(Held::Asked(_)));
+        if is_asked {
+            !order::waits_for_a_cluster(&self.tracks, target, resource)
+        } else {
+            unasked && order::has_its_clusters(&self.tracks, target, resource)
+        }
     }
 
     /// Whether the client may be sent another response of this type before it answered the last one.

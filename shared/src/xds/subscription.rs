@@ -8,10 +8,18 @@ use std::sync::Arc;
 
 const STAR: &str = "*";
 
+/// How much memory the names of one subscription may take, in bytes by [`Subscription::size`]. Several
+/// hundred thousand names of a usual length fit; a client that keeps adding more means us no good.
+pub const SUBSCRIPTION_LIMIT: usize = 64 * 1024 * 1024;
+
+/// What keeping a name costs beside its letters, roughly.
+const NAME_OVERHEAD: usize = 64;
+
 /// The resources of one type that a stream's client subscribes to.
 #[derive(Debug, Default)]
 pub struct Subscription {
     names: HashSet<Arc<str>>,
+    size: usize,
     wildcard: bool,
     /// Whether a name (or `*`) was ever given; from then on an empty list means "nothing".
     named: bool,
@@ -53,6 +61,11 @@ impl Subscription {
         self.names.len()
     }
 
+    /// About how much memory the names take, in bytes.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
     /// Whether the client asked for anything.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty() && !self.wildcard
@@ -88,6 +101,7 @@ impl Subscription {
         self.names.retain(|name| {
             let kept = complete.contains(&**name);
             if !kept {
+                self.size -= size_of(name);
                 asked.dropped.push(Arc::clone(name));
             }
             kept
@@ -95,6 +109,7 @@ impl Subscription {
         for name in complete {
             if !self.names.contains(name) {
                 let name = intern(name);
+                self.size += size_of(&name);
                 asked.names.push(Arc::clone(&name));
                 self.names.insert(name);
             }
@@ -129,6 +144,7 @@ impl Subscription {
                 Some(known) => Arc::clone(known),
                 None => {
                     let name = intern(name);
+                    self.size += size_of(&name);
                     self.names.insert(Arc::clone(&name));
                     name
                 }
@@ -140,9 +156,14 @@ impl Subscription {
                 asked.dropped_everything |= self.wildcard;
                 self.wildcard = false;
             } else if let Some(name) = self.names.take(&**name) {
+                self.size -= size_of(&name);
                 asked.dropped.push(name);
             }
         }
         asked
     }
+}
+
+fn size_of(name: &str) -> usize {
+    name.len() + NAME_OVERHEAD
 }

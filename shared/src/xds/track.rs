@@ -20,9 +20,30 @@ pub const IN_FLIGHT_LIMIT: usize = 16;
 pub enum Held {
     /// We sent this one.
     Sent(Arc<Resource>),
-    /// It asked for it, or has a version that we do not know: whatever the snapshot says is news, a
-    /// removal included.
-    Unknown,
+    /// It asked for it and has to be answered, whatever we sent before: a removal is an answer too.
+    Asked(Option<Arc<Resource>>),
+    /// We sent this one, but it may not have taken it over: no version claims it, and it is still needed.
+    Maybe(Arc<Resource>),
+    /// It has a version from an earlier stream that is not the snapshot's.
+    Other,
+}
+
+impl Held {
+    /// The resource that we sent last, if the client should have it.
+    pub fn sent(&self) -> Option<&Arc<Resource>> {
+        match self {
+            Self::Sent(resource) | Self::Asked(Some(resource)) => Some(resource),
+            Self::Asked(None) | Self::Maybe(_) | Self::Other => None,
+        }
+    }
+
+    /// The resource that we sent last, even if the client may not have it.
+    pub fn resource(&self) -> Option<&Arc<Resource>> {
+        match self {
+            Self::Maybe(resource) => Some(resource),
+            held => held.sent(),
+        }
+    }
 }
 
 /// Names whose resource may differ from what the client holds.
@@ -56,6 +77,15 @@ impl Stale {
     pub fn is_none(&self) -> bool {
         matches!(self, Self::None)
     }
+
+    /// Whether this name may differ.
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::Names(names) => names.contains(name),
+            Self::All => true,
+        }
+    }
 }
 
 /// A response that was sent and not answered yet.
@@ -65,6 +95,26 @@ pub struct InFlight {
     pub nonce: u64,
     /// What was new in it, and what the client had before.
     pub news: Vec<(Arc<Resource>, Option<Held>)>,
+    /// What it took away, and what the client had of that.
+    pub gone: Vec<(Arc<str>, Held)>,
+}
+
+/// A resource that the client refused.
+#[derive(Debug)]
+pub struct Refused {
+    resource: Arc<Resource>,
+    /// Whether the client named it, or it was the only new one. Otherwise it is a suspect, and may be
+    /// tried again once another suspect was corrected.
+    certain: bool,
+}
+
+/// What a client's complaint was about.
+#[derive(Debug, Default)]
+pub struct Blame {
+    /// The resources that must contain the cause.
+    pub suspects: Vec<Arc<Resource>>,
+    /// Whether each of them does.
+    pub certain: bool,
 }
 
 /// What a snapshot demands of a type on this stream.
@@ -72,9 +122,9 @@ pub struct InFlight {
 pub struct Difference {
     /// Resources that the client should have and has not.
     pub news: Vec<Arc<Resource>>,
-    /// Names that we sent and that the snapshot no longer has.
+    /// Names that the client has and that the snapshot no longer has.
     pub gone: Vec<Arc<str>>,
-    /// Names that the client asked about and that the snapshot does not have.
+    /// Names that the client asked for and that the snapshot does not have.
     pub missing: Vec<Arc<str>>,
 }
 
@@ -91,12 +141,23 @@ pub struct Track {
     pub stale: Stale,
     /// A request waits for its response, even if that brings nothing new.
     pub must_answer: bool,
-    /// A request named something: it is answered without waiting for other types.
+    /// A request wants an answer: it gets one without waiting for other types.
     pub asked: bool,
+    /// That request wants all that it subscribes to, not only the names that are [`Held::Asked`].
+    pub asked_for_all: bool,
     /// Unanswered responses, oldest first.
     pub in_flight: Vec<InFlight>,
     /// What the client refused and the snapshot still has.
-    pub refused: HashMap<Version, Arc<Resource>>,
+    refused: HashMap<Version, Refused>,
+    /// What else was in the responses that it refused: it may have taken that over, or not.
+    beside: HashSet<Arc<str>>,
+    /// What it had of those before, and may still work with, until it accepts something newer.
+    leftovers: HashMap<Arc<str>, Arc<Resource>>,
+    /// Whether a refusal stands.
+    complains: bool,
+    /// State of the world: the client still has all that an earlier stream brought, which we do not know,
+    /// and which only a full response that it accepts replaces.
+    pub is_foreign: bool,
     /// The newest nonce that was sent.
     pub nonce: u64,
     /// What the client says it still has from an earlier stream, until that was looked at.
@@ -115,7 +176,13 @@ pub enum Resume {
 impl Track {
     /// Whether everything was sent and accepted.
     pub fn is_settled(&self) -> bool {
-        self.stale.is_none() && self.in_flight.is_empty() && self.refused.is_empty() && !self.must_answer
+        let all_said = self.stale.is_none() && !self.must_answer && self.resume.is_none();
+        all_said && self.in_flight.is_empty() && !self.complains
+    }
+
+    /// Whether the client refused something that nobody corrected yet.
+    pub fn complains(&self) -> bool {
+        self.complains
     }
 
     /// The version of what the client holds.
@@ -130,10 +197,22 @@ impl Track {
 
     /// Everything that we sent and did not take back.
     pub fn sent(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.held.values().filter_map(|held| match held {
-            Held::Sent(resource) => Some(resource),
-            Held::Unknown => None,
-        })
+        self.held.values().filter_map(Held::sent)
+    }
+
+    /// Every resource that the client may work with at this moment: what it was sent, and what it had
+    /// before as long as it has not accepted what replaces it.
+    pub fn in_use(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        let before = self.in_flight.iter().flat_map(|response| {
+            let before = response.news.iter().filter_map(|(_, before)| before.as_ref()?.resource());
+            before.chain(response.gone.iter().filter_map(|(_, held)| held.resource()))
+        });
+        self.held.values().filter_map(Held::resource).chain(before).chain(self.leftovers.values())
+    }
+
+    /// Whether the client has versions that we do not know, and that may refer to anything.
+    pub fn has_something_unknown(&self) -> bool {
+        self.held.values().any(|held| matches!(held, Held::Other))
     }
 
     /// Notes that the client has this resource now; returns what it had before.
@@ -142,13 +221,22 @@ impl Track {
         self.set(name, Some(Held::Sent(resource)))
     }
 
-    /// Notes that the client's version of this name is not known.
+    /// Notes that the client asked for this name, and has to be told about it even if nothing changed.
+    pub fn owe(&mut self, name: Arc<str>) {
+        let before = self.held.get(&name).and_then(Held::resource).cloned();
+        self.set(Arc::clone(&name), Some(Held::Asked(before)));
+        self.stale.extend([name]);
+        self.asked = true;
+    }
+
+    /// Notes that the client has some version of this name that the snapshot does not have.
     pub fn doubt(&mut self, name: Arc<str>) {
-        self.set(name, Some(Held::Unknown));
+        self.set(name, Some(Held::Other));
     }
 
     /// Notes that the client does not have this name.
     pub fn forget(&mut self, name: &Arc<str>) {
+        self.leftovers.remove(name);
         self.set(Arc::clone(name), None);
     }
 
@@ -157,6 +245,18 @@ impl Track {
         let unwanted: Vec<_> =
             self.held.keys().filter(|name| !self.subscription.wants(name)).cloned().collect();
         unwanted.iter().for_each(|name| self.forget(name));
+        self.leftovers.retain(|name, _| self.subscription.wants(name));
+    }
+
+    /// What is on its way may be taken over by a client that gave up everything and wants it again, so
+    /// it has to be told about that again.
+    pub fn doubt_what_is_in_flight(&mut self) {
+        let news = self.in_flight.iter().flat_map(|response| &response.news);
+        let dropped = news.filter(|(one, _)| !self.held.contains_key(one.name()));
+        let dropped: Vec<_> = dropped.map(|(one, _)| Arc::clone(one)).collect();
+        for resource in dropped {
+            self.set(Arc::clone(resource.name()), Some(Held::Maybe(resource)));
+        }
     }
 
     /// Makes room for resources that are about to be held.
@@ -166,14 +266,14 @@ impl Track {
 
     /// The one place where `held` changes, so that `version` always is the sum of what was sent.
     fn set(&mut self, name: Arc<str>, held: Option<Held>) -> Option<Held> {
-        if let Some(Held::Sent(resource)) = &held {
+        if let Some(resource) = held.as_ref().and_then(Held::sent) {
             self.version = self.version.with(resource.version());
         }
         let before = match held {
             Some(held) => self.held.insert(name, held),
             None => self.held.remove(&name),
         };
-        if let Some(Held::Sent(resource)) = &before {
+        if let Some(resource) = before.as_ref().and_then(Held::sent) {
             self.version = self.version.without(resource.version());
         }
         before
@@ -188,17 +288,23 @@ impl Track {
             let held = self.held.get(name);
             let wanted = target.get(name).filter(|_| self.subscription.wants(name));
             let wanted = match wanted {
-                Some(resource) if self.is_refused(resource, quarantine) => match held {
-                    Some(Held::Sent(_)) => return,
-                    _ => self.instead_of(kind, name, quarantine),
-                },
+                Some(resource) if self.is_refused(resource, quarantine) => {
+                    let accepted = self.instead_of(kind, name, quarantine);
+                    match held {
+                        Some(Held::Sent(_)) => return,
+                        // It has something that works; we only do not know what.
+                        Some(Held::Other) if accepted.is_none() => return,
+                        Some(Held::Asked(Some(had)) | Held::Maybe(had)) => Some(had),
+                        _ => accepted,
+                    }
+                }
                 wanted => wanted,
             };
             match (wanted, held) {
                 (Some(resource), Some(Held::Sent(sent))) if resource.version() == sent.version() => {}
                 (Some(resource), _) => found.news.push(Arc::clone(resource)),
-                (None, Some(Held::Sent(_))) => found.gone.push(Arc::clone(name)),
-                (None, Some(Held::Unknown)) => found.missing.push(Arc::clone(name)),
+                (None, Some(Held::Asked(None))) => found.missing.push(Arc::clone(name)),
+                (None, Some(_)) => found.gone.push(Arc::clone(name)),
                 (None, None) => {}
             }
         };
@@ -267,35 +373,125 @@ impl Track {
             .collect()
     }
 
+    /// Takes these names away from what the client has; returns what it had of them.
+    pub fn take_away(&mut self, gone: &[Arc<str>]) -> Vec<(Arc<str>, Held)> {
+        let had = gone.iter().map(|name| (Arc::clone(name), self.set(Arc::clone(name), None)));
+        had.filter_map(|(name, held)| Some((name, held?))).collect()
+    }
+
     /// The client accepted a response. Returns whether it was still unanswered.
     ///
     /// Responses that were sent before it count as answered too, for a client answers in order.
     pub fn accept(&mut self, nonce: u64) -> bool {
         let at = self.in_flight.iter().position(|response| response.nonce == nonce);
-        at.map(|at| self.in_flight.drain(..=at)).is_some()
+        let Some(at) = at else { return false };
+        self.is_foreign = false;
+        for response in self.in_flight.drain(..=at) {
+            response.news.iter().for_each(|(resource, _)| drop(self.leftovers.remove(resource.name())));
+            response.gone.iter().for_each(|(name, _)| drop(self.leftovers.remove(name)));
+        }
+        true
     }
 
-    /// The client refused a response: it keeps what it had before. Returns what was new in it.
-    pub fn refuse(&mut self, nonce: u64) -> Vec<Arc<Resource>> {
+    /// The client refused a response: it keeps what it had of the culprits.
+    ///
+    /// Of the other resources in the response it may keep the new versions (gRPC does, and Envoy does
+    /// for clusters and listeners), or not. `deletes` says whether what it keeps would ever have to be
+    /// deleted: then it is taken to keep them, so that no full response leaves them out and each removal
+    /// is told. Otherwise it is taken not to, so that no version claims what it may not have.
+    pub fn refuse(&mut self, nonce: u64, complaint: &str, deletes: bool) -> Blame {
         let Some(at) = self.in_flight.iter().position(|response| response.nonce == nonce) else {
-            return Vec::new();
+            return Blame::default();
         };
-        let news = self.in_flight.drain(..=at).next_back().map(|response| response.news).unwrap_or_default();
-        for (resource, before) in &news {
-            self.set(Arc::clone(resource.name()), before.clone());
-            self.refused.insert(resource.version(), Arc::clone(resource));
+        let Some(InFlight { news, gone, .. }) = self.in_flight.drain(..=at).next_back() else {
+            return Blame::default();
+        };
+        self.complains = true;
+        for (name, had) in gone {
+            // It may have let this go, or not: the removal is due again with a correction, and the
+            // resource should it come back. Until then nothing is said.
+            if self.subscription.wants(&name) && !self.held.contains_key(&name) {
+                self.beside.insert(Arc::clone(&name));
+                let unsure = had.resource().map_or(Held::Other, |had| Held::Asked(Some(Arc::clone(had))));
+                self.set(name, Some(unsure));
+            }
         }
-        news.into_iter().map(|(resource, _)| resource).collect()
+        let is_named = |resource: &Resource| names(complaint, resource.name());
+        let named = news.iter().any(|(resource, _)| is_named(resource));
+        let certain = named || news.len() == 1;
+        let mut suspects = Vec::new();
+        for (resource, before) in news {
+            if named && !is_named(&resource) {
+                self.beside.insert(Arc::clone(resource.name()));
+                if let Some(had) = before.as_ref().and_then(Held::resource)
+                    && self.subscription.wants(resource.name())
+                {
+                    self.leftovers.entry(Arc::clone(resource.name())).or_insert_with(|| Arc::clone(had));
+                }
+                if !deletes {
+                    self.restore(&resource, Some(Held::Maybe(Arc::clone(&resource))));
+                }
+                continue;
+            }
+            self.restore(&resource, before);
+            self.refused.insert(resource.version(), Refused { resource: Arc::clone(&resource), certain });
+            suspects.push(resource);
+        }
+        Blame { suspects, certain }
+    }
+
+    /// Puts back what the client had before a resource that it refused.
+    fn restore(&mut self, refused: &Resource, before: Option<Held>) {
+        // A question has been answered now, though with something that the client does not like. If we
+        // had sent the name before, it is still not sure that the client has that.
+        let before = before.filter(|held| !matches!(held, Held::Asked(None)));
+        let name = refused.name();
+        let same = |(later, _): &&mut (Arc<Resource>, Option<Held>)| later.name() == name;
+        let later = self.in_flight.iter_mut().flat_map(|response| &mut response.news).find(same);
+        if let Some((_, before_later)) = later {
+            // A later response has replaced it already; it is that one's turn to be judged.
+            *before_later = before;
+        } else if self.subscription.wants(name) && self.held.contains_key(name) {
+            self.set(Arc::clone(name), before);
+        }
     }
 
     /// If the target corrects anything that the client refused, everything that was refused with it is
     /// due again: a client may have refused a whole response for one resource in it.
-    pub fn forgive_what_was_corrected(&mut self, target: &Resources) {
-        let stands =
-            |one: &Arc<Resource>| target.get(one.name()).is_some_and(|now| now.version() == one.version());
-        if !self.refused.values().all(stands) {
-            let refused = std::mem::take(&mut self.refused);
-            self.stale.extend(refused.values().map(|resource| Arc::clone(resource.name())));
+    ///
+    /// `is_new` says whether the target was published just now. Otherwise the complaint is new, and may
+    /// come too late; but one about removals alone must not bring the same removals at once.
+    pub fn forgive_what_was_corrected(&mut self, target: &Resources, is_new: bool) {
+        let stands = |refused: &Refused| {
+            let one = &refused.resource;
+            target.get(one.name()).is_some_and(|now| now.version() == one.version())
+        };
+        let is_corrected = if self.refused.is_empty() { is_new } else { !self.refused.values().all(stands) };
+        if !self.complains || !is_corrected {
+            return;
         }
+        let corrected = self.refused.extract_if(|_, refused| !(stands(refused) && refused.certain));
+        let names: Vec<_> = corrected.map(|(_, refused)| Arc::clone(refused.resource.name())).collect();
+        self.stale.extend(names);
+        for name in std::mem::take(&mut self.beside) {
+            if let Some(Held::Sent(had)) = self.held.get(&name) {
+                let had = Arc::clone(had);
+                self.set(Arc::clone(&name), Some(Held::Asked(Some(had))));
+            }
+            self.stale.extend([name]);
+        }
+        self.complains = !self.refused.is_empty();
+        // Its refusal left it with what an earlier stream brought, of which we cannot tell the parts.
+        self.must_answer |= self.is_foreign;
     }
+}
+
+/// Whether a complaint names this resource: as a word of its own, so that `be` is not found in `be-2`.
+fn names(complaint: &str, name: &str) -> bool {
+    let continues = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
+    complaint.match_indices(name).any(|(at, _)| {
+        let before = complaint[..at].chars().next_back();
+        let after = complaint[at + name.len()..].chars().next();
+        !before.is_some_and(continues) && !after.is_some_and(continues)
+    })
 }

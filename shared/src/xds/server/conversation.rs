@@ -239,6 +239,9 @@ impl Conversation {
                 (request.initial_resource_versions.len(), member.stream.hear_delta(kind, request))
             }
         };
+        if matches!(heard, Heard::TooMuch) {
+            return Err(Status::resource_exhausted("the stream subscribes to too many names of one type"));
+        }
         Ok(self.note_heard(kind, &request, listed, heard))
     }
 
@@ -297,15 +300,18 @@ impl Conversation {
                 self.say(kind.service(), || Said::Ack { nonce: nonce() });
                 return Reaction::default();
             }
+            // The stream ends, and says so with its status.
+            Heard::TooMuch => {}
             Heard::Stale => self.say(kind.service(), || Said::Stale { nonce: nonce() }),
-            Heard::Nack { message, suspects } => {
+            Heard::Nack { message, blame } => {
                 self.count(|metrics| metrics.refused(kind));
-                let guilty = blamed(&message, suspects);
-                let names = guilty.iter().map(|resource| Arc::clone(resource.name())).collect();
+                let names = blame.suspects.iter().map(|resource| Arc::clone(resource.name())).collect();
                 let said =
                     Said::Nack { nonce: nonce(), names: Names::new(names), message: complaint(&message) };
                 self.say(kind.service(), || said);
-                return Reaction { refused: guilty, asks: false };
+                // A mere suspect may be innocent: it is kept from nobody else.
+                let refused = if blame.certain { blame.suspects } else { Vec::new() };
+                return Reaction { refused, asks: false };
             }
         }
         Reaction { refused: Vec::new(), asks: true }
@@ -390,16 +396,6 @@ fn asked(request: &Request, listed: usize) -> Said {
             has: if listed == 0 { String::new() } else { format!("{listed} resources") },
         },
     }
-}
-
-/// The resources that a complaint is about: those that it names, or all of them if it names none.
-///
-/// Envoy and gRPC both name the culprits, so that one bad resource does not put its neighbours in
-/// the same response under suspicion.
-fn blamed(message: &str, suspects: Vec<Arc<Resource>>) -> Vec<Arc<Resource>> {
-    let (named, others): (Vec<_>, Vec<_>) =
-        suspects.into_iter().partition(|resource| message.contains(&**resource.name()));
-    if named.is_empty() { others } else { named }
 }
 
 /// The future's result, or never.

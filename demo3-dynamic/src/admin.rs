@@ -1,0 +1,177 @@
+//! Driving the control plane with curl: an HTTP interface for people.
+//!
+//! ```text
+//! PUT  /weights    {"blue":80,"green":20}   shift traffic; answers once Envoy accepted or refused it
+//! GET  /snapshot   what clients are shown: types, names, versions
+//! GET  /dialogue   what was said, a JSON object a line
+//! GET  /clients    who is connected, and how each stands
+//! POST /rollback   back to the last snapshot that all clients accepted
+//! ```
+//!
+//! Wrong input is answered with 400, the field and the reason, and changes nothing. There is no access
+//! control, so it listens on loopback unless told otherwise.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use shared::web::{self, Answer, text};
+use shared::xds::ControlPlane;
+use shared::xds::cache::EVERYONE;
+use shared::xds::dialogue::{Form, Said};
+
+use crate::topology::{APPS, World};
+
+/// The longest body that is read.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// How long `PUT /weights` waits for the clients' answers.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// The control plane and the world that it shows.
+pub struct Admin {
+    control_plane: ControlPlane,
+    world: Mutex<World>,
+}
+
+/// A request that asks for something impossible.
+struct Wrong {
+    field: String,
+    reason: String,
+}
+
+impl Admin {
+    /// An interface to a control plane that shows `world`.
+    pub fn new(control_plane: ControlPlane, world: World) -> Self {
+        Self { control_plane, world: Mutex::new(world) }
+    }
+
+    /// Answers one request.
+    pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
+        match (request.method(), request.uri().path()) {
+            (&Method::PUT, "/weights") => match web::body(request, BODY_LIMIT).await {
+                Ok(body) => self.put_weights(&body).await,
+                Err(error) => wrong(&Wrong { field: "body".to_owned(), reason: error.to_string() }),
+            },
+            (&Method::GET, "/snapshot") => self.snapshot(),
+            (&Method::GET, "/dialogue") => {
+                let events = self.control_plane.dialogue().events();
+                text(
+                    StatusCode::OK,
+                    events.iter().map(|event| Form::Json.line(event) + "\n").collect::<String>(),
+                )
+            }
+            (&Method::GET, "/clients") => self.clients(),
+            (&Method::POST, "/rollback") => match self.control_plane.cache().roll_back(EVERYONE) {
+                Ok(seq) => web::json(StatusCode::OK, &json!({ "published": seq })),
+                Err(error) => web::json(StatusCode::CONFLICT, &json!({ "reason": error.to_string() })),
+            },
+            (_, "/weights" | "/snapshot" | "/dialogue" | "/clients" | "/rollback") => {
+                text(StatusCode::METHOD_NOT_ALLOWED, "PUT /weights, POST /rollback, GET the others\n")
+            }
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "there is PUT /weights, GET /snapshot, GET /dialogue, GET /clients, POST /rollback\n",
+            ),
+        }
+    }
+
+    async fn put_weights(&self, body: &[u8]) -> Answer {
+        let weights = match weights(body) {
+            Ok(weights) => weights,
+            Err(error) => return wrong(&error),
+        };
+        let published = {
+            // Published under the lock, so that two who shift at once leave world and snapshot the same.
+            let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+            let changed = World { weights, ..world.clone() };
+            match changed.snapshot() {
+                Ok(snapshot) => {
+                    *world = changed;
+                    self.control_plane.publish(snapshot)
+                }
+                Err(error) => {
+                    return wrong(&Wrong { field: "weights".to_owned(), reason: error.to_string() });
+                }
+            }
+        };
+        let accepted = self.control_plane.accepted(&published, ANSWER_LIMIT).await;
+        let shown: BTreeMap<&str, u32> = APPS.into_iter().zip(weights).collect();
+        let mut answer = json!({ "weights": shown, "accepted": accepted.is_ok() });
+        if let Err(why) = accepted {
+            answer["why"] = why.to_string().into();
+        }
+        web::json(StatusCode::OK, &answer)
+    }
+
+    fn snapshot(&self) -> Answer {
+        let Some(snapshot) = self.control_plane.cache().snapshot(EVERYONE) else {
+            return text(StatusCode::NOT_FOUND, "nothing is published yet\n");
+        };
+        let mut resources: Vec<_> = snapshot.resources().collect();
+        resources.sort_unstable_by_key(|resource| (resource.kind(), Arc::clone(resource.name())));
+        let described = resources.into_iter().map(|resource| {
+            let refers: Vec<String> =
+                resource.refers().iter().map(|to| format!("{} {}", to.kind, to.name)).collect();
+            json!({
+                "type": resource.kind().service(),
+                "name": &**resource.name(),
+                "version": resource.version().to_string(),
+                "refers": refers,
+            })
+        });
+        web::json(StatusCode::OK, &described.collect())
+    }
+
+    fn clients(&self) -> Answer {
+        let mut open: BTreeMap<u64, Value> = BTreeMap::new();
+        for event in self.control_plane.dialogue().events() {
+            let client = open.entry(event.stream).or_insert_with(
+                || json!({ "node": &*event.node, "stream": event.stream, "delta": event.delta, "types": {} }),
+            );
+            let standing = match &event.said {
+                Said::Sent { version, .. } => format!("sent {version}"),
+                Said::Ack { .. } => "accepted".to_owned(),
+                Said::Nack { message, .. } => format!("refused: {message}"),
+                Said::Asked { .. } => "asked".to_owned(),
+                Said::Closed => {
+                    open.remove(&event.stream);
+                    continue;
+                }
+                Said::Opened { .. } | Said::Stale { .. } | Said::Unserved => continue,
+            };
+            client["types"][&event.kind] = standing.into();
+        }
+        web::json(StatusCode::OK, &open.into_values().collect())
+    }
+}
+
+/// Reads `{"blue":80,"green":20}`.
+fn weights(body: &[u8]) -> Result<[u32; 2], Wrong> {
+    let wrong = |field: &str, reason: String| Wrong { field: field.to_owned(), reason };
+    let given: BTreeMap<String, Value> = serde_json::from_slice(body).map_err(|error| {
+        wrong("body", format!("not a JSON object such as {{\"blue\":80,\"green\":20}}: {error}"))
+    })?;
+    if let Some(stranger) = given.keys().find(|name| !APPS.contains(&name.as_str())) {
+        return Err(wrong(stranger, format!("there is no such app; there are {}", APPS.join(" and "))));
+    }
+    let mut weights = [0; 2];
+    for (weight, app) in weights.iter_mut().zip(APPS) {
+        let value = given.get(app).ok_or_else(|| wrong(app, "is missing".to_owned()))?;
+        let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+        *weight = number
+            .filter(|number| *number <= 1_000_000)
+            .ok_or_else(|| wrong(app, format!("{value} is not a whole number from 0 to 1000000")))?;
+    }
+    if weights == [0, 0] {
+        return Err(wrong(APPS[0], "the weights add up to nothing; Envoy refuses that".to_owned()));
+    }
+    Ok(weights)
+}
+
+fn wrong(error: &Wrong) -> Answer {
+    web::json(StatusCode::BAD_REQUEST, &json!({ "field": error.field, "reason": error.reason }))
+}

@@ -1,0 +1,129 @@
+//! The control plane as a role of its own, driven with curl; for a terminal or a container.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use demo3_dynamic::admin::Admin;
+use demo3_dynamic::topology::{Certificate, World};
+use shared::cli::Unready;
+use shared::lifecycle::Lifecycle;
+use shared::xds::ControlPlane;
+use shared::xds::cache::OnRefusal;
+use shared::xds::dialogue::Form;
+use shared::{cli, health, report, web};
+use tokio::net::lookup_host;
+
+/// Tells Envoy by xDS how to split traffic between blue and green
+#[derive(Parser)]
+#[command(after_help = "Examples:
+  demo3-control-plane --blue 127.0.0.1:13010 --green 127.0.0.1:13011
+  curl -X PUT http://127.0.0.1:13003/weights -d '{\"blue\":80,\"green\":20}'
+  curl http://127.0.0.1:13003/snapshot
+  curl http://127.0.0.1:13003/dialogue
+  curl http://127.0.0.1:13003/clients
+  curl -X POST http://127.0.0.1:13003/rollback
+  demo3-control-plane healthcheck
+
+An Envoy whose bootstrap names --listen as its ADS server needs nothing else.")]
+struct Args {
+    /// Where to serve xDS
+    #[arg(long, env = "LISTEN", default_value = "127.0.0.1:13002", global = true)]
+    listen: SocketAddr,
+    /// Where to serve the HTTP interface; it has no access control
+    #[arg(long, env = "ADMIN", default_value = "127.0.0.1:13003")]
+    admin: SocketAddr,
+    /// Where Envoy shall listen
+    #[arg(long, env = "ENVOY_LISTEN", default_value = "127.0.0.1:13000")]
+    envoy_listen: SocketAddr,
+    /// Where blue is, as HOST:PORT
+    #[arg(long, env = "BLUE", default_value = "127.0.0.1:13010")]
+    blue: String,
+    /// Where green is, as HOST:PORT
+    #[arg(long, env = "GREEN", default_value = "127.0.0.1:13011")]
+    green: String,
+    /// The certificate chain (PEM) for Envoy's listener; without it the listener speaks plain HTTP
+    #[arg(long, env = "CHAIN", requires = "key")]
+    chain: Option<PathBuf>,
+    /// The private key (PEM) of the certificate
+    #[arg(long, env = "KEY", requires = "chain")]
+    key: Option<PathBuf>,
+    /// Go back by itself to the last accepted snapshot when a client refuses one
+    #[arg(long, env = "ROLL_BACK")]
+    roll_back: bool,
+    /// Print what clients and control plane say to each other
+    #[arg(
+        long,
+        env = "DIALOGUE",
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "timeline"
+    )]
+    dialogue: Option<Form>,
+    /// Show logs on stderr (-v: what happens, -vv: every detail)
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Ask the control plane on --listen whether it serves: exit 0 if so, 1 if not
+    Healthcheck,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    cli::run_role(args.verbose, async |life| match args.command {
+        Some(Command::Healthcheck) => Ok(health::ask(args.listen).await?),
+        None => serve(&args, life).await,
+    })
+    .await
+}
+
+async fn serve(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
+    let (xds, admin) = (cli::listen(args.listen).await?, cli::listen(args.admin).await?);
+    let certificate = match (&args.chain, &args.key) {
+        (Some(chain), Some(key)) => Some(Certificate { chain_pem: read(chain)?, key_pem: read(key)? }),
+        _ => None,
+    };
+    let world = World {
+        listen: Some(args.envoy_listen),
+        certificate,
+        apps: [find(&args.blue).await?, find(&args.green).await?],
+        weights: [100, 0],
+    };
+    let policy = if args.roll_back { OnRefusal::RollBack } else { OnRefusal::Keep };
+    let control_plane = ControlPlane::start(xds, policy, life)?;
+    if let Some(form) = args.dialogue {
+        control_plane.show_dialogue(form, report::line_out);
+    }
+    let at = (control_plane.address(), admin.local_addr()?);
+    report::line_out(&format!("demo3-control-plane serves xDS on {} and HTTP on http://{}", at.0, at.1));
+    control_plane.publish(world.snapshot()?);
+    let interface = Arc::new(Admin::new(control_plane, world));
+    web::serve(admin, life, move |request| Arc::clone(&interface).answer(request));
+    std::future::pending().await
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    let read = std::fs::read_to_string(path).map_err(Unready::new);
+    read.with_context(|| {
+        format!("cannot read {}: `cargo run -p shared --bin pki` makes a chain", path.display())
+    })
+}
+
+/// The address of HOST:PORT. A name is looked up once: an app that moves needs a new start.
+async fn find(place: &str) -> anyhow::Result<SocketAddr> {
+    let mut found = lookup_host(place)
+        .await
+        .map_err(Unready::new)
+        .with_context(|| format!("cannot find '{place}': write HOST:PORT, and start the app first"))?;
+    found.next().with_context(|| format!("'{place}' has no address"))
+}

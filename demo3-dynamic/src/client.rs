@@ -1,0 +1,162 @@
+//! A client that keeps notes: what each request got, over which certificate, and why it failed if it did.
+//!
+//! Plain HTTP/1.1 or TLS, on a fresh connection each time or on one that is kept, because Envoy treats
+//! open connections and new ones differently when its listener or its certificate changes.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+
+use crate::topology::HOST;
+
+mod load;
+pub use load::{Load, sum_up};
+
+/// How long one request may take, connecting included.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The most that is read of an answer.
+const ANSWER_LIMIT: usize = 64 * 1024;
+
+/// Where to send requests, and whom to trust there.
+#[derive(Clone)]
+pub struct Client {
+    address: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+/// What a request got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The body: the app's name, if an app answered.
+    pub body: String,
+}
+
+/// Why a request got no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Nobody listens.
+    #[error("connection refused")]
+    Closed,
+    /// The network failed in another way.
+    #[error("no connection: {0}")]
+    Connect(String),
+    /// The certificate was not accepted, or the other side speaks no TLS.
+    #[error("no TLS: {0}")]
+    Handshake(String),
+    /// The connection broke before the answer was complete.
+    #[error("broke off: {0}")]
+    Broke(String),
+    /// It took longer than five seconds.
+    #[error("no answer in time")]
+    Late,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("address", &self.address).field("tls", &self.tls.is_some()).finish()
+    }
+}
+
+impl Client {
+    /// A client that speaks plain HTTP.
+    pub fn plain(address: SocketAddr) -> Self {
+        Self { address, tls: None }
+    }
+
+    /// A client that speaks TLS, expects [`HOST`], and trusts what `config` says.
+    pub fn tls(address: SocketAddr, config: Arc<ClientConfig>) -> Self {
+        Self { address, tls: Some(config) }
+    }
+
+    /// Asks for `path` on a connection of its own.
+    ///
+    /// # Errors
+    /// [`Refusal`] if no answer came.
+    pub async fn get(&self, path: &str) -> Result<Answer, Refusal> {
+        let asking = async { self.connect().await?.get(path).await };
+        tokio::time::timeout(DEADLINE, asking).await.unwrap_or(Err(Refusal::Late))
+    }
+
+    /// Opens a connection that can be kept.
+    ///
+    /// # Errors
+    /// [`Refusal`] if there is nobody, or nobody to be trusted.
+    pub async fn connect(&self) -> Result<Connection, Refusal> {
+        let connecting = async {
+            let tcp = TcpStream::connect(self.address).await.map_err(|error| match error.kind() {
+                std::io::ErrorKind::ConnectionRefused => Refusal::Closed,
+                _ => Refusal::Connect(error.to_string()),
+            })?;
+            // Without it a request on a kept connection may wait 40 ms for the answer's ACK.
+            tcp.set_nodelay(true).map_err(|error| Refusal::Connect(error.to_string()))?;
+            let Some(config) = &self.tls else { return Connection::over(tcp, None).await };
+            let host = ServerName::try_from(HOST).map_err(|error| Refusal::Handshake(error.to_string()))?;
+            let connector = TlsConnector::from(Arc::clone(config));
+            let tls = connector.connect(host, tcp).await;
+            let tls = tls.map_err(|error| Refusal::Handshake(error.to_string()))?;
+            let certificate = tls.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
+            Connection::over(tls, certificate.map(CertificateDer::into_owned)).await
+        };
+        tokio::time::timeout(DEADLINE, connecting).await.unwrap_or(Err(Refusal::Late))
+    }
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Connection {
+    requests: SendRequest<Empty<Bytes>>,
+    certificate: Option<CertificateDer<'static>>,
+}
+
+impl Connection {
+    async fn over<IO>(io: IO, certificate: Option<CertificateDer<'static>>) -> Result<Self, Refusal>
+    where
+        IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let handshake = http1::handshake(TokioIo::new(io)).await;
+        let (requests, connection) = handshake.map_err(|error| Refusal::Broke(error.to_string()))?;
+        // Ends when `requests` is dropped or the other side closes; what went wrong is told to the request.
+        tokio::spawn(connection);
+        Ok(Self { requests, certificate })
+    }
+
+    /// The certificate that the other side showed.
+    pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.certificate.as_ref()
+    }
+
+    /// The connection, unless the other side has said that it closes it.
+    pub async fn still_open(mut self) -> Option<Self> {
+        self.requests.ready().await.is_ok().then_some(self)
+    }
+
+    /// Asks for `path`.
+    ///
+    /// # Errors
+    /// [`Refusal`] if no whole answer came.
+    pub async fn get(&mut self, path: &str) -> Result<Answer, Refusal> {
+        let broke = |error: hyper::Error| Refusal::Broke(error.to_string());
+        let request = Request::get(path).header(http::header::HOST, HOST).body(Empty::new());
+        let request = request.map_err(|error| Refusal::Broke(error.to_string()))?;
+        self.requests.ready().await.map_err(broke)?;
+        let response = self.requests.send_request(request).await.map_err(broke)?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_LIMIT).collect().await;
+        let body = body.map_err(|error| Refusal::Broke(error.to_string()))?.to_bytes();
+        Ok(Answer { status, body: String::from_utf8_lossy(&body).into_owned() })
+    }
+}

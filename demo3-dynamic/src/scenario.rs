@@ -1,0 +1,169 @@
+//! The story: an Envoy that knows nothing becomes, step by step, a TLS proxy that shifts traffic.
+//!
+//! ```text
+//!   client ──HTTP(S)──> Envoy ──> blue, green
+//!                         ^
+//!                         └──xDS── control plane <── publish(world)
+//! ```
+//!
+//! Each step publishes a world, watches what requests get, and claims only what it measured.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use shared::cli::{self, Stays, Unready};
+use shared::envoy::{Bootstrap, Envoy, Serving, Variant};
+use shared::lifecycle::Lifecycle;
+use shared::report::{self, Story};
+use shared::xds::ControlPlane;
+use shared::xds::cache::OnRefusal;
+use shared::xds::dialogue::Form;
+use shared::{ports, tools};
+use tokio::net::TcpListener;
+
+use crate::app::App;
+use crate::client::Client;
+use crate::topology::{APPS, HOST, World};
+use crate::trust::Trust;
+
+mod certificates;
+mod config;
+mod faults;
+
+/// How long any single wait may take. Far more than it ever should; a slow machine is no failure.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// What to run.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The Envoy to use; found or installed if not given.
+    pub envoy: Option<PathBuf>,
+    /// The protocol's variant.
+    pub variant: Variant,
+    /// Use the lab ports, because everything shall stay up after the story.
+    pub stay: bool,
+    /// Print what Envoy and the control plane say to each other.
+    pub dialogue: Option<Form>,
+}
+
+/// Everything that runs while the story is told.
+pub struct Edge {
+    plan: Plan,
+    control_plane: Option<ControlPlane>,
+    xds: SocketAddr,
+    envoy: Serving,
+    apps: Vec<App>,
+    world: World,
+    address: SocketAddr,
+    trust: Trust,
+}
+
+/// Tells the whole story.
+///
+/// # Errors
+/// If something that the story needs cannot be had or breaks; a claim that does not hold is no error.
+pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Result<Edge> {
+    let program = tools::envoy(plan.envoy.as_deref()).await.map_err(Unready::new)?;
+    story.version("envoy", &program.version);
+    let variant = match plan.variant {
+        Variant::Sotw => "state of the world",
+        Variant::Delta => "incremental",
+    };
+    story.tell(format!("over the {variant} protocol"));
+
+    story.step("An Envoy that knows only its control plane");
+    let mut edge = Edge::start(plan, &program, life).await?;
+    edge.knows_nothing(story).await?;
+    story.step("A cluster, its endpoints, a listener, a route");
+    edge.is_configured(story).await?;
+    story.step("The listener gets TLS, its certificate comes by SDS");
+    edge.gets_tls(story, life).await?;
+    story.step("Traffic shifts from blue to green");
+    edge.shifts_traffic(story, life).await?;
+    story.step("Two mistakes, refused and rolled back");
+    edge.refuses_mistakes(story, life).await?;
+    story.step("The certificate is rotated");
+    edge.rotates_certificate(story).await?;
+    story.step("The control plane is stopped, and started again");
+    edge.goes_on_alone(story, life).await?;
+    story.step("The listener is removed");
+    edge.drains(story).await?;
+    Ok(edge)
+}
+
+impl Edge {
+    async fn start(plan: &Plan, program: &tools::Program, life: &Lifecycle) -> anyhow::Result<Self> {
+        let loopback = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, if plan.stay { port } else { 0 }));
+        let xds_listener = cli::listen(loopback(ports::DEMO3_XDS)).await?;
+        drop(cli::listen(loopback(ports::DEMO3_ADMIN)).await?);
+        // The listener's address has to be known before there is a listener: the story begins with its absence.
+        let free = cli::listen(loopback(ports::DEMO3_ENVOY)).await?;
+        let address = free.local_addr()?;
+        drop(free);
+        let control_plane = ControlPlane::start(xds_listener, OnRefusal::RollBack, life)?;
+        plan.show_dialogue(&control_plane);
+        let mut apps = Vec::new();
+        for name in APPS {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+            apps.push(App::start(name, listener.context("no free port for an app")?, life)?);
+        }
+        let world = World {
+            listen: None,
+            certificate: None,
+            apps: [apps[0].address(), apps[1].address()],
+            weights: [100, 0],
+        };
+        control_plane.publish(world.snapshot()?);
+        let bootstrap = Bootstrap::new("demo3-envoy", control_plane.address())
+            .cluster("demo3")
+            .variant(plan.variant)
+            .admin(loopback(ports::DEMO3_ADMIN));
+        let envoy = Envoy::new(program, bootstrap.to_yaml());
+        let envoy = envoy.start(life).await?.ready(LIMIT).await?;
+        let (plan, xds) = (plan.clone(), control_plane.address());
+        let control_plane = Some(control_plane);
+        Ok(Self { plan, control_plane, xds, envoy, apps, world, address, trust: Trust::new("mesh demo")? })
+    }
+
+    fn control_plane(&self) -> anyhow::Result<&ControlPlane> {
+        self.control_plane.as_ref().context("the control plane is stopped just now")
+    }
+
+    /// Publishes the world as it now is, and waits until Envoy accepted all of it.
+    async fn show(&self) -> anyhow::Result<()> {
+        let snapshot = self.control_plane()?.publish(self.world.snapshot()?);
+        Ok(self.control_plane()?.accepted(&snapshot, LIMIT).await?)
+    }
+
+    /// A client that trusts our root.
+    fn client(&self) -> anyhow::Result<Client> {
+        Ok(Client::tls(self.address, self.trust.trusting()?))
+    }
+}
+
+impl Plan {
+    fn show_dialogue(&self, control_plane: &ControlPlane) {
+        if let Some(form) = self.dialogue {
+            control_plane.show_dialogue(form, report::line_err);
+        }
+    }
+}
+
+impl Stays for Edge {
+    fn invitation(&self) -> String {
+        format!(
+            "Envoy, both apps and the control plane stay up until Ctrl-C. The story has removed the listener:\n\
+             \n  curl -s 'http://{admin}/listeners'            nothing\
+             \n  curl -s 'http://{admin}/config_dump?include_eds'\
+             \n  curl -s http://{blue}/\n\
+             \nThe listener was on {listener} ({HOST}), the control plane is on {xds}. To drive one by hand, start the\n\
+             roles as the README says.",
+            admin = self.envoy.admin().address(),
+            blue = self.apps[0].address(),
+            listener = self.address,
+            xds = self.xds,
+        )
+    }
+}

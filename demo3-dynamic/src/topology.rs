@@ -1,0 +1,116 @@
+//! The world of this demo as data: one listener, two apps, and how the traffic is split between them.
+
+use std::net::SocketAddr;
+
+use shared::xds::make::{self, LocalityEndpoints};
+use shared::xds::resource::{Message, ResourceError};
+use shared::xds::snapshot::SnapshotError;
+use shared::xds::{Resource, Snapshot};
+
+/// Envoy's listener.
+pub const LISTENER: &str = "edge";
+
+/// The listener's route configuration.
+pub const ROUTE: &str = "edge-routes";
+
+/// The name under which the listener's certificate comes.
+pub const SECRET: &str = "edge-certificate";
+
+/// The host name in the certificate, and in the clients' TLS hello.
+pub const HOST: &str = "edge.mesh.test";
+
+/// The two apps, also the names of their clusters.
+pub const APPS: [&str; 2] = ["blue", "green"];
+
+/// What the control plane tells Envoy, in our own words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct World {
+    /// Where Envoy listens; `None` for no listener at all.
+    pub listen: Option<SocketAddr>,
+    /// The listener's certificate; without one it speaks plain HTTP.
+    pub certificate: Option<Certificate>,
+    /// Where each app of [`APPS`] is.
+    pub apps: [SocketAddr; 2],
+    /// Each app's share of the traffic, relative to the other's.
+    pub weights: [u32; 2],
+}
+
+/// A certificate chain and its key, PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// The leaf, then the intermediate.
+    pub chain_pem: String,
+    /// The leaf's private key.
+    pub key_pem: String,
+}
+
+impl std::fmt::Debug for Certificate {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificate").finish_non_exhaustive()
+    }
+}
+
+/// The world makes no snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum WorldError {
+    /// A resource cannot be encoded.
+    #[error(transparent)]
+    Resource(#[from] ResourceError),
+    /// The resources do not fit together.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+}
+
+impl World {
+    /// The world as resources.
+    ///
+    /// # Errors
+    /// [`WorldError`]; the names are ours and fit, so only a defect brings one.
+    pub fn snapshot(&self) -> Result<Snapshot, WorldError> {
+        Ok(Snapshot::new(self.resources()?)?)
+    }
+
+    /// The world with a listener in which Envoy will find a fault: its only filter exists nowhere.
+    ///
+    /// # Errors
+    /// As [`snapshot`](Self::snapshot).
+    pub fn with_unknown_filter(&self) -> Result<Snapshot, WorldError> {
+        use make::unknown_filter;
+        let mut resources = self.resources()?;
+        resources.retain(|resource| &**resource.name() != LISTENER);
+        if let Some(at) = self.listen {
+            resources.push(resource(&unknown_filter(make::listener(LISTENER, at, ROUTE)))?);
+        }
+        Ok(Snapshot::new(resources)?)
+    }
+
+    fn resources(&self) -> Result<Vec<Resource>, WorldError> {
+        let Some(listen) = self.listen else { return Ok(Vec::new()) };
+        let mut resources = Vec::new();
+        for (app, address) in APPS.into_iter().zip(self.apps) {
+            let here = LocalityEndpoints {
+                region: "local".to_owned(),
+                weight: 1,
+                priority: 0,
+                addresses: vec![address],
+            };
+            resources.push(resource(&make::cluster(app))?);
+            resources.push(resource(&make::endpoints(app, &[here]))?);
+        }
+        let mut listener = make::listener(LISTENER, listen, ROUTE);
+        if let Some(certificate) = &self.certificate {
+            listener = make::with_tls(listener, SECRET);
+            let Certificate { chain_pem, key_pem } = certificate;
+            resources.push(resource(&make::secret(SECRET, chain_pem, key_pem))?);
+        }
+        resources.push(resource(&listener)?);
+        let weights: Vec<_> = APPS.into_iter().zip(self.weights).collect();
+        resources.push(resource(&make::weighted_route(ROUTE, &weights))?);
+        Ok(resources)
+    }
+}
+
+fn resource<M: Message>(message: &M) -> Result<Resource, ResourceError> {
+    Resource::new(message)
+}

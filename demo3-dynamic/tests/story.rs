@@ -1,0 +1,97 @@
+//! The demo as a user runs it, over both variants of the protocol.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn run(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_demo3-dynamic"));
+    command.args(args).env_remove("RUST_LOG").stdin(Stdio::null()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Every claim of the story, in order.
+const CLAIMS: [&str; 23] = [
+    "starts-empty",
+    "port-refuses",
+    "make-before-break",
+    "listener-waits",
+    "plain-http-answers",
+    "tls-trusted",
+    "tls-untrusted",
+    "tls-only",
+    "weights-100-0",
+    "weights-90-10",
+    "weights-50-50",
+    "weights-0-100",
+    "shift-no-failure",
+    "bad-weights-refused",
+    "bad-listener-refused",
+    "mistakes-no-failure",
+    "rotation-sends-secret",
+    "new-serial",
+    "open-connection-lives",
+    "return-repeats-nothing",
+    "alone-no-failure",
+    "removed-port-refuses",
+    "in-flight-ends-well",
+];
+
+fn every_claim_holds(protocol: &str) -> Output {
+    let output = run(&["--json", "--protocol", protocol, "--dialogue=json"]);
+    assert_eq!(output.status.code(), Some(0), "{}\n{}", text(&output.stdout), text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["held"], &report["demo"]), (&Value::Bool(true), &"demo3-dynamic".into()));
+    assert_eq!(report["steps"].as_array().unwrap().len(), 8);
+    let claims = report["claims"].as_array().unwrap();
+    let ids: Vec<&str> = claims.iter().map(|claim| claim["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, CLAIMS);
+    assert!(claims.iter().all(|claim| claim["verdict"] == "held"), "{claims:#?}");
+    output
+}
+
+/// The dialogue's events, all of which must be JSON, and hold no key.
+fn dialogue(output: &Output) -> Vec<Value> {
+    let lines = text(&output.stderr);
+    assert!(!lines.contains("PRIVATE KEY"));
+    // Envoy may have to be installed first, which is said on stderr too.
+    lines
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn every_claim_holds_over_the_state_of_the_world() {
+    let events = dialogue(&every_claim_holds("sotw"));
+    assert!(events.iter().any(|event| event["said"] == "nack"));
+    assert!(events.iter().all(|event| event["delta"] == false));
+}
+
+#[test]
+fn every_claim_holds_over_the_incremental_protocol() {
+    let events = dialogue(&every_claim_holds("delta"));
+    assert!(events.iter().any(|event| event["said"] == "nack"));
+    assert!(events.iter().all(|event| event["delta"] == true));
+}
+
+#[test]
+fn a_protocol_that_there_is_not_is_wrong_usage() {
+    let output = run(&["--protocol", "rest"]);
+    assert_eq!(output.status.code(), Some(2));
+    let complaint = text(&output.stderr);
+    assert!(complaint.contains("sotw") && complaint.contains("delta"), "{complaint}");
+}
+
+#[test]
+fn a_wrong_envoy_is_refused_before_anything_starts() {
+    let output = run(&["--envoy", "/nowhere/envoy"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("/nowhere/envoy"));
+}

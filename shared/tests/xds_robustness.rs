@@ -1,0 +1,211 @@
+//! What comes and goes, many at once, slow or returning (checklist 51 to 54).
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "common/client.rs"]
+mod client;
+#[path = "common/plane.rs"]
+mod plane;
+#[path = "common/world.rs"]
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Client, both, told};
+use plane::{DIALECTS, Plane, Wire};
+use shared::xds::Cache;
+use shared::xds::ResourceType::{Cluster, Endpoints};
+use shared::xds::cache::EVERYONE;
+use shared::xds::frame::Dialect;
+use shared::xds::track::IN_FLIGHT_LIMIT;
+use world::{World, any_of, clusters, web};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+#[test]
+fn c51_a_name_asked_on_demand_is_answered_now_and_when_it_comes_to_exist() {
+    let mut client = Client::new(Dialect::Delta);
+    client.publish(&clusters(&["a"]));
+    let got = client.ask(Cluster, &[]);
+    client.settle(got);
+    // Envoy asks for a cluster that a request wants, beside its wildcard.
+    let missing = client.ask_delta(Cluster, |request| {
+        request.resource_names_subscribe = vec!["wanted".to_owned()];
+    });
+    assert_eq!(told(&missing), ["CDS -wanted"]);
+    client.ack(&missing[0]);
+    let come = client.publish(&clusters(&["a", "wanted"]));
+    assert_eq!(told(&come), ["CDS wanted"]);
+    client.ack(&come[0]);
+    // The wildcard brought it; whoever asks for it by name is answered all the same.
+    let there = client.ask_delta(Cluster, |request| {
+        request.resource_names_subscribe = vec!["wanted".to_owned()];
+    });
+    assert_eq!(told(&there), ["CDS wanted"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c52_publishing_and_watching_at_once_loses_nothing() {
+    const LAST: u32 = 150;
+    let plane = Plane::start(Cache::default()).await;
+    let cache = Arc::clone(&plane.cache);
+    let world = |edition| clusters(&["be"]).endpoints("be", edition).snapshot();
+    let publisher = tokio::spawn(async move {
+        for edition in 1..=LAST {
+            cache.set(EVERYONE, world(edition));
+            tokio::task::yield_now().await;
+        }
+    });
+    let newest = any_of(world(LAST).get(Endpoints, "be").unwrap());
+    let mut watchers = Vec::new();
+    for at in 0..8 {
+        let mut wire = plane.open(DIALECTS[at % 2], "n").await;
+        let newest = newest.clone();
+        watchers.push(tokio::spawn(async move {
+            wire.ask(Endpoints, &["be"]);
+            loop {
+                let got = wire.next().await;
+                wire.ack(&got);
+                if got.items[0].any == newest {
+                    return;
+                }
+            }
+        }));
+    }
+    publisher.await.unwrap();
+    for watcher in watchers {
+        tokio::time::timeout(LIMIT, watcher).await.unwrap().unwrap();
+    }
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn c53_a_slow_reader_gets_the_newest_and_holds_nobody_back() {
+    const LAST: u32 = 100;
+    let plane = Plane::start(Cache::default()).await;
+    let world = |edition| clusters(&["be"]).endpoints("be", edition).snapshot();
+    plane.cache.set(EVERYONE, world(1));
+    for dialect in DIALECTS {
+        let (mut slow, mut quick) = (plane.open(dialect, "slow").await, plane.open(dialect, "quick").await);
+        slow.ask(Endpoints, &["be"]);
+        quick.ask(Endpoints, &["be"]);
+        let unread = slow.next().await;
+        let mut got = quick.next().await;
+        for edition in 2..=LAST {
+            quick.ack(&got);
+            plane.cache.set(EVERYONE, world(edition));
+            got = quick.next().await;
+            assert!(got.items[0].any == any_of(&world::endpoints("be", edition)));
+        }
+        quick.ack(&got);
+        // The slow one had one response to answer; what came since is one response more.
+        let mark = plane.dialogue.mark();
+        slow.ack(&unread);
+        let merged = slow.next().await;
+        assert!(merged.items[0].any == any_of(&world::endpoints("be", LAST)));
+        slow.ack(&merged);
+        slow.close().await.unwrap();
+        let sent = plane.dialogue.since(mark);
+        let sent = sent.iter().filter(|event| {
+            &*event.node == "slow" && matches!(event.said, shared::xds::dialogue::Said::Sent { .. })
+        });
+        assert_eq!(sent.count(), 1);
+        plane.cache.set(EVERYONE, world(1));
+    }
+    plane.stop().await;
+}
+
+#[test]
+fn c53_a_client_that_asks_and_never_answers_has_few_responses_in_flight() {
+    let mut client = Client::new(Dialect::Delta);
+    client.publish(&clusters(&["a"]));
+    let mut got = Vec::new();
+    for _ in 0..10 * IN_FLIGHT_LIMIT {
+        got.extend(client.ask_delta(Endpoints, |request| {
+            request.resource_names_subscribe = vec!["a".to_owned()];
+        }));
+    }
+    assert_eq!(got.len(), IN_FLIGHT_LIMIT);
+    // Once it answers, the rest of its questions get one answer.
+    let last = got.last().unwrap().clone();
+    assert_eq!(told(&client.ack(&last)), ["EDS a"]);
+}
+
+#[tokio::test]
+async fn c54_a_client_finds_the_server_again_and_gets_only_what_changed() {
+    for dialect in DIALECTS {
+        let plane = Plane::start(Cache::default()).await;
+        let address = plane.address;
+        plane.cache.set(EVERYONE, clusters(&["a", "b"]).snapshot());
+        let channel = plane.channel().await;
+        let mut wire = Wire::open(channel.clone(), dialect, "n").await;
+        let mut had = Vec::new();
+        for (kind, names) in [(Cluster, &[][..]), (Endpoints, &["a", "b"])] {
+            wire.ask(kind, names);
+            let got = wire.next().await;
+            wire.ack(&got);
+            had.push(got);
+        }
+        plane.stop().await;
+        assert_eq!(wire.heard().await.unwrap(), None, "the server says goodbye");
+
+        // A new process: it has the same content, but for one assignment, and a memory of nothing.
+        let plane = Plane::start_at(address, Cache::default()).await;
+        plane.cache.set(EVERYONE, clusters(&["a"]).cluster("b", 1).endpoints("b", 2).snapshot());
+        let mut wire = Wire::open(channel, dialect, "n").await;
+        wire.resume(Cluster, &[], &had[0]);
+        wire.resume(Endpoints, &["a", "b"], &had[1]);
+        let first = wire.next().await;
+        assert_eq!(first.to_string(), if dialect == Dialect::Sotw { "EDS a b" } else { "EDS b" });
+        wire.ack(&first);
+        plane.cache.set(EVERYONE, clusters(&["a", "c"]).cluster("b", 1).endpoints("b", 2).snapshot());
+        let next = wire.next().await;
+        assert_eq!(next.to_string(), if dialect == Dialect::Sotw { "CDS a b c" } else { "CDS c" });
+        plane.stop().await;
+    }
+}
+
+#[test]
+fn what_nobody_accepted_is_told_by_the_quarantine_to_no_one_else() {
+    both(|mut client| {
+        client.quarantines = true;
+        client.publish(&web());
+        let got = client.ask(Cluster, &[]);
+        client.nack(&got[0], "be: no");
+        // Another client of the group, which has nothing yet.
+        client.reconnect();
+        client.sides[Cluster] = client::Side::default();
+        let got = client.ask(Cluster, &[]);
+        assert_eq!(told(&got), ["CDS"], "an answer, but without what was refused");
+        client.settle(got);
+        let got = client.publish(&web().cluster("be", 2));
+        assert_eq!(told(&got), ["CDS be"]);
+    });
+}
+
+#[test]
+fn nonsense_is_no_reason_to_panic() {
+    both(|mut client| {
+        client.publish(&World::default());
+        for nonce in ["", "0", "18446744073709551616", "-1", "x", "1"] {
+            for name in ["", "*", "\u{0}", "xdstp://a/b"] {
+                let (nonce, names) = (nonce.to_owned(), vec![name.to_owned()]);
+                let error = Some(Default::default()).filter(|_| name.is_empty());
+                if client.is_sotw() {
+                    client.ask_sotw(Cluster, |request| {
+                        (request.response_nonce, request.resource_names) = (nonce, names);
+                        (request.version_info, request.error_detail) = ("?".to_owned(), error);
+                    });
+                } else {
+                    client.ask_delta(Cluster, |request| {
+                        (request.response_nonce, request.error_detail) = (nonce, error);
+                        request.resource_names_subscribe = names.clone();
+                        request.resource_names_unsubscribe = names;
+                        request.initial_resource_versions = [(String::new(), "?".to_owned())].into();
+                    });
+                }
+            }
+        }
+    });
+}
