@@ -46,6 +46,8 @@ enum Step {
     Repeat(usize),
     GiveUpWaiting,
     Reconnect,
+    /// Nothing new happens until all is answered.
+    Settle,
 }
 
 /// How a client refuses.
@@ -123,6 +125,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0..5usize).prop_map(Step::Repeat),
         1 => Just(Step::GiveUpWaiting),
         1 => Just(Step::Reconnect),
+        1 => Just(Step::Settle),
     ];
     prop::collection::vec(step, 1..40)
 }
@@ -188,6 +191,7 @@ impl Model {
                 self.client.publish_unnoticed(&world);
             }
             Step::Answer(count) => (0..count).for_each(|_| self.answer()),
+            Step::Settle => self.settle(),
             Step::Ask(kind, names) => {
                 let kind = if self.envoy { Secret } else { ResourceType::ALL[kind] };
                 let known = |name: &&str| *name == "*" && !self.envoy || names_of(kind).contains(name);
@@ -344,13 +348,14 @@ impl Model {
 
     /// Answers all until nothing more comes.
     fn settle(&mut self) {
-        for _ in 0..10_000 {
+        for _ in 0..1000 {
             if self.queue.is_empty() && self.client.stream.is_holding() {
                 // Clusters that it refused are not asked for; a server's clock ends the wait.
                 self.step(Step::GiveUpWaiting);
             }
             if self.queue.is_empty() {
-                self.shaky = false;
+                // Once it has the whole world, and refused nothing of it, all is known again.
+                self.shaky &= cleaned(self.world.clone()) != self.world;
                 return;
             }
             self.answer();
@@ -437,7 +442,8 @@ fn run(dialect: Dialect, envoy: bool, manner: Manner, steps: Vec<Step>) {
 /// keeps them.
 fn config() -> ProptestConfig {
     let given = std::env::var_os("PROPTEST_CASES").is_some();
-    let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    let default =
+        ProptestConfig { failure_persistence: None, max_shrink_time: 30_000, ..ProptestConfig::default() };
     if given { default } else { ProptestConfig { cases: 200, ..default } }
 }
 
