@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use shared::pki::{Issued, KeyPem};
 use shared::xds::make::{self, LocalityEndpoints};
 use shared::xds::resource::{Message, ResourceError};
 use shared::xds::snapshot::SnapshotError;
@@ -23,7 +24,7 @@ pub const HOST: &str = "edge.mesh.test";
 pub const APPS: [&str; 2] = ["blue", "green"];
 
 /// What the control plane tells Envoy, in our own words.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct World {
     /// Where Envoy listens; `None` for no listener at all.
     pub listen: Option<SocketAddr>,
@@ -36,18 +37,17 @@ pub struct World {
 }
 
 /// A certificate chain and its key, PEM.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Certificate {
     /// The leaf, then the intermediate.
     pub chain_pem: String,
-    /// The leaf's private key.
-    pub key_pem: String,
+    /// The leaf's private key; its `Debug` shows nothing of it.
+    pub key_pem: KeyPem,
 }
 
-impl std::fmt::Debug for Certificate {
-    /// Without the key.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Certificate").finish_non_exhaustive()
+impl From<Issued> for Certificate {
+    fn from(issued: Issued) -> Self {
+        Self { chain_pem: issued.chain_pem, key_pem: issued.key_pem }
     }
 }
 
@@ -102,7 +102,7 @@ impl World {
         if let Some(certificate) = &self.certificate {
             listener = make::with_tls(listener, SECRET);
             let Certificate { chain_pem, key_pem } = certificate;
-            resources.push(resource(&make::secret(SECRET, chain_pem, key_pem))?);
+            resources.push(resource(&make::secret(SECRET, chain_pem, key_pem.expose()))?);
         }
         resources.push(resource(&listener)?);
         let weights: Vec<_> = APPS.into_iter().zip(self.weights).collect();

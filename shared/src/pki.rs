@@ -59,7 +59,7 @@ mod files;
 mod error;
 
 pub use authority::{Intermediate, Issued, Root};
-pub use certificate::{Certificate, Serial};
+pub use certificate::{Certificate, NotACertificate, Serial};
 pub use error::PkiError;
 pub use files::{Files, FilesError};
 pub use key::{KeyKind, KeyPem};

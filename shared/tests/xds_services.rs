@@ -66,3 +66,48 @@ async fn a_serving_control_plane_is_healthy_and_a_stopped_one_is_not() {
     life.shut_down(GRACE).await.unwrap();
     assert!(health::ask(at).await.is_err());
 }
+
+#[tokio::test]
+async fn over_mutual_tls_only_clients_of_our_own_authority_are_served() {
+    use shared::pki::{Intermediate, KeyKind, Names, Root, Roots, Usage, Validity};
+    use shared::tls::{self, Credentials};
+    use std::time::Duration;
+    use tonic::transport::{Channel, Endpoint};
+
+    let day = || Validity::from_now(Duration::from_secs(86_400)).unwrap();
+    let authority = |name: &str| -> Intermediate {
+        let root = Root::generate(name, day(), KeyKind::default()).unwrap();
+        root.sign_intermediate(&format!("{name} intermediate"), day()).unwrap()
+    };
+    let (ours, theirs) = (authority("ours"), authority("theirs"));
+    let hour = Validity::from_now(Duration::from_secs(3600)).unwrap();
+    let credentials = |by: &Intermediate| {
+        let names = Names::default().dns("control-plane.test").unwrap();
+        Credentials::try_from(&by.issue(&names, Usage::Both, hour, KeyKind::default()).unwrap()).unwrap()
+    };
+    let roots = Roots::from_pem(ours.root_pem()).unwrap();
+
+    let life = Lifecycle::default();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Server::builder(Arc::new(Cache::default()), life.token())
+        .tls(tls::grpc_server(&credentials(&ours), Some(&roots)))
+        .build();
+    life.spawn(async move { server.serve(listener).await.unwrap() });
+
+    let asks = async |own: Option<Credentials>| -> Result<(), String> {
+        let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap();
+        let secure = tls::grpc_client(&roots, own.as_ref()).server_name("control-plane.test");
+        let channel: Channel =
+            secure.secure(endpoint).unwrap().connect().await.map_err(|error| format!("{error:?}"))?;
+        let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
+        let asked = health.check(tonic_health::pb::HealthCheckRequest::default()).await;
+        asked.map(drop).map_err(|status| status.to_string())
+    };
+    asks(Some(credentials(&ours))).await.unwrap();
+    assert!(asks(None).await.is_err(), "without a certificate");
+    assert!(asks(Some(credentials(&theirs))).await.is_err(), "with a stranger's certificate");
+    // Plaintext gets no further either.
+    assert!(health::ask(address).await.is_err());
+    life.shut_down(GRACE).await.unwrap();
+}

@@ -11,6 +11,8 @@ use demo3_dynamic::admin::Admin;
 use demo3_dynamic::topology::{Certificate, World};
 use shared::cli::Unready;
 use shared::lifecycle::Lifecycle;
+use shared::pki::KeyPem;
+use shared::tls::Credentials;
 use shared::xds::ControlPlane;
 use shared::xds::cache::OnRefusal;
 use shared::xds::dialogue::Form;
@@ -90,7 +92,7 @@ async fn main() -> ExitCode {
 async fn serve(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
     let (xds, admin) = (cli::listen(args.listen).await?, cli::listen(args.admin).await?);
     let certificate = match (&args.chain, &args.key) {
-        (Some(chain), Some(key)) => Some(Certificate { chain_pem: read(chain)?, key_pem: read(key)? }),
+        (Some(chain), Some(key)) => Some(certificate(chain, key)?),
         _ => None,
     };
     let world = World {
@@ -110,6 +112,15 @@ async fn serve(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
     let interface = Arc::new(Admin::new(control_plane, world));
     web::serve(admin, life, move |request| Arc::clone(&interface).answer(request));
     std::future::pending().await
+}
+
+/// The certificate and its key, checked: what Envoy would refuse is refused here, with a better reason.
+fn certificate(chain: &Path, key: &Path) -> anyhow::Result<Certificate> {
+    let chain_pem = read(chain)?;
+    let unfit = |path: &Path| format!("{} will not do", path.display());
+    let key_pem = KeyPem::parse(read(key)?).map_err(Unready::new).with_context(|| unfit(key))?;
+    Credentials::from_pem(&chain_pem, &key_pem).map_err(Unready::new).with_context(|| unfit(chain))?;
+    Ok(Certificate { chain_pem, key_pem })
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {

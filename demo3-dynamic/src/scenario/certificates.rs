@@ -20,7 +20,7 @@ impl Edge {
             issued.serial,
             crate::topology::HOST
         ));
-        self.world.certificate = Some(issued.certificate);
+        self.world.certificate = Some(issued.into());
         self.show().await?;
         let client = self.client()?;
         let answer = poll::wait_until("an answer over TLS", Duration::from_millis(5), LIMIT, || async {
@@ -61,9 +61,10 @@ impl Edge {
         let old = serial(&open)?;
         open.get("/").await.context("the open connection's first request failed")?;
         let issued = self.trust.issue()?;
+        let expected = issued.serial.to_string();
         let dialogue = self.control_plane()?.dialogue().clone();
         let mark = dialogue.mark();
-        self.world.certificate = Some(issued.certificate);
+        self.world.certificate = Some(issued.into());
         self.show().await?;
         let sent: Vec<String> = super::faults::sent_since(&dialogue, mark);
         story.claim(
@@ -82,9 +83,9 @@ impl Edge {
         story.claim(
             "new-serial",
             "A new connection sees the new certificate",
-            &issued.serial,
+            &expected,
             &fresh,
-            fresh == issued.serial,
+            fresh == expected,
         );
         let again = open.get("/").await;
         story.claim(

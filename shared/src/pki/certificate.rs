@@ -44,6 +44,14 @@ impl Certificate {
         sections.into_iter().map(read).collect()
     }
 
+    /// Reads a certificate as it is shown in a TLS handshake.
+    ///
+    /// # Errors
+    /// [`NotACertificate`] says what is wrong with it.
+    pub fn read_der(der: &CertificateDer<'_>) -> Result<Self, NotACertificate> {
+        Self::from_der(der.clone().into_owned()).map_err(NotACertificate)
+    }
+
     /// Reads one certificate; the error says what is wrong with it.
     pub(super) fn from_der(der: CertificateDer<'static>) -> Result<Self, String> {
         let (rest, x509) = X509Certificate::from_der(&der).map_err(|error| error.to_string())?;
@@ -143,6 +151,11 @@ impl Certificate {
         &self.public_key
     }
 }
+
+/// Bytes that are no certificate.
+#[derive(Debug, thiserror::Error)]
+#[error("not a certificate: {0}")]
+pub struct NotACertificate(String);
 
 /// A certificate's serial number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
