@@ -314,7 +314,7 @@ impl Model {
         }
         if kind == Cluster {
             let names = self.client.sides[Cluster].held.keys().cloned().collect();
-            self.ask_if_changed(Endpoints, names);
+            self.ask_if_changed(Endpoints, &names);
             self.repeat(Endpoints);
         }
         if kind == Listener {
@@ -322,12 +322,12 @@ impl Model {
             let listeners = held.map(|(_, any)| Resource::from_any(any).unwrap());
             let routes = listeners.flat_map(|one| one.refers().to_vec()).filter(|to| to.kind == Route);
             let names = routes.map(|to| to.name.to_string()).collect();
-            self.ask_if_changed(Route, names);
+            self.ask_if_changed(Route, &names);
         }
     }
 
-    fn ask_if_changed(&mut self, kind: ResourceType, names: BTreeSet<String>) {
-        if names != self.client.sides[kind].names {
+    fn ask_if_changed(&mut self, kind: ResourceType, names: &BTreeSet<String>) {
+        if *names != self.client.sides[kind].names {
             self.ask(kind, &names.iter().map(String::as_str).collect::<Vec<_>>());
         }
     }
@@ -444,7 +444,7 @@ fn config() -> ProptestConfig {
     let given = std::env::var_os("PROPTEST_CASES").is_some();
     let default =
         ProptestConfig { failure_persistence: None, max_shrink_time: 30_000, ..ProptestConfig::default() };
-    if given { default } else { ProptestConfig { cases: 200, ..default } }
+    if given { default } else { ProptestConfig { cases: 400, ..default } }
 }
 
 fn manners() -> impl Strategy<Value = Manner> {
