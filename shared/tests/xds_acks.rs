@@ -204,6 +204,19 @@ fn c17_a_stale_nonce_gets_no_response() {
 }
 
 #[test]
+fn c17_what_was_dropped_and_wanted_again_meanwhile_is_sent_again() {
+    let mut client = Client::new(shared::xds::frame::Dialect::Sotw);
+    client.publish(&clusters(&["a", "b"]));
+    let first = client.ask(Endpoints, &["a", "b"]);
+    client.settle(first);
+    let second = client.publish(&clusters(&["a", "b"]).endpoints("b", 2)).remove(0);
+    // Both requests cross the response, and do not count; but the client has let go of a.
+    assert!(client.ask(Endpoints, &["b"]).is_empty());
+    assert!(client.ask(Endpoints, &["a", "b"]).is_empty());
+    assert_eq!(told(&client.ack(&second)), ["EDS a"]);
+}
+
+#[test]
 fn c18_the_newest_request_supersedes_older_ones() {
     let mut client = Client::new(shared::xds::frame::Dialect::Sotw);
     client.ask(Endpoints, &["a"]);
@@ -265,6 +278,33 @@ fn published(seq: u64, world: &World) -> std::sync::Arc<shared::xds::cache::Publ
     let changes = snapshot.changes_since(&everything);
     // A gap in the numbers: the stream has to look at everything.
     std::sync::Arc::new(shared::xds::cache::Published { seq: seq * 10, at, snapshot, changes })
+}
+
+#[test]
+fn a_client_that_refuses_everything_is_left_alone() {
+    both(|mut client| {
+        let old = world::web();
+        client.start_like_envoy(&old);
+        let new = clusters(&["new"]).route("paths", 2, &["new"]).listener("web", 2, "paths");
+        let mut queue = client.publish(&new);
+        queue.extend(client.publish(&new.clone().cluster("more", 1)));
+        // It asks again for the cluster that waits to be taken away, too.
+        queue.extend(client.ask(Cluster, &["*", "be"]));
+        let mut refused = 0;
+        while let Some(got) = queue.pop() {
+            refused += 1;
+            assert!(refused < 20, "it is sent the same for ever: {got}");
+            queue.extend(client.nack(&got, "no"));
+        }
+        // Only what it refused waits; with a correction all goes on.
+        let fixed = clusters(&["fixed"]).route("paths", 3, &["fixed"]).listener("web", 3, "paths");
+        let got = client.publish(&fixed);
+        let mut queue = client.settle(got);
+        queue.clear();
+        let got = client.ask(Endpoints, &["be", "fixed"]);
+        client.settle(got);
+        assert!(client.has(&world::cluster("fixed", 1)) && client.has(&world::listener("web", 3, "paths")));
+    });
 }
 
 #[test]

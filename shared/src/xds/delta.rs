@@ -32,10 +32,9 @@ impl Stream {
                 }
             }
             (nonce, Some(error)) => {
-                let blame = nonce.map(|nonce| track.refuse(nonce, &error.message, true)).unwrap_or_default();
-                if let Some(target) = &self.target {
-                    track.forgive_what_was_corrected(target.snapshot.of(kind), false);
-                }
+                let newest = self.target.as_ref().map(|target| (target.seq, target.snapshot.of(kind)));
+                let refuse = |nonce| track.refuse(nonce, &error.message, true, newest);
+                let blame = nonce.map(refuse).unwrap_or_default();
                 Heard::Nack { message: error.message.clone(), blame }
             }
         };

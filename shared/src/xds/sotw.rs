@@ -4,6 +4,7 @@
 //! left out of a response is deleted; nothing else can be deleted at all; and an answer to an
 //! overtaken response does not count.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
@@ -26,12 +27,13 @@ impl Stream {
         let heard = if first || nonce.is_empty() {
             Heard::Ask
         } else if nonce.parse() != Ok(track.nonce) {
+            let listed: HashSet<&str> = request.resource_names.iter().map(String::as_str).collect();
+            let left_out = track.subscription.names().filter(|name| !listed.contains(&***name));
+            track.left_out.extend(left_out.cloned());
             return Heard::Stale;
         } else if let Some(error) = &request.error_detail {
-            let blame = track.refuse(track.nonce, &error.message, kind.is_root());
-            if let Some(target) = &self.target {
-                track.forgive_what_was_corrected(target.snapshot.of(kind), false);
-            }
+            let newest = self.target.as_ref().map(|target| (target.seq, target.snapshot.of(kind)));
+            let blame = track.refuse(track.nonce, &error.message, kind.is_root(), newest);
             Heard::Nack { message: error.message.clone(), blame }
         } else if track.accept(track.nonce) {
             Heard::Ack
@@ -53,6 +55,11 @@ impl Stream {
         }
         // A name that is new in the list is owed an answer, even if the wildcard brought it before.
         asked.names.into_iter().for_each(|name| track.owe(name));
+        for name in std::mem::take(&mut track.left_out) {
+            if track.subscription.wants(&name) {
+                track.owe(name);
+            }
+        }
         if asked.everything {
             track.stale = Stale::All;
             track.asked = true;

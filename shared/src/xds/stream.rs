@@ -146,7 +146,7 @@ impl Stream {
             } else {
                 track.stale = Stale::All;
             }
-            track.forgive_what_was_corrected(published.snapshot.of(kind), true);
+            track.forgive_what_was_corrected(published.snapshot.of(kind));
         }
         let snapshot = &published.snapshot;
         self.awaited.settle(&self.tracks, |name| snapshot.get(ResourceType::Endpoints, name).is_some());
@@ -230,12 +230,15 @@ impl Stream {
         let needed = order::still_needed(&self.tracks, kind, &gone);
         let (kept, gone): (Vec<_>, Vec<_>) = gone.into_iter().partition(|name| needed.contains(name));
 
+        let seq = self.target.as_ref().map_or(0, |published| published.seq);
         let track = &mut self.tracks[kind];
         let was = std::mem::take(&mut track.stale);
         let mut news = news;
         for name in &kept {
             // Asked for while it waits to be taken away: the client gets what it is to keep till then.
-            if let Some(Held::Asked(Some(had))) = track.holds(name) {
+            if let Some(Held::Asked(Some(had))) = track.holds(name)
+                && !track.is_refused(had, quarantine)
+            {
                 news.push(Arc::clone(had));
             }
         }
@@ -273,7 +276,7 @@ impl Stream {
             let needed: Vec<_> = needed.filter(|to| to.kind == ResourceType::Endpoints).collect();
             self.awaited.extend(needed.into_iter().map(|to| Arc::clone(&to.name)), &self.tracks);
         }
-        self.tracks[kind].in_flight.push(InFlight { nonce: self.last_nonce, news, gone: had });
+        self.tracks[kind].in_flight.push(InFlight { nonce: self.last_nonce, seq, news, gone: had });
         responses.push(Response {
             dialect: self.dialect,
             kind,

@@ -1,10 +1,15 @@
 //! How far one type has come on one stream: what was asked, what was sent, what was answered.
 //!
 //! Knows one type of one stream. Does not know the other types (`order.rs`) or the two dialects
-//! (`sotw.rs`, `delta.rs`).
+//! (`sotw.rs`, `delta.rs`). What an answer changes stands in `track/answer.rs`.
+
+mod answer;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+pub use answer::Blame;
+use answer::Refused;
 
 use super::cache::Quarantine;
 use super::resource::{Resource, ResourceType, Version};
@@ -93,28 +98,12 @@ impl Stale {
 pub struct InFlight {
     /// Its nonce.
     pub nonce: u64,
+    /// The number of the publication that it told of.
+    pub seq: u64,
     /// What was new in it, and what the client had before.
     pub news: Vec<(Arc<Resource>, Option<Held>)>,
     /// What it took away, and what the client had of that.
     pub gone: Vec<(Arc<str>, Held)>,
-}
-
-/// A resource that the client refused.
-#[derive(Debug)]
-pub struct Refused {
-    resource: Arc<Resource>,
-    /// Whether the client named it, or it was the only new one. Otherwise it is a suspect, and may be
-    /// tried again once another suspect was corrected.
-    certain: bool,
-}
-
-/// What a client's complaint was about.
-#[derive(Debug, Default)]
-pub struct Blame {
-    /// The resources that must contain the cause.
-    pub suspects: Vec<Arc<Resource>>,
-    /// Whether each of them does.
-    pub certain: bool,
 }
 
 /// What a snapshot demands of a type on this stream.
@@ -158,6 +147,9 @@ pub struct Track {
     /// State of the world: the client still has all that an earlier stream brought, which we do not know,
     /// and which only a full response that it accepts replaces.
     pub is_foreign: bool,
+    /// State of the world: names that a request left out which did not count. If the next one that does
+    /// count has them, the client dropped them and wants them again.
+    pub left_out: HashSet<Arc<str>>,
     /// The newest nonce that was sent.
     pub nonce: u64,
     /// What the client says it still has from an earlier stream, until that was looked at.
@@ -294,7 +286,9 @@ impl Track {
                         Some(Held::Sent(_)) => return,
                         // It has something that works; we only do not know what.
                         Some(Held::Other) if accepted.is_none() => return,
-                        Some(Held::Asked(Some(had)) | Held::Maybe(had)) => Some(had),
+                        Some(Held::Asked(Some(had)) | Held::Maybe(had)) => {
+                            Some(had).filter(|had| !self.refused.contains_key(&had.version()))
+                        }
                         _ => accepted,
                     }
                 }
@@ -378,120 +372,4 @@ impl Track {
         let had = gone.iter().map(|name| (Arc::clone(name), self.set(Arc::clone(name), None)));
         had.filter_map(|(name, held)| Some((name, held?))).collect()
     }
-
-    /// The client accepted a response. Returns whether it was still unanswered.
-    ///
-    /// Responses that were sent before it count as answered too, for a client answers in order.
-    pub fn accept(&mut self, nonce: u64) -> bool {
-        let at = self.in_flight.iter().position(|response| response.nonce == nonce);
-        let Some(at) = at else { return false };
-        self.is_foreign = false;
-        for response in self.in_flight.drain(..=at) {
-            response.news.iter().for_each(|(resource, _)| drop(self.leftovers.remove(resource.name())));
-            response.gone.iter().for_each(|(name, _)| drop(self.leftovers.remove(name)));
-        }
-        true
-    }
-
-    /// The client refused a response: it keeps what it had of the culprits.
-    ///
-    /// Of the other resources in the response it may keep the new versions (gRPC does, and Envoy does
-    /// for clusters and listeners), or not. `deletes` says whether what it keeps would ever have to be
-    /// deleted: then it is taken to keep them, so that no full response leaves them out and each removal
-    /// is told. Otherwise it is taken not to, so that no version claims what it may not have.
-    pub fn refuse(&mut self, nonce: u64, complaint: &str, deletes: bool) -> Blame {
-        let Some(at) = self.in_flight.iter().position(|response| response.nonce == nonce) else {
-            return Blame::default();
-        };
-        let Some(InFlight { news, gone, .. }) = self.in_flight.drain(..=at).next_back() else {
-            return Blame::default();
-        };
-        self.complains = true;
-        for (name, had) in gone {
-            // It may have let this go, or not: the removal is due again with a correction, and the
-            // resource should it come back. Until then nothing is said.
-            if self.subscription.wants(&name) && !self.held.contains_key(&name) {
-                self.beside.insert(Arc::clone(&name));
-                let unsure = had.resource().map_or(Held::Other, |had| Held::Asked(Some(Arc::clone(had))));
-                self.set(name, Some(unsure));
-            }
-        }
-        let is_named = |resource: &Resource| names(complaint, resource.name());
-        let named = news.iter().any(|(resource, _)| is_named(resource));
-        let certain = named || news.len() == 1;
-        let mut suspects = Vec::new();
-        for (resource, before) in news {
-            if named && !is_named(&resource) {
-                self.beside.insert(Arc::clone(resource.name()));
-                if let Some(had) = before.as_ref().and_then(Held::resource)
-                    && self.subscription.wants(resource.name())
-                {
-                    self.leftovers.entry(Arc::clone(resource.name())).or_insert_with(|| Arc::clone(had));
-                }
-                if !deletes {
-                    self.restore(&resource, Some(Held::Maybe(Arc::clone(&resource))));
-                }
-                continue;
-            }
-            self.restore(&resource, before);
-            self.refused.insert(resource.version(), Refused { resource: Arc::clone(&resource), certain });
-            suspects.push(resource);
-        }
-        Blame { suspects, certain }
-    }
-
-    /// Puts back what the client had before a resource that it refused.
-    fn restore(&mut self, refused: &Resource, before: Option<Held>) {
-        // A question has been answered now, though with something that the client does not like. If we
-        // had sent the name before, it is still not sure that the client has that.
-        let before = before.filter(|held| !matches!(held, Held::Asked(None)));
-        let name = refused.name();
-        let same = |(later, _): &&mut (Arc<Resource>, Option<Held>)| later.name() == name;
-        let later = self.in_flight.iter_mut().flat_map(|response| &mut response.news).find(same);
-        if let Some((_, before_later)) = later {
-            // A later response has replaced it already; it is that one's turn to be judged.
-            *before_later = before;
-        } else if self.subscription.wants(name) && self.held.contains_key(name) {
-            self.set(Arc::clone(name), before);
-        }
-    }
-
-    /// If the target corrects anything that the client refused, everything that was refused with it is
-    /// due again: a client may have refused a whole response for one resource in it.
-    ///
-    /// `is_new` says whether the target was published just now. Otherwise the complaint is new, and may
-    /// come too late; but one about removals alone must not bring the same removals at once.
-    pub fn forgive_what_was_corrected(&mut self, target: &Resources, is_new: bool) {
-        let stands = |refused: &Refused| {
-            let one = &refused.resource;
-            target.get(one.name()).is_some_and(|now| now.version() == one.version())
-        };
-        let is_corrected = if self.refused.is_empty() { is_new } else { !self.refused.values().all(stands) };
-        if !self.complains || !is_corrected {
-            return;
-        }
-        let corrected = self.refused.extract_if(|_, refused| !(stands(refused) && refused.certain));
-        let names: Vec<_> = corrected.map(|(_, refused)| Arc::clone(refused.resource.name())).collect();
-        self.stale.extend(names);
-        for name in std::mem::take(&mut self.beside) {
-            if let Some(Held::Sent(had)) = self.held.get(&name) {
-                let had = Arc::clone(had);
-                self.set(Arc::clone(&name), Some(Held::Asked(Some(had))));
-            }
-            self.stale.extend([name]);
-        }
-        self.complains = !self.refused.is_empty();
-        // Its refusal left it with what an earlier stream brought, of which we cannot tell the parts.
-        self.must_answer |= self.is_foreign;
-    }
-}
-
-/// Whether a complaint names this resource: as a word of its own, so that `be` is not found in `be-2`.
-fn names(complaint: &str, name: &str) -> bool {
-    let continues = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
-    complaint.match_indices(name).any(|(at, _)| {
-        let before = complaint[..at].chars().next_back();
-        let after = complaint[at + name.len()..].chars().next();
-        !before.is_some_and(continues) && !after.is_some_and(continues)
-    })
 }
