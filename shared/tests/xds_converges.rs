@@ -321,11 +321,7 @@ impl Model {
             let held = self.client.sides[Listener].held.values();
             let listeners = held.map(|(_, any)| Resource::from_any(any).unwrap());
             let routes = listeners.flat_map(|one| one.refers().to_vec()).filter(|to| to.kind == Route);
-<<<<<<< HEAD
             let names: BTreeSet<String> = routes.map(|to| to.name.to_string()).collect();
-=======
-            let names = routes.map(|to| to.name.to_string()).collect();
->>>>>>> c3b512499b27b73baf17419fe220e44b56186576
             self.ask_if_changed(Route, &names);
         }
     }
