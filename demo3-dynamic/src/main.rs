@@ -14,6 +14,7 @@ use shared::xds::dialogue::Form;
   cargo run -p demo3-dynamic                       tell the story and check every claim
   cargo run -p demo3-dynamic -- --protocol delta   the same over the incremental protocol
   cargo run -p demo3-dynamic -- --dialogue         show each message between Envoy and its control plane
+  cargo run -p demo3-dynamic -- --stay             then drive the control plane with curl
   cargo run -p demo3-dynamic -- --json             a JSON report
 
 Exit code: 0 every claim held, 1 one did not, 2 wrong usage or a missing program.")]

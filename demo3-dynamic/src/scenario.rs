@@ -10,6 +10,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,15 +19,16 @@ use shared::envoy::{Bootstrap, Envoy, Serving, Variant};
 use shared::lifecycle::Lifecycle;
 use shared::ports::{self, Held};
 use shared::report::{self, Story};
-use shared::tools;
 use shared::xds::ControlPlane;
 use shared::xds::cache::OnRefusal;
 use shared::xds::dialogue::Form;
+use shared::{tools, web};
 use tokio::net::TcpListener;
 
+use crate::admin::Admin;
 use crate::app::App;
 use crate::client::Client;
-use crate::topology::{APPS, HOST, World};
+use crate::topology::{APPS, World};
 use crate::trust::Trust;
 
 mod certificates;
@@ -93,6 +95,9 @@ pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Re
     edge.goes_on_alone(story, life).await?;
     story.step("The listener is removed");
     edge.drains(story).await?;
+    if plan.stay {
+        edge.hand_over(life).await?;
+    }
     Ok(edge)
 }
 
@@ -100,7 +105,7 @@ impl Edge {
     async fn start(plan: &Plan, program: &tools::Program, life: &Lifecycle) -> anyhow::Result<Self> {
         let loopback = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, if plan.stay { port } else { 0 }));
         // The lab ports are taken now or not at all: better to say so before the story than after it.
-        for port in [ports::DEMO3_XDS, ports::DEMO3_ADMIN, ports::DEMO3_ENVOY] {
+        for port in [ports::DEMO3_XDS, ports::DEMO3_ADMIN, ports::DEMO3_ENVOY, ports::DEMO3_CONTROL] {
             drop(cli::listen(loopback(port)).await?);
         }
         let xds_port = Held::new(loopback(ports::DEMO3_XDS))?;
@@ -153,6 +158,18 @@ impl Edge {
         Ok(self.control_plane()?.accepted(&snapshot, LIMIT).await?)
     }
 
+    /// Opens the listener again, as plain HTTP, and gives the control plane into the hands of whoever has curl.
+    async fn hand_over(&mut self, life: &Lifecycle) -> anyhow::Result<()> {
+        self.world.listen = Some(self.address);
+        self.world.certificate = None;
+        self.show().await?;
+        let control_plane = self.control_plane.take().context("the control plane is stopped just now")?;
+        let admin = Arc::new(Admin::new(control_plane, self.world.clone()));
+        let listener = cli::listen((Ipv4Addr::LOCALHOST, ports::DEMO3_CONTROL).into()).await?;
+        web::serve(listener, life, move |request| Arc::clone(&admin).answer(request));
+        Ok(())
+    }
+
     /// A client that trusts our root.
     fn client(&self) -> anyhow::Result<Client> {
         Ok(Client::tls(self.address, self.trust.trusting()?))
@@ -170,15 +187,17 @@ impl Plan {
 impl Stays for Edge {
     fn invitation(&self) -> String {
         format!(
-            "Envoy, both apps and the control plane stay up until Ctrl-C. The story has removed the listener:\n\
-             \n  curl -s 'http://{admin}/listeners'            nothing\
-             \n  curl -s 'http://{admin}/config_dump?include_eds'\
-             \n  curl -s http://{blue}/\n\
-             \nThe listener was on {listener} ({HOST}), the control plane is on {xds}. To drive one by hand, start the\n\
-             roles as the README says.",
-            admin = self.envoy.admin().address(),
-            blue = self.apps[0].address(),
+            "Everything stays up until Ctrl-C, with the listener open again, as plain HTTP. Try:\n\
+             \n  curl http://{listener}/\
+             \n  curl -X PUT http://{control}/weights -d '{{\"blue\":50,\"green\":50}}'\
+             \n  curl http://{control}/snapshot\
+             \n  curl http://{control}/clients\
+             \n  curl http://{control}/dialogue\
+             \n  curl -s 'http://{admin}/config_dump?include_eds'\n\
+             \nThe control plane serves xDS on {xds}.",
             listener = self.address,
+            control = SocketAddr::from((Ipv4Addr::LOCALHOST, ports::DEMO3_CONTROL)),
+            admin = self.envoy.admin().address(),
             xds = self.xds_port.address(),
         )
     }

@@ -2,9 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use shared::ports;
 
 fn run(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_demo3-dynamic"));
@@ -94,4 +98,40 @@ fn a_wrong_envoy_is_refused_before_anything_starts() {
     let output = run(&["--envoy", "/nowhere/envoy"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("/nowhere/envoy"));
+}
+
+#[test]
+fn stay_lets_a_person_drive_it_with_curl_until_ctrl_c() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_demo3-dynamic"))
+        .arg("--stay")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(demo.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("Everything stays up") {
+        line.clear();
+        assert!(stdout.read_line(&mut line).unwrap() > 0, "it ended early: {:?}", demo.wait());
+    }
+    let call = |port: u16, request: &str| {
+        let mut connection = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        connection.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    // The story ended with all traffic on green; one PUT later it is on blue.
+    let head = "HTTP/1.1\r\nhost: x\r\nconnection: close";
+    assert!(call(ports::DEMO3_ENVOY, &format!("GET / {head}\r\n\r\n")).ends_with("green"));
+    let body = r#"{"blue":1,"green":0}"#;
+    let put = format!("PUT /weights {head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let answer = call(ports::DEMO3_CONTROL, &put);
+    assert!(answer.contains("\"accepted\": true"), "{answer}");
+    let clients = call(ports::DEMO3_CONTROL, &format!("GET /clients {head}\r\n\r\n"));
+    assert!(clients.contains("demo3-envoy"), "{clients}");
+    kill_process(Pid::from_child(&demo), Signal::INT).unwrap();
+    // Read on, so that a full pipe cannot hold it up.
+    stdout.read_to_string(&mut line).unwrap();
+    assert_eq!(demo.wait().unwrap().code(), Some(0));
 }

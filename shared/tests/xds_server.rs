@@ -253,7 +253,7 @@ async fn thousands_of_visitors_leave_nothing_behind() {
     };
     visit(1000).await;
     let before = resident();
-    visit(2000).await;
+    visit(10_000).await;
     let after = resident();
     assert!(after < before + before / 4, "{before} KiB, then {after} KiB");
     under.serves().await;

@@ -89,6 +89,14 @@ impl Resources {
 #[derive(Debug, Default)]
 pub struct Snapshot(PerType<Resources>);
 
+impl TryFrom<Vec<Resource>> for Snapshot {
+    type Error = SnapshotError;
+
+    fn try_from(resources: Vec<Resource>) -> Result<Self, SnapshotError> {
+        Self::new(resources)
+    }
+}
+
 impl Snapshot {
     /// Puts resources together.
     ///
