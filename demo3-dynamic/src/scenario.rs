@@ -16,11 +16,12 @@ use anyhow::Context;
 use shared::cli::{self, Stays, Unready};
 use shared::envoy::{Bootstrap, Envoy, Serving, Variant};
 use shared::lifecycle::Lifecycle;
+use shared::ports::{self, Held};
 use shared::report::{self, Story};
+use shared::tools;
 use shared::xds::ControlPlane;
 use shared::xds::cache::OnRefusal;
 use shared::xds::dialogue::Form;
-use shared::{ports, tools};
 use tokio::net::TcpListener;
 
 use crate::app::App;
@@ -52,7 +53,9 @@ pub struct Plan {
 pub struct Edge {
     plan: Plan,
     control_plane: Option<ControlPlane>,
-    xds: SocketAddr,
+    /// The control plane's port and the listener's, held while nobody listens there.
+    xds_port: Held,
+    _edge_port: Held,
     envoy: Serving,
     apps: Vec<App>,
     world: World,
@@ -96,12 +99,15 @@ pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Re
 impl Edge {
     async fn start(plan: &Plan, program: &tools::Program, life: &Lifecycle) -> anyhow::Result<Self> {
         let loopback = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, if plan.stay { port } else { 0 }));
-        let xds_listener = cli::listen(loopback(ports::DEMO3_XDS)).await?;
-        drop(cli::listen(loopback(ports::DEMO3_ADMIN)).await?);
-        // The listener's address has to be known before there is a listener: the story begins with its absence.
-        let free = cli::listen(loopback(ports::DEMO3_ENVOY)).await?;
-        let address = free.local_addr()?;
-        drop(free);
+        // The lab ports are taken now or not at all: better to say so before the story than after it.
+        for port in [ports::DEMO3_XDS, ports::DEMO3_ADMIN, ports::DEMO3_ENVOY] {
+            drop(cli::listen(loopback(port)).await?);
+        }
+        let xds_port = Held::new(loopback(ports::DEMO3_XDS))?;
+        // The story begins with a port on which nobody listens, so it has to be ours before it is Envoy's.
+        let edge_port = Held::new(loopback(ports::DEMO3_ENVOY))?;
+        let address = edge_port.address();
+        let xds_listener = cli::listen(xds_port.address()).await?;
         let control_plane = ControlPlane::start(xds_listener, OnRefusal::RollBack, life)?;
         plan.show_dialogue(&control_plane);
         let mut apps = Vec::new();
@@ -122,9 +128,19 @@ impl Edge {
             .admin(loopback(ports::DEMO3_ADMIN));
         let envoy = Envoy::new(program, bootstrap.to_yaml());
         let envoy = envoy.start(life).await?.ready(LIMIT).await?;
-        let (plan, xds) = (plan.clone(), control_plane.address());
-        let control_plane = Some(control_plane);
-        Ok(Self { plan, control_plane, xds, envoy, apps, world, address, trust: Trust::new("mesh demo")? })
+        let (plan, control_plane) = (plan.clone(), Some(control_plane));
+        let _edge_port = edge_port;
+        Ok(Self {
+            plan,
+            control_plane,
+            xds_port,
+            _edge_port,
+            envoy,
+            apps,
+            world,
+            address,
+            trust: Trust::new("mesh demo")?,
+        })
     }
 
     fn control_plane(&self) -> anyhow::Result<&ControlPlane> {
@@ -163,7 +179,7 @@ impl Stays for Edge {
             admin = self.envoy.admin().address(),
             blue = self.apps[0].address(),
             listener = self.address,
-            xds = self.xds,
+            xds = self.xds_port.address(),
         )
     }
 }

@@ -17,7 +17,7 @@ use shared::cli::{self, Stays, Unready};
 use shared::envoy::{Bootstrap, Envoy, Serving};
 use shared::lifecycle::Lifecycle;
 use shared::poll;
-use shared::ports;
+use shared::ports::{self, Held};
 use shared::report::{self, Story};
 use shared::tools;
 use shared::xds::ControlPlane;
@@ -73,7 +73,8 @@ impl Default for Plan {
 /// Everything that runs while the story is told.
 pub struct Mesh {
     control_plane: Option<ControlPlane>,
-    xds: SocketAddr,
+    /// The control plane's port, held while it is away.
+    xds_port: Held,
     world: World,
     envoy: Serving,
     listener: SocketAddr,
@@ -116,7 +117,7 @@ impl Stays for Mesh {
              \nThe control plane listens on {xds}, Envoy's admin interface on {admin}.",
             listener = self.listener,
             admin = self.envoy.admin().address(),
-            xds = self.xds,
+            xds = self.xds_port.address(),
         )
     }
 }
@@ -130,7 +131,9 @@ impl Mesh {
     ) -> anyhow::Result<Self> {
         let loopback = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, if plan.stay { port } else { 0 }));
         // The lab ports are taken now or not at all: better to say so before the story than after it.
-        let xds_listener = cli::listen(loopback(ports::DEMO4_XDS)).await?;
+        let xds = cli::listen(loopback(ports::DEMO4_XDS)).await?.local_addr()?;
+        let xds_port = Held::new(xds)?;
+        let xds_listener = cli::listen(xds).await?;
         for port in [ports::DEMO4_ENVOY, ports::DEMO4_ADMIN] {
             drop(cli::listen(loopback(port)).await?);
         }
@@ -149,8 +152,16 @@ impl Mesh {
         let envoy = envoy.start(life).await?.ready(plan.ready_limit).await?;
         let listener = listener_of(&envoy).await?;
         let caller = Caller::connect(&format!("http://{listener}"))?;
-        let xds = control_plane.address();
-        Ok(Self { control_plane: Some(control_plane), xds, world, envoy, listener, caller, backends, begun })
+        Ok(Self {
+            control_plane: Some(control_plane),
+            xds_port,
+            world,
+            envoy,
+            listener,
+            caller,
+            backends,
+            begun,
+        })
     }
 
     fn control_plane(&self) -> anyhow::Result<&ControlPlane> {

@@ -24,6 +24,10 @@ pub mod tools;
 
 pub mod compose;
 
+pub mod pki;
+
+pub mod tls;
+
 pub mod xds;
 
 pub mod envoy;

@@ -3,6 +3,11 @@
 //! One block of ten for each demo, so that all of them can stay up side by side. The range lies below
 //! the ephemeral ports of Linux (32768 and up), so that no outgoing connection takes one by chance.
 
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{Domain, Socket, Type};
+
 /// Demo 3: Envoy's listener.
 pub const DEMO3_ENVOY: u16 = 13000;
 /// Demo 3: Envoy's admin interface.
@@ -18,3 +23,64 @@ pub const DEMO4_ENVOY: u16 = 14000;
 pub const DEMO4_ADMIN: u16 = 14001;
 /// Demo 4: the control plane (xDS over gRPC).
 pub const DEMO4_XDS: u16 = 14002;
+
+/// A port that stays ours while nobody listens on it: for a server that stops and comes back.
+///
+/// A port that was free when it was chosen is anybody's as soon as its listener closes: another program
+/// may get it as "any free port", or an outgoing connection as its own end. A bound socket that
+/// does not listen prevents both, and calls are refused as if it were not there.
+#[derive(Debug)]
+pub struct Held {
+    _socket: socket2::Socket,
+    address: SocketAddr,
+}
+
+impl Held {
+    /// Takes the address, before its first listener does; port 0 chooses a free one.
+    ///
+    /// Listeners that set SO_REUSEADDR, as tokio's do, can then be bound to [`address`](Self::address), one
+    /// after the other.
+    ///
+    /// # Errors
+    /// If somebody has it, or this machine has no such address.
+    pub fn new(address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
+        Ok(Self { _socket: socket, address })
+    }
+
+    /// The address, with the port that was chosen.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn a_held_port_can_be_listened_on_again_and_again_and_refuses_between() {
+        let held = Held::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        for _ in 0..3 {
+            let refused = TcpStream::connect(held.address()).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+            // The standard library sets SO_REUSEADDR, as tokio does.
+            let listener = TcpListener::bind(held.address()).unwrap();
+            let _caller = TcpStream::connect(held.address()).unwrap();
+            let _called = listener.accept().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_held_port_is_given_to_nobody_who_asks_for_any() {
+        let held = Held::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        // Without SO_REUSEADDR, as an outgoing connection has it.
+        let stranger = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        assert!(stranger.bind(&held.address().into()).is_err());
+    }
+}

@@ -321,7 +321,7 @@ impl Model {
             let held = self.client.sides[Listener].held.values();
             let listeners = held.map(|(_, any)| Resource::from_any(any).unwrap());
             let routes = listeners.flat_map(|one| one.refers().to_vec()).filter(|to| to.kind == Route);
-            let names = routes.map(|to| to.name.to_string()).collect();
+            let names: BTreeSet<String> = routes.map(|to| to.name.to_string()).collect();
             self.ask_if_changed(Route, &names);
         }
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use shared::envoy::admin::{Kind, State};
 use shared::envoy::{Bootstrap, Envoy, Serving, Variant};
 use shared::lifecycle::{GRACE, Lifecycle};
+use shared::ports::Held;
 use shared::tools;
 use shared::xds::cache::{EVERYONE, OnRefusal};
 use shared::xds::dialogue::Said;
@@ -34,6 +35,8 @@ struct Mesh {
     cache: Arc<Cache>,
     dialogue: Dialogue,
     address: SocketAddr,
+    /// Keeps the address ours while the control plane is away.
+    _port: Held,
     envoy: Serving,
 }
 
@@ -57,13 +60,13 @@ impl Mesh {
         let choice = std::env::var_os("ENVOY");
         let program = tools::envoy(choice.as_deref().map(Path::new)).await.unwrap();
         let life = Lifecycle::default();
-        let any = (Ipv4Addr::LOCALHOST, 0).into();
-        let (cache, dialogue, address, plane) = control_plane(any, policy, &life).await;
+        let port = Held::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let (cache, dialogue, address, plane) = control_plane(port.address(), policy, &life).await;
         cache.set(EVERYONE, first);
         let bootstrap = Bootstrap::new("envoy-under-test", address).variant(variant);
         let envoy = Envoy::new(&program, bootstrap.to_yaml());
         let envoy = envoy.start(&life).await.unwrap().ready(Duration::from_secs(60)).await.unwrap();
-        Self { life, plane, cache, dialogue, address, envoy }
+        Self { life, plane, cache, dialogue, address, _port: port, envoy }
     }
 
     /// Publishes, and waits until Envoy accepted all of it.

@@ -62,7 +62,7 @@ impl Edge {
             order == ["CDS", "EDS", "LDS", "RDS"],
         );
         // Sent in order is not enough: the listener has to wait until the endpoints were accepted.
-        let place = |is: &dyn Fn(&_) -> bool| events.iter().position(|event| is(event));
+        let place = |is: &dyn Fn(&_) -> bool| events.iter().position(is);
         let (eds, lds) = (
             place(&|event| is_ack(event, ResourceType::Endpoints)),
             place(&|event| is_sent(event, ResourceType::Listener)),

@@ -169,7 +169,8 @@ impl Mesh {
         self.world = self.world.clone().with(newcomer.address());
         let mut load = Load::start(self.caller.clone(), RATE, life);
         let started = Instant::now();
-        let control_plane = ControlPlane::start(cli::listen(self.xds).await?, OnRefusal::Keep, life)?;
+        let control_plane =
+            ControlPlane::start(cli::listen(self.xds_port.address()).await?, OnRefusal::Keep, life)?;
         plan.show_dialogue(&control_plane);
         let snapshot = control_plane.publish(self.world.snapshot()?);
         let control_plane = self.control_plane.insert(control_plane);

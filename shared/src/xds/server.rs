@@ -15,8 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::server::NamedService;
@@ -38,6 +37,9 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// How many connections may wait to be accepted. The usual 128 overflow when a fleet reconnects after
 /// a restart, and each client that is turned away tries again only a second later.
 const QUEUE: i32 = 4096;
+
+/// How long to wait after the kernel refused to accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The largest request that is read: 100,000 names of a usual length fit several times over.
 const REQUEST_LIMIT: usize = 16 * 1024 * 1024;
@@ -159,7 +161,7 @@ impl Server {
         if let Err(error) = socket2::SockRef::from(&listener).listen(QUEUE) {
             tracing::debug!(%error, "the listener keeps its queue");
         }
-        let incoming = TcpListenerStream::new(listener).map_ok_nodelay();
+        let incoming = accepted(listener);
         let mut server = tonic::transport::Server::builder();
         if let Some(tls) = &self.0.tls {
             server = server.tls_config(tls.clone())?;
@@ -195,20 +197,26 @@ fn traits_of(node: &Node) -> Traits {
     Traits { legacy_wildcard: !node.user_agent_name.starts_with("gRPC") }
 }
 
-/// Sets TCP_NODELAY on each accepted connection: updates are small and must not wait for an ACK.
-trait NoDelay {
-    fn map_ok_nodelay(self) -> impl futures::Stream<Item = std::io::Result<tokio::net::TcpStream>>;
-}
-
-impl NoDelay for TcpListenerStream {
-    fn map_ok_nodelay(self) -> impl futures::Stream<Item = std::io::Result<tokio::net::TcpStream>> {
-        use futures::TryStreamExt;
-        self.inspect_ok(|connection| {
-            if let Err(error) = connection.set_nodelay(true) {
-                tracing::debug!(%error, "no TCP_NODELAY on a connection");
+/// The connections of a listener, ready for small updates.
+fn accepted(listener: TcpListener) -> impl futures::Stream<Item = std::io::Result<TcpStream>> {
+    futures::stream::unfold(listener, |listener| async {
+        let connection = listener.accept().await.map(|(connection, _)| connection);
+        match &connection {
+            // An update must not wait for the ACK of the one before.
+            Ok(connection) => {
+                if let Err(error) = connection.set_nodelay(true) {
+                    tracing::debug!(%error, "no TCP_NODELAY on a connection");
+                }
             }
-        })
-    }
+            // Mostly for want of file descriptors. tonic asks again at once, and would take a core
+            // until there is one.
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+        Some((connection, listener))
+    })
 }
 
 /// One of the discovery services: its name, the ending of its methods, its type.
