@@ -32,7 +32,7 @@ fn world(timeout: i64) -> Snapshot {
 /// What a scraper gets of this path: the head's first line, and everything behind the head.
 async fn scrape(at: SocketAddr, path: &str) -> (String, String) {
     let mut socket = TcpStream::connect(at).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     tokio::time::timeout(LIMIT, socket.read_to_string(&mut answer)).await.unwrap().unwrap();
