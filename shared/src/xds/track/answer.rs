@@ -38,7 +38,12 @@ impl Track {
         let at = self.in_flight.iter().position(|response| response.nonce == nonce);
         let Some(at) = at else { return false };
         self.is_foreign = false;
-        for response in self.in_flight.drain(..=at) {
+        let answered = self.in_flight.drain(..=at);
+        if self.leftovers.is_empty() {
+            // Nearly always; then there is no need to look at every name again.
+            return true;
+        }
+        for response in answered {
             response.news.iter().for_each(|(resource, _)| drop(self.leftovers.remove(resource.name())));
             response.gone.iter().for_each(|(name, _)| drop(self.leftovers.remove(name)));
         }
