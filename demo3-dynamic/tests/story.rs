@@ -109,10 +109,9 @@ fn stay_lets_a_person_drive_it_with_curl_until_ctrl_c() {
         .spawn()
         .unwrap();
     let mut stdout = BufReader::new(demo.stdout.take().unwrap());
-    let mut line = String::new();
-    while !line.starts_with("Everything stays up") {
-        line.clear();
-        assert!(stdout.read_line(&mut line).unwrap() > 0, "it ended early: {:?}", demo.wait());
+    let mut told = String::new();
+    while !told.lines().any(|line| line.starts_with("Everything stays up")) {
+        assert!(stdout.read_line(&mut told).unwrap() > 0, "it ended early: {:?}:\n{told}", demo.wait());
     }
     let call = |port: u16, request: &str| {
         let mut connection = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -132,6 +131,6 @@ fn stay_lets_a_person_drive_it_with_curl_until_ctrl_c() {
     assert!(clients.contains("demo3-envoy"), "{clients}");
     kill_process(Pid::from_child(&demo), Signal::INT).unwrap();
     // Read on, so that a full pipe cannot hold it up.
-    stdout.read_to_string(&mut line).unwrap();
-    assert_eq!(demo.wait().unwrap().code(), Some(0));
+    stdout.read_to_string(&mut told).unwrap();
+    assert_eq!(demo.wait().unwrap().code(), Some(0), "{told}");
 }
