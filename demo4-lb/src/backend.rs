@@ -41,6 +41,7 @@ pub const GRACE: Duration = Duration::from_secs(3);
 pub struct Backend {
     address: SocketAddr,
     answering: Answering,
+    health: HealthReporter,
     cut: CancellationToken,
     gone: CancellationToken,
 }
@@ -56,10 +57,11 @@ impl Backend {
         let backend = Self {
             address,
             answering: Answering::new(name, locality, draining, life),
+            health: HealthReporter::new(),
             cut: CancellationToken::new(),
             gone: CancellationToken::new(),
         };
-        let serving = serve(backend.answering.clone(), listener, backend.cut.clone());
+        let serving = serve(backend.answering.clone(), backend.health.clone(), listener, backend.cut.clone());
         let gone = backend.gone.clone().drop_guard();
         life.spawn(async move {
             serving.await;
@@ -83,6 +85,20 @@ impl Backend {
         self.answering.calls()
     }
 
+    /// Lets every unary call fail with UNAVAILABLE from now on, or no longer: a backend that is up, says
+    /// that it is well, and is not.
+    pub fn fail(&self, failing: bool) {
+        self.answering.fail(failing);
+    }
+
+    /// Tells whoever asks for its health that it serves, or does not. Calls are answered all the same.
+    pub async fn set_healthy(&self, healthy: bool) {
+        let status = if healthy { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for name in NAMES {
+            self.health.set_service_status(name, status).await;
+        }
+    }
+
     /// Leaves in good order and returns when the server is gone, at most a little over [`GRACE`] later.
     pub async fn drain(&self) {
         self.answering.draining().cancel();
@@ -96,9 +112,16 @@ impl Backend {
     }
 }
 
-async fn serve(answering: Answering, listener: TcpListener, cut: CancellationToken) {
+/// What health can be asked for: the server as a whole, and its one service.
+const NAMES: [&str; 2] = ["", EchoServer::<Answering>::NAME];
+
+async fn serve(
+    answering: Answering,
+    mut health: HealthReporter,
+    listener: TcpListener,
+    cut: CancellationToken,
+) {
     let draining = answering.draining().clone();
-    let mut health = HealthReporter::new();
     let health_service = HealthService::from_health_reporter(health.clone());
     health.set_serving::<EchoServer<Answering>>().await;
 
@@ -123,13 +146,12 @@ async fn serve(answering: Answering, listener: TcpListener, cut: CancellationTok
         tokio::select! {
             () = cut.cancelled() => {}
             () = draining.cancelled() => {
-                let names = ["", EchoServer::<Answering>::NAME];
-                for name in names {
+                for name in NAMES {
                     health.set_service_status(name, ServingStatus::NotServing).await;
                 }
                 go_away.cancel();
                 // An open Watch has been told. It would go on for ever, and hold its connection open.
-                for name in names {
+                for name in NAMES {
                     health.clear_service_status(name).await;
                 }
                 tokio::select! { () = cut.cancelled() => {}, () = tokio::time::sleep(GRACE) => cut.cancel() }

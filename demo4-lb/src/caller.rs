@@ -1,7 +1,7 @@
 //! A client that keeps notes: who answered each call, when, after how long, or what went wrong.
 //!
-//! It calls one address over one HTTP/2 connection, and knows nothing of xDS or of how many backends
-//! there are; where its calls go is for the Envoy at that address to decide.
+//! It calls over a [`Wire`], and does not know what is behind: one backend, an Envoy that picks one
+//! for each call, or a gRPC client that speaks xDS itself and picks.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,8 +10,13 @@ use futures::StreamExt;
 use shared::proto::echo::EchoRequest;
 use shared::proto::echo::echo_client::EchoClient;
 use shared::stats::{Latencies, Shares};
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
+
+mod wire;
+pub use wire::{CallerError, Wire};
+
+mod kinds;
+pub use kinds::{Kind, Stream};
 
 mod load;
 pub use load::Load;
@@ -19,13 +24,10 @@ pub use load::Load;
 /// How long one call may take, connecting included.
 pub const DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long connecting may take: less than the deadline, so that the reason is still told.
-const CONNECT: Duration = Duration::from_secs(1);
-
-/// A client of the echo service. Clones share the connection.
+/// A client of the echo service. Clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    client: EchoClient<Channel>,
+    client: EchoClient<Wire>,
 }
 
 /// One call and what became of it.
@@ -39,17 +41,6 @@ pub struct Call {
     pub answer: Result<String, Status>,
 }
 
-/// Why there is no [`Caller`].
-#[derive(Debug, thiserror::Error)]
-pub enum CallerError {
-    /// The target is not an address that gRPC can call.
-    #[error("cannot call {target:?}: write it as http://HOST:PORT")]
-    Target {
-        /// What was given.
-        target: String,
-    },
-}
-
 impl Caller {
     /// A caller of `target` (`http://HOST:PORT`), which connects with its first call.
     ///
@@ -59,13 +50,18 @@ impl Caller {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn connect(target: &str) -> Result<Self, CallerError> {
-        let refuse = || CallerError::Target { target: target.to_owned() };
-        let uri: http::Uri = target.parse().map_err(|_| refuse())?;
-        if uri.scheme_str() != Some("http") || uri.port_u16().is_none() || uri.path() != "/" {
-            return Err(refuse());
-        }
-        let channel = Endpoint::from(uri).connect_timeout(CONNECT).tcp_nodelay(true).connect_lazy();
-        Ok(Self { client: EchoClient::new(channel) })
+        Ok(Self { client: EchoClient::new(Wire::direct(target)?) })
+    }
+
+    /// A caller that asks the control plane at this address (`HOST:PORT`) itself how to reach `xds:///service`.
+    ///
+    /// # Errors
+    /// [`CallerError::Proxyless`] if the client library refuses the names.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn proxyless(control_plane: impl std::fmt::Display, service: &str) -> Result<Self, CallerError> {
+        Ok(Self { client: EchoClient::new(Wire::proxyless(control_plane, service)?) })
     }
 
     /// Makes one call and waits for its end, at most [`DEADLINE`].

@@ -1,15 +1,39 @@
-//! Where the backends are: told once, or looked up again and again.
+//! Where the backends are: told once, read from a file, looked up by name, or heard from the container engine.
 //!
 //! Knows how to find addresses. Does not know what is done with them.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use tokio::net::lookup_host;
+use shared::cli::Unready;
 
-/// How often a name is looked up. Docker's own DNS follows its containers at once.
-const LOOKUP_EVERY: Duration = Duration::from_secs(1);
+use crate::topology::{Endpoint, REGION, Region};
+
+mod dns;
+
+mod file;
+
+pub mod docker;
+
+/// How often a name or a file is looked at. Docker's own DNS follows its containers at once.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// A backend that was found, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Found {
+    /// Its region.
+    pub region: String,
+    /// The backend itself.
+    pub endpoint: Endpoint,
+}
+
+impl From<SocketAddr> for Found {
+    fn from(address: SocketAddr) -> Self {
+        Self { region: REGION.to_owned(), endpoint: address.into() }
+    }
+}
 
 /// A source of backends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,11 +47,20 @@ pub enum Endpoints {
         /// The port of each backend.
         port: u16,
     },
+    /// A YAML file, followed as it changes.
+    File(PathBuf),
+    /// The containers that carry the label `mesh.service=NAME`, followed as they start and stop.
+    Docker {
+        /// The service's name.
+        service: String,
+    },
 }
 
 /// Text that names no source.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' names no endpoints: write static:IP:PORT,IP:PORT or dns:NAME:PORT")]
+#[error(
+    "'{0}' names no endpoints: write static:IP:PORT,IP:PORT or dns:NAME:PORT or file:PATH or docker[:SERVICE]"
+)]
 pub struct NoEndpoints(String);
 
 impl FromStr for Endpoints {
@@ -35,7 +68,7 @@ impl FromStr for Endpoints {
 
     fn from_str(text: &str) -> Result<Self, NoEndpoints> {
         let refuse = || NoEndpoints(text.to_owned());
-        let (kind, rest) = text.split_once(':').ok_or_else(refuse)?;
+        let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
         match kind {
             "static" => {
                 let addresses = rest.split(',').map(|address| address.trim().parse().map_err(|_| refuse()));
@@ -49,43 +82,53 @@ impl FromStr for Endpoints {
                 }
                 Ok(Self::Dns { host: host.to_owned(), port })
             }
+            "file" if !rest.is_empty() => Ok(Self::File(rest.into())),
+            "docker" => {
+                let service = if rest.is_empty() { crate::topology::LISTENER } else { rest };
+                Ok(Self::Docker { service: service.to_owned() })
+            }
             _ => Err(refuse()),
         }
     }
 }
 
 impl Endpoints {
-    /// Calls `found` with all addresses now and whenever they change, sorted; for a static source once.
+    /// Calls `found` with all backends now and whenever they change, sorted; for a static source once.
     ///
-    /// A look-up that fails or finds nothing changes nothing: it is no proof that every backend is gone,
-    /// and endpoints that do answer are worth more than an empty list.
-    pub async fn follow(self, mut found: impl FnMut(Vec<SocketAddr>)) {
+    /// A look that fails changes nothing: it is no proof that every backend is gone, and endpoints that do
+    /// answer are worth more than an empty list.
+    ///
+    /// # Errors
+    /// [`Unready`] if the source is not there or not readable at the start.
+    pub async fn follow(self, mut found: impl FnMut(Vec<Found>)) -> Result<(), Unready> {
         match self {
             Self::Static(addresses) => {
-                found(addresses);
-                std::future::pending::<()>().await;
+                found(addresses.into_iter().map(Found::from).collect());
+                std::future::pending().await
             }
-            Self::Dns { host, port } => {
-                let mut known = Vec::new();
-                let mut every = tokio::time::interval(LOOKUP_EVERY);
-                loop {
-                    every.tick().await;
-                    match lookup_host((host.as_str(), port)).await {
-                        Ok(addresses) => {
-                            let mut now: Vec<SocketAddr> = addresses.collect();
-                            now.sort_unstable();
-                            now.dedup();
-                            if !now.is_empty() && now != known {
-                                known.clone_from(&now);
-                                found(now);
-                            }
-                        }
-                        Err(error) => {
-                            tracing::warn!(%error, %host, "the name was not found; keeping what is known");
-                        }
-                    }
-                }
-            }
+            Self::Dns { host, port } => dns::follow(&host, port, found).await,
+            Self::File(path) => file::follow(&path, found).await.map_err(Unready::new),
+            Self::Docker { service } => docker::follow(&service, found).await.map_err(Unready::new),
         }
     }
+}
+
+/// The backends by region, in the order of the regions' names. A region weighs what its backends weigh together.
+pub fn regions(found: &[Found]) -> Vec<Region> {
+    let mut regions: Vec<Region> = Vec::new();
+    let mut sorted: Vec<&Found> = found.iter().collect();
+    sorted.sort_unstable();
+    for one in sorted {
+        let known = regions.last_mut().filter(|region| region.name == one.region);
+        let region = match known {
+            Some(region) => region,
+            None => {
+                regions.push(Region::new(&one.region, 0, []));
+                regions.last_mut().expect("it was just pushed")
+            }
+        };
+        region.weight = region.weight.saturating_add(one.endpoint.weight);
+        region.backends.push(one.endpoint);
+    }
+    regions
 }

@@ -4,7 +4,11 @@
 
 pub mod topology;
 
+pub mod balance;
+
 pub mod discovery;
+
+pub mod health;
 
 pub mod backend;
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use demo4_lb::scenario::{self, Plan};
+use demo4_lb::scenario::{self, Plan, Planes, Step};
 use shared::cli::{self, Common};
 use shared::xds::dialogue::Form;
 
@@ -13,6 +13,8 @@ use shared::xds::dialogue::Form;
   cargo run -p demo4-lb                         tell the story and check every claim
   cargo run -p demo4-lb -- --json               the same as a JSON report
   cargo run -p demo4-lb -- --stay               keep everything up to play with
+  cargo run -p demo4-lb -- --step localities    one part of it
+  cargo run -p demo4-lb -- --data-plane envoy   without the proxyless client
   cargo run -p demo4-lb -- --dialogue           show each message between Envoy and its control plane
   cargo run -p demo4-lb -- --envoy /opt/envoy   with an Envoy of your own
 
@@ -20,6 +22,12 @@ Exit code: 0 every claim held, 1 one did not, 2 wrong usage or a missing program
 struct Args {
     #[command(flatten)]
     common: Common,
+    /// Who picks a backend for each call
+    #[arg(long, value_enum, default_value_t)]
+    data_plane: Planes,
+    /// Run this step only
+    #[arg(long, value_enum, value_name = "NAME")]
+    step: Option<Step>,
     /// Print on stderr what Envoy and the control plane say to each other, as a timeline or as JSON lines
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "timeline")]
     dialogue: Option<Form>,
@@ -27,8 +35,9 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Args { common, dialogue } = Args::parse();
-    let plan = Plan { envoy: common.envoy.clone(), stay: common.stay, dialogue, ..Plan::default() };
-    let idea = "a control plane decides where calls go, and Envoy carries it out";
+    let Args { common, data_plane: planes, step, dialogue } = Args::parse();
+    let (envoy, stay) = (common.envoy.clone(), common.stay);
+    let plan = Plan { envoy, stay, dialogue, planes, step, ..Plan::default() };
+    let idea = "a control plane decides where calls go; an Envoy, or the client itself, carries it out";
     cli::run(&common, "demo4-lb", idea, async |story, life| scenario::run(&plan, story, life).await).await
 }

@@ -1,47 +1,66 @@
-//! The story: one Envoy, backends that come and go, a control plane that comes and goes.
+//! The story: one world, told to an Envoy and to clients without one, and changed while calls run.
 //!
 //! ```text
-//!   client ──gRPC──> Envoy ──gRPC──> backend-1, backend-2, …
-//!                      ^
-//!                      └──xDS── control plane <── publish(world)
+//!   client ──gRPC──> Envoy ──gRPC──> backends          client ──gRPC──> backends
+//!                      ^                                  ^
+//!                      └───────xDS─── control plane ──xDS─┘
 //! ```
 //!
-//! Each step changes the world, watches what calls get, and claims only what it measured.
+//! Each step makes the backends and the world that it needs, watches what calls get, and claims only
+//! what it measured. So each can be run by itself.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::Context;
-use shared::cli::{self, Stays, Unready};
-use shared::envoy::{Bootstrap, Envoy, Serving};
-use shared::lifecycle::Lifecycle;
-use shared::poll;
-use shared::ports::{self, Held};
-use shared::report::{self, Story};
+use clap::ValueEnum;
+use shared::cli::Unready;
+use shared::lifecycle::{GRACE, Lifecycle};
+use shared::report::Story;
 use shared::tools;
-use shared::xds::ControlPlane;
-use shared::xds::cache::OnRefusal;
 use shared::xds::dialogue::Form;
-use tokio::net::TcpListener;
 
-use crate::backend::Backend;
-use crate::caller::{Call, Caller, Tally};
-use crate::topology::{CLUSTER, LISTENER, World};
+use crate::topology::DataPlane;
 
-mod steps;
+mod mesh;
+
+mod lane;
+
+mod claims;
+
+mod plain;
+
+mod calls;
+
+mod localities;
+
+mod priorities;
+
+mod outlier;
+
+mod feedback;
+
+mod rolling;
+
+mod restart;
+
+mod cost;
+
+mod plot;
+
+pub use mesh::Mesh;
 
 /// How long Envoy may take to get ready, unless the [`Plan`] says otherwise.
 const READY_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long any other wait may take. Far more than it ever should; a slow machine is no failure.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(30);
 
-/// Calls of a measurement. With 300 calls a backend that got 25 % more or less than its share is seen.
+/// Calls of a measurement. With 300 calls over three backends, one that got 25 % more or less than its
+/// share is seen.
 const CALLS: usize = 300;
 
 /// Steady load while the world changes, in calls a second.
-const RATE: u32 = 400;
+const RATE: u32 = 200;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -50,144 +69,147 @@ pub struct Plan {
     pub envoy: Option<PathBuf>,
     /// Use the lab ports, because everything shall stay up after the story.
     pub stay: bool,
-    /// Print what Envoy and the control plane say to each other.
+    /// Print what clients and the control plane say to each other.
     pub dialogue: Option<Form>,
     /// How long Envoy may take to get ready.
     pub ready_limit: Duration,
-}
-
-impl Plan {
-    fn show_dialogue(&self, control_plane: &ControlPlane) {
-        if let Some(form) = self.dialogue {
-            control_plane.show_dialogue(form, report::line_err);
-        }
-    }
+    /// Who picks the backends.
+    pub planes: Planes,
+    /// The only step to run; all of them if none is named.
+    pub step: Option<Step>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { envoy: None, stay: false, dialogue: None, ready_limit: READY_LIMIT }
+        Self {
+            envoy: None,
+            stay: false,
+            dialogue: None,
+            ready_limit: READY_LIMIT,
+            planes: Planes::default(),
+            step: None,
+        }
     }
 }
 
-/// Everything that runs while the story is told.
-pub struct Mesh {
-    control_plane: Option<ControlPlane>,
-    /// The control plane's port, held while it is away.
-    xds_port: Held,
-    world: World,
-    envoy: Serving,
-    listener: SocketAddr,
-    caller: Caller,
-    backends: Vec<Backend>,
-    begun: Instant,
+/// Which data planes take part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Planes {
+    /// Envoy only
+    Envoy,
+    /// gRPC clients that speak xDS themselves only
+    Proxyless,
+    /// Both, side by side
+    #[default]
+    Both,
 }
 
-/// Tells the whole story.
+impl Planes {
+    /// Whether this one takes part.
+    pub fn has(self, plane: DataPlane) -> bool {
+        match self {
+            Self::Both => true,
+            Self::Envoy => plane == DataPlane::Envoy,
+            Self::Proxyless => plane == DataPlane::Proxyless,
+        }
+    }
+}
+
+/// A part of the story.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Step {
+    /// One address and no xDS: what there is without a mesh
+    Plain,
+    /// Calls are spread evenly, of all four kinds
+    Calls,
+    /// Three regions get 70, 20 and 10 %
+    Localities,
+    /// A region loses its backends one by one, and gets them back
+    Priorities,
+    /// A backend answers UNAVAILABLE for a while
+    Outlier,
+    /// Load reports keep a region under its capacity
+    Feedback,
+    /// Backends join, leave, and are all replaced while calls run
+    Rolling,
+    /// The control plane is away for a while
+    Restart,
+    /// What the proxy costs
+    Cost,
+}
+
+impl Step {
+    /// Its title in the story.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Plain => "One address and no mesh",
+            Self::Calls => "Calls of all four kinds over three backends",
+            Self::Localities => "Three regions are to get 70, 20 and 10 %",
+            Self::Priorities => "A region falls ill, the next one takes over, and it heals",
+            Self::Outlier => "A backend says that it is well, and fails",
+            Self::Feedback => "Two Envoys overload a region that neither could overload alone",
+            Self::Rolling => "Backends join, leave, and are all replaced while calls run",
+            Self::Restart => "The control plane is stopped, and started again",
+            Self::Cost => "What a call costs",
+        }
+    }
+
+    /// Whether the step is about something that only Envoy does.
+    fn needs_envoy(self) -> bool {
+        matches!(self, Self::Feedback)
+    }
+}
+
+/// Tells the whole story, or the one step that the plan names.
 ///
 /// # Errors
 /// If something that the story needs cannot be had or breaks; a claim that does not hold is no error.
 pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Result<Mesh> {
-    let begun = Instant::now();
-    let program = tools::envoy(plan.envoy.as_deref()).await.map_err(Unready::new)?;
-    story.version("envoy", &program.version);
-
-    story.step("Three backends behind one Envoy listener");
-    let mut mesh = Mesh::start(plan, &program, life, begun).await?;
-    mesh.spread_evenly(story).await?;
-    story.step("A fourth backend joins while calls run");
-    mesh.backend_joins(story, life).await?;
-    story.step("A backend is drained and removed while calls run");
-    mesh.backend_leaves(story, life).await?;
-    story.step("The control plane is stopped, and started again");
-    mesh.control_plane_returns(plan, story, life).await?;
-
+    let program = if plan.planes.has(DataPlane::Envoy) {
+        let program = tools::envoy(plan.envoy.as_deref()).await.map_err(Unready::new)?;
+        story.version("envoy", &program.version);
+        Some(program)
+    } else {
+        None
+    };
+    let mut mesh = Mesh::start(plan, program.as_ref(), life).await?;
+    for step in Step::value_variants() {
+        if plan.step.is_some_and(|only| only != *step) {
+            continue;
+        }
+        story.step(step.title());
+        if step.needs_envoy() && program.is_none() {
+            story.not_checked(
+                "feedback",
+                "Load reports steer the weights",
+                "needs an Envoy",
+                "tonic-xds does not report load; run with --data-plane envoy or both",
+            );
+            continue;
+        }
+        // The step's backends and loads end with it.
+        let scope = life.child();
+        mesh.tell(*step, story, &scope).await?;
+        scope.shut_down(GRACE).await?;
+    }
+    if plan.stay {
+        mesh.settle(life).await?;
+    }
     Ok(mesh)
 }
 
-impl Stays for Mesh {
-    fn invitation(&self) -> String {
-        format!(
-            "Everything stays up until Ctrl-C. Try, from another terminal:\n\
-             \n  cargo run -p demo4-lb --bin demo4-client -- --target http://{listener} --count 100\
-             \n  grpcurl -plaintext -d '{{\"text\":\"hello\"}}' -import-path shared/proto -proto echo.proto \\\
-             \n    {listener} mesh.echo.v1.Echo/Say\
-             \n  curl -s 'http://{admin}/clusters' | grep {CLUSTER}\
-             \n  curl -s 'http://{admin}/config_dump?include_eds'\n\
-             \nThe control plane listens on {xds}, Envoy's admin interface on {admin}.",
-            listener = self.listener,
-            admin = self.envoy.admin().address(),
-            xds = self.xds_port.address(),
-        )
-    }
-}
-
 impl Mesh {
-    async fn start(
-        plan: &Plan,
-        program: &tools::Program,
-        life: &Lifecycle,
-        begun: Instant,
-    ) -> anyhow::Result<Self> {
-        let loopback = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, if plan.stay { port } else { 0 }));
-        // The lab ports are taken now or not at all: better to say so before the story than after it.
-        let xds = cli::listen(loopback(ports::DEMO4_XDS)).await?.local_addr()?;
-        let xds_port = Held::new(xds)?;
-        let xds_listener = cli::listen(xds).await?;
-        for port in [ports::DEMO4_ENVOY, ports::DEMO4_ADMIN] {
-            drop(cli::listen(loopback(port)).await?);
+    async fn tell(&mut self, step: Step, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+        match step {
+            Step::Plain => self.plain(story, scope).await,
+            Step::Calls => self.calls(story, scope).await,
+            Step::Localities => self.localities(story, scope).await,
+            Step::Priorities => self.priorities(story, scope).await,
+            Step::Outlier => self.outlier(story, scope).await,
+            Step::Feedback => self.feedback(story, scope).await,
+            Step::Rolling => self.rolling(story, scope).await,
+            Step::Restart => self.restart(story, scope).await,
+            Step::Cost => self.cost(story, scope).await,
         }
-        let control_plane = ControlPlane::start(xds_listener, OnRefusal::Keep, life)?;
-        plan.show_dialogue(&control_plane);
-        let mut backends = Vec::new();
-        for number in 1..=3 {
-            backends.push(backend(number, life).await?);
-        }
-        let world = World::new(loopback(ports::DEMO4_ENVOY), backends.iter().map(Backend::address));
-        control_plane.publish(world.snapshot()?);
-        let bootstrap = Bootstrap::new("demo4-envoy", control_plane.address())
-            .cluster("demo4")
-            .admin(loopback(ports::DEMO4_ADMIN));
-        let envoy = Envoy::new(&program.path, bootstrap.to_yaml());
-        let envoy = envoy.start(life).await?.ready(plan.ready_limit).await?;
-        let listener = listener_of(&envoy).await?;
-        let caller = Caller::connect(&format!("http://{listener}"))?;
-        Ok(Self {
-            control_plane: Some(control_plane),
-            xds_port,
-            world,
-            envoy,
-            listener,
-            caller,
-            backends,
-            begun,
-        })
     }
-
-    fn control_plane(&self) -> anyhow::Result<&ControlPlane> {
-        self.control_plane.as_ref().context("the control plane is stopped just now")
-    }
-
-    fn names(&self) -> Vec<&str> {
-        self.backends.iter().map(Backend::name).collect()
-    }
-}
-
-async fn backend(number: usize, life: &Lifecycle) -> anyhow::Result<Backend> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port for a backend")?;
-    Ok(Backend::start(&format!("backend-{number}"), crate::topology::REGION, listener, life))
-}
-
-/// The address that Envoy listens on, once it does.
-async fn listener_of(envoy: &Serving) -> anyhow::Result<SocketAddr> {
-    let found = poll::wait_until("Envoy's listener", Duration::from_millis(5), LIMIT, || async {
-        let listeners = envoy.admin().listeners().await.map_err(|error| error.to_string())?;
-        let ours = listeners.into_iter().find(|listener| listener.name == LISTENER);
-        ours.map(|listener| listener.address).ok_or_else(|| "no listener yet".to_owned())
-    });
-    Ok(found.await?)
-}
-
-fn tally<'a>(calls: impl IntoIterator<Item = &'a Call>) -> Tally {
-    calls.into_iter().collect()
 }

@@ -1,87 +1,151 @@
-//! The world of this demo as data: who there is, where, and what Envoy is told of it.
+//! The world of this demo as data: who there is, where, and how calls shall be split.
+//!
+//! Knows nothing of xDS; [`render`] turns a world into what each kind of client is told.
 
 use std::net::SocketAddr;
 
-use shared::xds::make::{self, LocalityEndpoints};
-use shared::xds::resource::{Message, ResourceError};
-use shared::xds::snapshot::SnapshotError;
-use shared::xds::{Resource, Snapshot};
+pub mod render;
 
-/// Envoy's listener and the route that it uses.
+pub use render::{DataPlane, WorldError};
+
+/// Envoy's listener, the route that it uses, and the service of `xds:///echo`.
 pub const LISTENER: &str = "echo";
 
-/// The cluster of all backends.
+/// The cluster of all backends; the cluster of one region is called `echo-backends-REGION`.
 pub const CLUSTER: &str = "echo-backends";
 
-/// The backends' only region, in this demo as it is now.
+/// The region of a backend that names none.
 pub const REGION: &str = "local";
 
-/// What the control plane tells Envoy, in our own words.
+/// What the control plane knows, in our own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct World {
     /// Where Envoy listens. Port 0 lets it choose.
     pub listen: SocketAddr,
-    /// Where the backends are.
-    pub backends: Vec<SocketAddr>,
-    /// How often Envoy tries a call again that its backend did not begin.
+    /// The places, each with its backends.
+    pub regions: Vec<Region>,
+    /// Who splits the calls over the regions.
+    pub split: Split,
+    /// How often a call is tried again that its backend did not begin.
     pub retries: u32,
+    /// What Envoy does about sick backends by itself.
+    pub care: Care,
 }
 
-/// The world makes no snapshot.
-#[derive(Debug, thiserror::Error)]
-pub enum WorldError {
-    /// A resource cannot be encoded.
-    #[error(transparent)]
-    Resource(#[from] ResourceError),
-    /// The resources do not fit together.
-    #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
+/// A place with backends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Its name; also Envoy's `locality.region`.
+    pub name: String,
+    /// Its share of the calls, relative to the other regions of its priority.
+    pub weight: u32,
+    /// 0 is the highest; the next one gets calls when those before it are short of healthy backends.
+    pub priority: u32,
+    /// Its backends.
+    pub backends: Vec<Endpoint>,
+}
+
+/// A backend as clients are told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its share of its region's calls; 1 unless said.
+    pub weight: u32,
+    /// Whether it is known to serve. Envoy finds that out by itself if the world's [`Care`] says so.
+    pub healthy: bool,
+}
+
+/// Who splits calls over regions, and by what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Split {
+    /// The client, by the weights and priorities of the localities in one cluster's endpoints (EDS).
+    #[default]
+    Localities,
+    /// The route, by the weights of one cluster for each region (RDS). Priorities say nothing here.
+    Routes,
+}
+
+/// What Envoy is told to do about sick backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Care {
+    /// Nothing: it calls whom the control plane names.
+    #[default]
+    None,
+    /// To ask each one for its health.
+    HealthChecks,
+    /// To watch what becomes of calls.
+    OutlierDetection,
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, weight: 1, healthy: true }
+    }
+}
+
+impl Region {
+    /// A region of the highest priority.
+    pub fn new(name: &str, weight: u32, backends: impl IntoIterator<Item = SocketAddr>) -> Self {
+        let backends = backends.into_iter().map(Endpoint::from).collect();
+        Self { name: name.to_owned(), weight, priority: 0, backends }
+    }
+
+    /// The cluster of this region where each has its own.
+    pub fn cluster(&self) -> String {
+        format!("{CLUSTER}-{}", self.name)
+    }
 }
 
 impl World {
-    /// A world with these backends.
-    pub fn new(listen: SocketAddr, backends: impl IntoIterator<Item = SocketAddr>) -> Self {
-        Self { listen, backends: backends.into_iter().collect(), retries: 0 }
+    /// A world with these regions.
+    pub fn of(listen: SocketAddr, regions: impl IntoIterator<Item = Region>) -> Self {
+        Self {
+            listen,
+            regions: regions.into_iter().collect(),
+            split: Split::default(),
+            retries: 0,
+            care: Care::default(),
+        }
     }
 
-    /// This world with one backend more.
+    /// A world with one region of these backends.
+    pub fn new(listen: SocketAddr, backends: impl IntoIterator<Item = SocketAddr>) -> Self {
+        Self::of(listen, [Region::new(REGION, 1, backends)])
+    }
+
+    /// This world with one backend more, in its first region.
     #[must_use]
     pub fn with(mut self, backend: SocketAddr) -> Self {
-        self.backends.push(backend);
+        if let Some(region) = self.regions.first_mut() {
+            region.backends.push(backend.into());
+        }
         self
     }
 
     /// This world with one backend less.
     #[must_use]
     pub fn without(mut self, backend: SocketAddr) -> Self {
-        self.backends.retain(|address| *address != backend);
+        for region in &mut self.regions {
+            region.backends.retain(|endpoint| endpoint.address != backend);
+        }
         self
     }
 
-    /// The world as resources: a listener, its route, the cluster, and the cluster's endpoints.
-    ///
-    /// # Errors
-    /// [`WorldError`]; the names above are ours and fit, so only a defect brings one.
-    pub fn snapshot(&self) -> Result<Snapshot, WorldError> {
-        let place = LocalityEndpoints {
-            region: REGION.to_owned(),
-            weight: 1,
-            priority: 0,
-            addresses: self.backends.clone(),
-        };
-        let mut route = make::route(LISTENER, CLUSTER);
-        if self.retries > 0 {
-            route = make::with_retries(route, self.retries);
-        }
-        Ok(Snapshot::new([
-            resource(&make::cluster(CLUSTER))?,
-            resource(&make::endpoints(CLUSTER, &[place]))?,
-            resource(&make::listener(LISTENER, self.listen, LISTENER))?,
-            resource(&route)?,
-        ])?)
+    /// This world with a backend that is known to serve, or not to.
+    #[must_use]
+    pub fn with_health(mut self, backend: SocketAddr, healthy: bool) -> Self {
+        let backends = self.regions.iter_mut().flat_map(|region| &mut region.backends);
+        backends.filter(|endpoint| endpoint.address == backend).for_each(|found| found.healthy = healthy);
+        self
     }
-}
 
-fn resource<M: Message>(message: &M) -> Result<Resource, ResourceError> {
-    Resource::new(message)
+    /// This world with other weights for its regions, in their order.
+    #[must_use]
+    pub fn with_weights(mut self, weights: &[u32]) -> Self {
+        for (region, weight) in self.regions.iter_mut().zip(weights) {
+            region.weight = *weight;
+        }
+        self
+    }
 }

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use common::{BACKEND, CLIENT, CONTROL_PLANE, LIMIT};
 use demo4_lb::caller::{Call, Caller, Load, Tally};
+use demo4_lb::topology::CLUSTER;
 use shared::compose::{Plan, Stack};
+use shared::envoy::Admin;
 use shared::lifecycle::Lifecycle;
 
 fn plan() -> Plan {
@@ -23,6 +25,19 @@ fn plan() -> Plan {
 
 fn caller(stack: &Stack) -> Caller {
     Caller::connect(&format!("http://127.0.0.1:{}", stack.port("DEMO4_PORT"))).unwrap()
+}
+
+/// Waits until Envoy knows so many endpoints.
+async fn endpoints(stack: &Stack, expected: usize) {
+    let admin = Admin::new(([127, 0, 0, 1], stack.port("DEMO4_ADMIN_PORT")).into());
+    shared::poll::wait_until("Envoy's endpoints", common::OFTEN, LIMIT, async || {
+        let clusters = admin.clusters().await.map_err(|error| error.to_string())?;
+        let ours = clusters.iter().find(|cluster| cluster.name == CLUSTER);
+        let hosts = ours.map_or(0, |cluster| cluster.hosts.len());
+        if hosts == expected { Ok(()) } else { Err(format!("{hosts} endpoints")) }
+    })
+    .await
+    .unwrap();
 }
 
 /// The host name of a container, by which a backend calls itself.
@@ -49,11 +64,19 @@ async fn calls_go_to_all_backends_and_go_on_when_one_is_killed() {
     let seen: serde_json::Value = serde_json::from_str(&seen.unwrap()).unwrap();
     assert_eq!(seen["answered"].as_object().unwrap().len(), 3, "{seen}");
 
+    // And by clients without a proxy.
+    let proxyless = ["--target", "xds:///echo", "--control-plane", "control-plane:14002", "--count", "60"];
+    let seen = stack.run(&[&["run", "--rm", "client", "--json"], &proxyless[..]].concat()).await;
+    let seen: serde_json::Value = serde_json::from_str(&seen.unwrap()).unwrap();
+    assert_eq!(seen["answered"].as_object().unwrap().len(), 3, "{seen}");
+
     let life = Lifecycle::default();
     let load = Load::start(caller(&stack), 100, &life);
     let (dead, alive) = backends.split_first().unwrap();
     let killed = Instant::now();
     stack.kill(dead).await.unwrap();
+    endpoints(&stack, 2).await;
+    println!("Envoy had let go of the killed backend {:?} after `docker kill` was called", killed.elapsed());
     let healed = shared::poll::wait_until("50 answers in a row", common::OFTEN, LIMIT, async || {
         let calls = load.snapshot();
         let since: Vec<&Call> = calls.iter().filter(|call| call.started > killed).collect();
@@ -69,8 +92,7 @@ async fn calls_go_to_all_backends_and_go_on_when_one_is_killed() {
     let calls = load.stop().await;
     let tally: Tally = calls.iter().collect();
     healed.unwrap_or_else(|error| panic!("{error}: {:?}", tally.first_failure));
-    // Envoy leaves a dead endpoint out at the first refused connection only if told to; until the control
-    // plane has removed it (within a second or so), a call may fail. Not for longer.
+    // Until the control plane has heard of the death and removed the endpoint, a call may fail. Not for longer.
     let last_failure = calls.iter().filter(|call| call.answer.is_err()).map(Call::ended).max();
     let healing = last_failure.map(|at| at.saturating_duration_since(killed));
     assert!(healing.is_none_or(|took| took < Duration::from_secs(5)), "{healing:?}");
@@ -79,6 +101,29 @@ async fn calls_go_to_all_backends_and_go_on_when_one_is_killed() {
     assert_eq!(after.failed(), 0, "{:?}", after.first_failure);
     let answered: BTreeSet<&str> = after.shares.iter().map(|(name, _)| name).collect();
     assert_eq!(answered, alive.iter().map(|backend| name(&backend.id)).collect(), "only those that live");
+    life.shut_down(LIMIT).await.unwrap();
+    assert_eq!(stack.down().await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs docker"]
+async fn more_and_fewer_backends_are_followed_without_a_failed_call() {
+    let stack = plan().up().await.unwrap();
+    let life = Lifecycle::default();
+    let load = Load::start(caller(&stack), 100, &life);
+    for replicas in [5, 2] {
+        let scale = format!("backend={replicas}");
+        let up =
+            ["up", "--detach", "--wait", "--no-build", "--no-recreate", "--pull", "never", "--scale", &scale];
+        stack.run(&up).await.unwrap();
+        endpoints(&stack, replicas).await;
+        let tally: Tally = caller(&stack).calls(100, 4).await.iter().collect();
+        assert_eq!(tally.failed(), 0, "{:?}", tally.first_failure);
+        assert_eq!(tally.shares.iter().count(), replicas, "{}", tally.shares);
+    }
+    let tally: Tally = load.stop().await.iter().collect();
+    assert_eq!(tally.failed(), 0, "{:?}\n{}", tally.first_failure, stack.logs().await);
+    assert!(tally.shares.iter().count() >= 5, "{}", tally.shares);
     life.shut_down(LIMIT).await.unwrap();
     assert_eq!(stack.down().await.unwrap(), []);
 }

@@ -84,11 +84,14 @@ async fn a_backend_that_refuses_is_told_to_the_caller_with_the_next_step() {
 
 #[test]
 fn wrong_endpoints_are_refused_with_the_forms_that_are_right() {
-    for wrong in ["", "backend", "static:nowhere", "dns:backend", "dns::50051", "dns:backend:0", "docker"] {
+    for wrong in ["", "backend", "static:nowhere", "dns:backend", "dns::50051", "dns:backend:0", "file:"] {
         let output = run(CONTROL_PLANE, &["--endpoints", wrong]);
         let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{wrong}: {complaint}");
-        assert!(complaint.contains("static:IP:PORT,IP:PORT or dns:NAME:PORT"), "{wrong}: {complaint}");
+        assert!(
+            complaint.contains("static:IP:PORT,IP:PORT or dns:NAME:PORT or file:PATH or docker"),
+            "{wrong}: {complaint}"
+        );
     }
     assert_eq!(run(CONTROL_PLANE, &[]).status.code(), Some(2));
 }

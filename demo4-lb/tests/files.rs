@@ -54,7 +54,10 @@ fn who_calls_whom_is_said_with_the_same_ports_everywhere() {
     assert_eq!(environment["ENVOY_LISTEN"], format!("0.0.0.0:{DEMO4_ENVOY}"));
     let backend = service("backend")["environment"]["LISTEN"].take();
     let port = backend.as_str().unwrap().rsplit(':').next().unwrap();
-    assert_eq!(environment["ENDPOINTS"], format!("dns:backend:{port}"));
+    assert_eq!(environment["ENDPOINTS"], "docker");
+    let labels = service("backend")["labels"].take();
+    assert_eq!(labels["mesh.service"], demo4_lb::topology::LISTENER);
+    assert_eq!(labels["mesh.port"], port);
     let target = service("client")["environment"]["TARGET"].take();
     assert_eq!(target, format!("http://envoy:{DEMO4_ENVOY}"));
 

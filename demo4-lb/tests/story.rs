@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
@@ -115,33 +116,45 @@ fn every_claim_holds_and_json_is_all_there_is_on_stdout() {
     assert_eq!(report["demo"], "demo4-lb");
     assert_eq!(report["held"], true);
     assert!(report["versions"]["envoy"].as_str().unwrap().starts_with("1."));
-    assert_eq!(report["steps"].as_array().unwrap().len(), 4);
+    let steps = report["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 9);
+    let seconds: f64 = steps.iter().map(|step| step["seconds"].as_f64().unwrap()).sum();
+    assert!(seconds > 0.0);
     let claims = report["claims"].as_array().unwrap();
-    let ids: Vec<&str> = claims.iter().map(|claim| claim["id"].as_str().unwrap()).collect();
-    assert_eq!(
-        ids,
-        [
-            "even-shares",
-            "envoy-counts-too",
-            "told-in-order",
-            "join-told-once",
-            "joined-share",
-            "join-no-failure",
-            "left-no-calls",
-            "leave-no-failure",
-            "alone-no-failure",
-            "return-sends-difference",
-            "return-no-failure"
-        ]
-    );
+    let ids: BTreeSet<&str> = claims.iter().map(|claim| claim["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), claims.len(), "an id stands for one claim");
+    // One of each step, of each data plane.
+    for id in [
+        "plain-all-fail",
+        "even-shares-envoy",
+        "even-shares-proxyless",
+        "locality-weights-envoy",
+        "locality-weights-proxyless",
+        "route-weights-envoy",
+        "route-weights-proxyless",
+        "spill-2-of-4",
+        "spill-healed",
+        "follow-0-of-4",
+        "outlier-ejected",
+        "outlier-proxyless",
+        "feedback-under-capacity",
+        "rolling-no-failure-envoy",
+        "rolling-no-failure-proxyless",
+        "return-sends-difference",
+        "begin-later-envoy",
+        "begin-later-proxyless",
+        "cost-envoy",
+    ] {
+        assert!(ids.contains(id), "no claim {id} in {ids:?}");
+    }
     assert!(claims.iter().all(|claim| claim["verdict"] == "held"), "{claims:#?}");
 }
 
 #[test]
 fn people_get_numbered_steps_a_table_and_a_summary() {
-    let output = run(&[]);
+    let output = run(&["--step", "plain"]);
     let told = text(&output.stdout);
-    for expected in ["\n1. ", "\n4. ", " verdict ", "11 of 11 claims held in "] {
+    for expected in ["\n1. ", " verdict ", "2 of 2 claims held in "] {
         assert!(told.contains(expected), "no '{expected}' in:\n{told}");
     }
     assert!(!told.contains('\u{1b}'), "colours though stdout is no terminal");
@@ -149,14 +162,14 @@ fn people_get_numbered_steps_a_table_and_a_summary() {
 
 #[test]
 fn ctrl_c_in_the_first_step_leaves_nothing_behind() {
-    let running = until_step(&[], "1. ");
+    let running = until_step(&["--step", "priorities"], "1. ");
     running.signal(Signal::INT);
     assert_eq!(running.end().code(), Some(130));
 }
 
 #[test]
 fn ctrl_c_while_calls_run_leaves_nothing_behind() {
-    let running = until_step(&[], "3. ");
+    let running = until_step(&["--step", "rolling"], "1. ");
     running.signal(Signal::INT);
     assert_eq!(running.end().code(), Some(130));
 }
@@ -178,15 +191,58 @@ fn a_killed_demo_takes_its_envoy_along() {
 #[test]
 fn stay_keeps_the_mesh_up_until_ctrl_c() {
     let _alone = LAB_PORTS.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut running = until_step(&["--stay"], "1. ");
+    let mut running = until_step(&["--stay", "--step", "calls"], "1. ");
     read_until(&mut running.stdout, "Everything stays up");
     let client = Command::new(env!("CARGO_BIN_EXE_demo4-client"))
         .args(["--target", &format!("http://127.0.0.1:{}", ports::DEMO4_ENVOY), "--count", "20"])
         .output()
         .unwrap();
     assert!(client.status.success(), "{}", text(&client.stderr));
+    let client = Command::new(env!("CARGO_BIN_EXE_demo4-client"))
+        .args(["--target", "xds:///echo", "--control-plane", &format!("127.0.0.1:{}", ports::DEMO4_XDS)])
+        .args(["--count", "30", "--json"])
+        .output()
+        .unwrap();
+    assert!(client.status.success(), "{}", text(&client.stderr));
+    let seen: Value = serde_json::from_slice(&client.stdout).unwrap();
+    assert_eq!(seen["answered"].as_object().unwrap().len(), 3, "{seen}");
     running.signal(Signal::INT);
     assert_eq!(running.end().code(), Some(0));
+}
+
+#[test]
+fn any_step_can_be_told_alone() {
+    for step in ["cost", "outlier", "restart", "rolling", "localities"] {
+        let output = run(&["--json", "--step", step]);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["held"], true, "{step}: {report:#}\n{}", text(&output.stderr));
+        assert_eq!(report["steps"].as_array().unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn without_envoy_the_proxyless_client_tells_its_part_and_the_rest_is_not_checked() {
+    // There is no Envoy to be had, and none is asked for.
+    let output =
+        demo(&["--json", "--data-plane", "proxyless"]).env("ENVOY", "/nowhere/envoy").output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{report:#}\n{}", text(&output.stderr));
+    let claims = report["claims"].as_array().unwrap();
+    let unchecked: Vec<_> = claims.iter().filter(|claim| claim["verdict"] == "not checked").collect();
+    assert_eq!(unchecked.len(), 1, "{unchecked:?}");
+    assert!(unchecked[0]["why"].as_str().unwrap().contains("--data-plane"), "{unchecked:?}");
+    assert!(claims.iter().all(|claim| !claim["id"].as_str().unwrap().ends_with("-envoy")));
+    assert_eq!(report["versions"], serde_json::json!({}));
+}
+
+#[test]
+fn an_unknown_step_is_answered_with_the_known_ones() {
+    let output = run(&["--step", "nowhere"]);
+    assert_eq!(output.status.code(), Some(2));
+    let complaint = text(&output.stderr);
+    for step in ["plain", "feedback", "cost"] {
+        assert!(complaint.contains(step), "{complaint}");
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -127,6 +128,10 @@ impl Plan {
             ports.iter().map(|(variable, port)| (variable.clone(), port.to_string())).collect();
         let bins = if ci { "prebuilt" } else { "build" };
         variables.push(("BINS".to_owned(), bins.to_owned()));
+        // For stacks that follow the engine: who may use its socket.
+        if let Ok(socket) = std::fs::metadata(SOCKET) {
+            variables.push(("DOCKER_GID".to_owned(), socket.gid().to_string()));
+        }
         let stack = Stack {
             compose: Compose {
                 program: program.to_vec(),
@@ -234,6 +239,9 @@ impl Stack {
         Ok(containers.map(|(id, state)| Container { id: id.to_owned(), state: state.to_owned() }).collect())
     }
 }
+
+/// The engine's socket, where compose files mount it from.
+const SOCKET: &str = "/var/run/docker.sock";
 
 /// All profiles, so that a container of an optional service goes too.
 const DOWN: [&str; 7] = ["--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "5"];

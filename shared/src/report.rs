@@ -139,6 +139,11 @@ impl Story {
         self.say(&format!("   {seen}"));
     }
 
+    /// Whether a claim with this id was recorded already.
+    pub fn has(&self, id: &str) -> bool {
+        self.report.claim(id).is_some()
+    }
+
     /// Records a claim that was measured, and tells it at once.
     pub fn claim(&mut self, id: &str, claim: &str, expected: impl Display, seen: impl Display, holds: bool) {
         let verdict = if holds { Verdict::Held } else { Verdict::Broken };

@@ -19,7 +19,7 @@
 //! [`snapshot`] (what fits together), [`cache`] (who is shown what), [`subscription`] (what a client
 //! asked for), [`track`], [`order`], [`stream`] (what it may be told now; [`sotw`] and [`delta`] are
 //! the two dialects), [`frame`] (bytes), [`dialogue`] (what was said), [`metrics`] (how much of it),
-//! [`server`] (the only I/O), [`plane`] (all of it, ready to run).
+//! [`load`] (what clients report back), [`server`] (the only other I/O), [`plane`] (all of it, ready to run).
 //!
 //! The rules are those of Envoy's
 //! [xDS protocol](https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol).
@@ -52,12 +52,15 @@ pub mod dialogue;
 
 pub mod metrics;
 
+pub mod load;
+
 pub mod server;
 
 pub mod plane;
 
 pub use cache::Cache;
 pub use dialogue::Dialogue;
+pub use load::LoadReports;
 pub use metrics::Metrics;
 pub use plane::ControlPlane;
 pub use resource::{Resource, ResourceType};

@@ -6,7 +6,7 @@
 //! looks whole.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use shared::lifecycle::Lifecycle;
@@ -43,6 +43,7 @@ struct Inner {
     name: String,
     locality: String,
     calls: AtomicU64,
+    failing: AtomicBool,
     draining: CancellationToken,
     life: Lifecycle,
 }
@@ -53,6 +54,7 @@ impl Answering {
             name: name.to_owned(),
             locality: locality.to_owned(),
             calls: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
             draining,
             life: life.clone(),
         }))
@@ -64,6 +66,10 @@ impl Answering {
 
     pub(super) fn calls(&self) -> u64 {
         self.0.calls.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn fail(&self, failing: bool) {
+        self.0.failing.store(failing, Ordering::Relaxed);
     }
 
     pub(super) fn draining(&self) -> &CancellationToken {
@@ -112,6 +118,9 @@ impl Answering {
 impl Echo for Answering {
     async fn say(&self, request: Request<EchoRequest>) -> Result<Response<EchoReply>, Status> {
         self.count();
+        if self.0.failing.load(Ordering::Relaxed) {
+            return Err(Status::unavailable(format!("backend {} was told to fail", self.name())));
+        }
         Ok(Response::new(self.reply(request.into_inner().text)))
     }
 

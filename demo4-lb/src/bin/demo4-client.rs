@@ -15,9 +15,12 @@ use shared::report::line_out;
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Args {
-    /// Whom to call: Envoy's listener, or a backend itself
+    /// Whom to call: Envoy's listener or a backend (http://HOST:PORT), or xds:///SERVICE to ask the control plane
     #[arg(long, env = "TARGET", value_name = "URL", default_value = "http://127.0.0.1:14000")]
     target: String,
+    /// The control plane to ask, for a target xds:///SERVICE
+    #[arg(long, env = "CONTROL_PLANE", value_name = "HOST:PORT", default_value = "127.0.0.1:14002")]
+    control_plane: String,
     /// How many calls
     #[arg(long, env = "COUNT", value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     count: u32,
@@ -43,6 +46,7 @@ Examples:
   demo4-client                                     300 calls through Envoy on the lab port
   demo4-client --count 3000 --rate 100             a steady load for half a minute
   demo4-client --target http://127.0.0.1:50051 --json
+  demo4-client --target xds:///echo                without a proxy, by the control plane on the lab port
 
 The exit code is 1 if a call failed, 2 for wrong usage.";
 
@@ -51,16 +55,24 @@ const AT_ONCE: usize = 8;
 
 /// Some calls got no answer.
 #[derive(Debug, thiserror::Error)]
-#[error("{failed} of {calls} calls to {target} failed, the first with: {first}\n{}", next_step(.first))]
+#[error("{failed} of {calls} calls to {target} failed, the first with: {first}\n{next}")]
 struct Failed {
     failed: u64,
     calls: usize,
     target: String,
     first: String,
+    next: String,
 }
 
 /// What to look at next. Envoy says "upstream" when it is there and its backends are not.
-fn next_step(first: &str) -> String {
+fn next_step(args: &Args, first: &str) -> String {
+    if args.target.starts_with("xds:") {
+        return format!(
+            "Is the control plane up on {}, does it know a service of this name, and are there backends? \
+             demo4-control-plane --dialogue shows what it was asked and what it answered.",
+            args.control_plane
+        );
+    }
     let admin = format!("http://127.0.0.1:{}", shared::ports::DEMO4_ADMIN);
     if first.contains("upstream") {
         return format!(
@@ -81,7 +93,11 @@ async fn main() -> ExitCode {
 }
 
 async fn call(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
-    let caller = Caller::connect(&args.target).map_err(Unready::new)?;
+    let caller = match args.target.strip_prefix("xds:///") {
+        Some(service) => Caller::proxyless(&args.control_plane, service),
+        None => Caller::connect(&args.target),
+    };
+    let caller = caller.map_err(Unready::new)?;
     let count = args.count as usize;
     tracing::info!("{count} calls to {}", args.target);
     let begun = Instant::now();
@@ -103,6 +119,7 @@ async fn call(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
             calls: calls.len(),
             target: args.target.clone(),
             first: reason(status),
+            next: next_step(args, &reason(status)),
         }
         .into()),
     }

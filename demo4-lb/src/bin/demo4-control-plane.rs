@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use demo4_lb::discovery::Endpoints;
-use demo4_lb::topology::World;
+use demo4_lb::discovery::{self, Endpoints};
+use demo4_lb::topology::{DataPlane, Split, World};
 use shared::lifecycle::Lifecycle;
 use shared::xds::ControlPlane;
-use shared::xds::cache::OnRefusal;
+use shared::xds::cache::Cache;
 use shared::xds::dialogue::Form;
 use shared::{cli, health, report};
 
@@ -17,9 +17,11 @@ use shared::{cli, health, report};
 #[command(after_help = "Examples:
   demo4-control-plane --endpoints static:127.0.0.1:50051,127.0.0.1:50052
   demo4-control-plane --endpoints dns:backend:50051 --listen 0.0.0.0:14002 --envoy-listen 0.0.0.0:14000
+  demo4-control-plane --endpoints file:backends.yaml --split routes
+  demo4-control-plane --endpoints docker --dialogue
   demo4-control-plane healthcheck
 
-An Envoy whose bootstrap names this address as its ADS server needs nothing else.")]
+An Envoy whose bootstrap names this address as its ADS server needs nothing else; a gRPC client calls xds:///echo.")]
 struct Args {
     /// Where to serve xDS
     #[arg(long, env = "LISTEN", default_value = "127.0.0.1:14002", global = true)]
@@ -27,9 +29,14 @@ struct Args {
     /// Where Envoy shall listen
     #[arg(long, env = "ENVOY_LISTEN", default_value = "127.0.0.1:14000")]
     envoy_listen: SocketAddr,
-    /// Where the backends are: static:IP:PORT,... or dns:NAME:PORT (looked up every second)
+    /// Where the backends are: static:IP:PORT,... or dns:NAME:PORT (looked up twice a second), or
+    /// file:PATH (YAML, watched), or docker or docker:SERVICE (containers with the label mesh.service=SERVICE, "echo"
+    /// unless said)
     #[arg(long, env = "ENDPOINTS", required = true)]
     endpoints: Option<Endpoints>,
+    /// Who splits calls over regions: the client by locality weights, or the route by clusters' weights
+    #[arg(long, env = "SPLIT", value_enum, default_value = "localities")]
+    split: Split,
     /// How often Envoy tries a call again that its backend did not begin
     #[arg(long, env = "RETRIES", default_value_t = 2)]
     retries: u32,
@@ -61,20 +68,25 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(args: &Args, endpoints: Endpoints, life: &Lifecycle) -> anyhow::Result<()> {
-    let control_plane = ControlPlane::start(cli::listen(args.listen).await?, OnRefusal::Keep, life)?;
+    let cache = Cache::grouped(|node| DataPlane::of(node).name().to_owned());
+    let control_plane = ControlPlane::serve(cli::listen(args.listen).await?, cache, None, life)?;
     report::line_out(&format!("demo4-control-plane serves xDS on {}", control_plane.address()));
     if let Some(form) = args.dialogue {
         control_plane.show_dialogue(form, report::line_out);
     }
     endpoints
-        .follow(|backends| {
-            tracing::info!(?backends, "publishing");
-            let world = World { listen: args.envoy_listen, backends, retries: args.retries };
-            match world.snapshot() {
-                Ok(snapshot) => drop(control_plane.publish(snapshot)),
-                Err(error) => tracing::error!(%error, "not published"),
+        .follow(|found| {
+            tracing::info!(backends = found.len(), "publishing");
+            let regions = discovery::regions(&found);
+            let world =
+                World { split: args.split, retries: args.retries, ..World::of(args.envoy_listen, regions) };
+            for plane in DataPlane::ALL {
+                match world.snapshot(plane) {
+                    Ok(snapshot) => drop(control_plane.publish_to(plane.name(), snapshot)),
+                    Err(error) => tracing::error!(%error, "not published"),
+                }
             }
         })
-        .await;
+        .await?;
     Ok(())
 }

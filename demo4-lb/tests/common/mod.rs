@@ -84,6 +84,8 @@ pub(crate) fn command(program: &str) -> Command {
         "TARGET",
         "COUNT",
         "RATE",
+        "CONTROL_PLANE",
+        "SPLIT",
         "ENVOY_LISTEN",
         "ENDPOINTS",
         "RETRIES",

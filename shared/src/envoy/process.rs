@@ -166,12 +166,24 @@ impl Started {
         }
     }
 
-    /// One look: has it said where its admin interface is, and does that say `LIVE`?
-    async fn look(&self) -> Result<Admin, String> {
+    /// Its admin interface, as soon as it has said where it is: before it is ready, which may be never.
+    ///
+    /// # Errors
+    /// [`TimedOut`] after `limit`.
+    pub async fn admin(&self, limit: Duration) -> Result<Admin, TimedOut> {
+        let look = || std::future::ready(self.address());
+        poll::wait_until("Envoy's admin address", LOOK, limit, look).await.map(Admin::new)
+    }
+
+    fn address(&self) -> Result<SocketAddr, String> {
         // Half a file is possible for a moment, and is no address.
         let written = fs::read_to_string(address_file(&self.folder)).unwrap_or_default();
-        let address: SocketAddr = written.trim().parse().map_err(|_| "no admin address".to_owned())?;
-        let admin = Admin::new(address);
+        written.trim().parse().map_err(|_| "no admin address".to_owned())
+    }
+
+    /// One look: has it said where its admin interface is, and does that say `LIVE`?
+    async fn look(&self) -> Result<Admin, String> {
+        let admin = Admin::new(self.address()?);
         admin.ready().await.map_err(|error| error.to_string())?;
         Ok(admin)
     }

@@ -45,6 +45,10 @@ use envoy_types::pb::envoy::extensions::{
 use envoy_types::pb::google::protobuf::{self, Any, UInt32Value};
 use envoy_types::util::pack_any;
 
+mod balancing;
+
+pub use balancing::{with_health_checks, with_locality_weights, with_outlier_detection};
+
 /// "Ask the server that told you this": the aggregated stream.
 pub fn ads() -> ConfigSource {
     ConfigSource {

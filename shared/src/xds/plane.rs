@@ -1,7 +1,7 @@
 //! A whole control plane, ready to run: a cache, a server over it, and the dialogue of the two.
 //!
-//! For the usual case of one world that all clients are shown. Whoever needs groups, or the services
-//! inside a gRPC server of their own, takes [`Cache`] and [`Server`] by themselves.
+//! For the usual case of one world that all clients are shown, or one for each group of them. Whoever
+//! wants the services inside a gRPC server of their own takes [`Cache`] and [`Server`] by themselves.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use super::cache::{EVERYONE, OnRefusal};
 use super::dialogue::{Event, Form, Said};
-use super::{Cache, Dialogue, ResourceType, Server, Snapshot};
+use super::{Cache, Dialogue, LoadReports, ResourceType, Server, Snapshot};
 use crate::lifecycle::{GRACE, Lifecycle, Overdue};
 use crate::poll::{self, TimedOut};
 
@@ -29,12 +29,30 @@ impl ControlPlane {
     /// # Errors
     /// If the listener has no address any more.
     pub fn start(listener: TcpListener, on_refusal: OnRefusal, life: &Lifecycle) -> std::io::Result<Self> {
+        Self::serve(listener, Cache::default().on_refusal(on_refusal), None, life)
+    }
+
+    /// As [`start`](Self::start), but over a cache of one's own, which may have groups; and takes load
+    /// reports, if `loads` are given.
+    ///
+    /// # Errors
+    /// If the listener has no address any more.
+    pub fn serve(
+        listener: TcpListener,
+        cache: Cache,
+        loads: Option<LoadReports>,
+        life: &Lifecycle,
+    ) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
         // A scope of its own, so that it can be stopped while everything else goes on.
         let scope = life.child();
-        let cache = Arc::new(Cache::default().on_refusal(on_refusal));
+        let cache = Arc::new(cache);
         let dialogue = Dialogue::default();
-        let server = Server::builder(Arc::clone(&cache), scope.token()).dialogue(dialogue.clone()).build();
+        let mut server = Server::builder(Arc::clone(&cache), scope.token()).dialogue(dialogue.clone());
+        if let Some(loads) = loads {
+            server = server.loads(loads);
+        }
+        let server = server.build();
         let serving = async move {
             if let Err(error) = server.serve(listener).await {
                 tracing::error!(%error, "the control plane ended");
@@ -46,8 +64,13 @@ impl ControlPlane {
 
     /// Shows `snapshot` to every client from now on.
     pub fn publish(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+        self.publish_to(EVERYONE, snapshot)
+    }
+
+    /// Shows `snapshot` to every client of a group from now on.
+    pub fn publish_to(&self, group: &str, snapshot: Snapshot) -> Arc<Snapshot> {
         let snapshot = Arc::new(snapshot);
-        self.cache.set(EVERYONE, Arc::clone(&snapshot));
+        self.cache.set(group, Arc::clone(&snapshot));
         snapshot
     }
 
@@ -56,8 +79,22 @@ impl ControlPlane {
     /// # Errors
     /// If that takes longer than `limit`.
     pub async fn accepted(&self, snapshot: &Arc<Snapshot>, limit: Duration) -> Result<(), TimedOut> {
+        self.accepted_by(EVERYONE, snapshot, limit).await
+    }
+
+    /// Waits until every connected client of a group, and there is at least one, accepted all of
+    /// `snapshot` that it subscribes to.
+    ///
+    /// # Errors
+    /// If that takes longer than `limit`.
+    pub async fn accepted_by(
+        &self,
+        group: &str,
+        snapshot: &Arc<Snapshot>,
+        limit: Duration,
+    ) -> Result<(), TimedOut> {
         poll::wait_until("every client's ACK", Duration::from_millis(2), limit, || {
-            let accepted = self.cache.accepted(EVERYONE);
+            let accepted = self.cache.accepted(group);
             let newest = accepted.is_some_and(|accepted| Arc::ptr_eq(&accepted, snapshot));
             let refusal = self.refusal().unwrap_or_else(|| "no answer yet".to_owned());
             std::future::ready(if newest { Ok(()) } else { Err(refusal) })

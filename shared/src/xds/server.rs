@@ -1,4 +1,5 @@
-//! The gRPC services: the aggregated one (ADS) and one for each type. The only I/O in xds.
+//! The gRPC services: the aggregated one (ADS), one for each type, and load reports where they are wanted.
+//! The only I/O in xds, but for the small one of [`load`](super::load).
 //!
 //! Each service is written by hand, where tonic would generate it, because the generated ones encode
 //! a message for every stream. Here a response is a few bytes of its own and the resources' shared
@@ -25,6 +26,7 @@ use tower::Service;
 use super::cache::Cache;
 use super::dialogue::Dialogue;
 use super::frame::Dialect;
+use super::load::LoadReports;
 use super::metrics::Metrics;
 use super::resource::ResourceType;
 use super::stream::Traits;
@@ -61,6 +63,7 @@ struct Shared {
     cache: Arc<Cache>,
     dialogue: Option<Dialogue>,
     metrics: Option<Metrics>,
+    loads: Option<LoadReports>,
     traits: Box<dyn Fn(&Node) -> Traits + Send + Sync>,
     patience: Duration,
     tls: Option<ServerTlsConfig>,
@@ -85,6 +88,13 @@ impl ServerBuilder {
     #[must_use]
     pub fn metrics(mut self, metrics: Metrics) -> Self {
         self.0.metrics = Some(metrics);
+        self
+    }
+
+    /// Takes load reports (LRS). Without it clients that would report are told that nobody listens.
+    #[must_use]
+    pub fn loads(mut self, loads: LoadReports) -> Self {
+        self.0.loads = Some(loads);
         self
     }
 
@@ -126,6 +136,7 @@ impl Server {
             cache,
             dialogue: None,
             metrics: None,
+            loads: None,
             traits: Box::new(traits_of),
             patience: Duration::from_secs(5),
             tls: None,
@@ -142,12 +153,16 @@ impl Server {
 
     /// All xDS services, to be added to a tonic server of one's own.
     pub fn routes(&self) -> tonic::service::Routes {
-        tonic::service::Routes::new(Discovery::<Aggregated>::new(self))
+        let routes = tonic::service::Routes::new(Discovery::<Aggregated>::new(self))
             .add_service(Discovery::<Clusters>::new(self))
             .add_service(Discovery::<Endpoints>::new(self))
             .add_service(Discovery::<Listeners>::new(self))
             .add_service(Discovery::<Routes>::new(self))
-            .add_service(Discovery::<Secrets>::new(self))
+            .add_service(Discovery::<Secrets>::new(self));
+        match &self.0.loads {
+            Some(loads) => routes.add_service(loads.service(self.0.stop.clone())),
+            None => routes,
+        }
     }
 
     /// Serves xDS, gRPC health and reflection on `listener` until the stop token is cancelled.

@@ -1,0 +1,103 @@
+//! The four kinds of call that gRPC knows, each made once and checked.
+
+use std::collections::BTreeSet;
+
+use shared::proto::echo::{EchoReply, EchoRequest, RepeatRequest};
+use tonic::{Status, Streaming};
+
+use super::{Caller, DEADLINE};
+
+/// A kind of call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One request, one reply.
+    Unary,
+    /// One request, many replies.
+    ServerStreaming,
+    /// Many requests, one reply.
+    ClientStreaming,
+    /// Requests and replies as they come.
+    Bidirectional,
+}
+
+/// What came of a call of any kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stream {
+    /// The texts that came back, in order.
+    pub texts: Vec<String>,
+    /// Who answered. A call has one backend, however many messages it has.
+    pub backends: BTreeSet<String>,
+}
+
+impl Kind {
+    /// All four.
+    pub const ALL: [Self; 4] =
+        [Self::Unary, Self::ServerStreaming, Self::ClientStreaming, Self::Bidirectional];
+
+    /// The method of the echo service that is of this kind.
+    pub fn method(self) -> &'static str {
+        match self {
+            Self::Unary => "Say",
+            Self::ServerStreaming => "Repeat",
+            Self::ClientStreaming => "Collect",
+            Self::Bidirectional => "Chat",
+        }
+    }
+
+    /// What should come back for [`Caller::stream`] of `n` messages: the echo's rules.
+    pub fn expected(self, n: u32) -> Vec<String> {
+        let texts = (0..n).map(text);
+        match self {
+            Self::Unary => vec![text(0)],
+            Self::ServerStreaming => (0..n).map(|_| text(0)).collect(),
+            Self::ClientStreaming => vec![texts.collect::<Vec<_>>().join(" ")],
+            Self::Bidirectional => texts.collect(),
+        }
+    }
+}
+
+fn text(number: u32) -> String {
+    format!("message-{number}")
+}
+
+impl Caller {
+    /// Makes one call of `kind` with `n` messages on the side that streams.
+    ///
+    /// # Errors
+    /// The status with which the call ended; DEADLINE_EXCEEDED after [`DEADLINE`].
+    pub async fn stream(&self, kind: Kind, n: u32) -> Result<Stream, Status> {
+        let calling = self.streaming(kind, n);
+        let late = |_| Status::deadline_exceeded(format!("no end within {DEADLINE:?}"));
+        tokio::time::timeout(DEADLINE, calling).await.map_err(late)?
+    }
+
+    async fn streaming(&self, kind: Kind, n: u32) -> Result<Stream, Status> {
+        let mut client = self.client.clone();
+        let request = |number| EchoRequest { text: text(number) };
+        let requests = || tokio_stream::iter((0..n).map(request).collect::<Vec<_>>());
+        match kind {
+            Kind::Unary => {
+                let reply = client.say(request(0)).await?.into_inner();
+                Ok(Stream { texts: vec![reply.text], backends: [reply.backend].into() })
+            }
+            Kind::ServerStreaming => {
+                let asked = RepeatRequest { text: text(0), count: n };
+                collected(client.repeat(asked).await?.into_inner()).await
+            }
+            Kind::ClientStreaming => {
+                let reply = client.collect(requests()).await?.into_inner();
+                Ok(Stream { texts: vec![reply.text], backends: [reply.backend].into() })
+            }
+            Kind::Bidirectional => collected(client.chat(requests()).await?.into_inner()).await,
+        }
+    }
+}
+
+async fn collected(mut replies: Streaming<EchoReply>) -> Result<Stream, Status> {
+    let mut stream = Stream::default();
+    while let Some(reply) = replies.message().await? {
+        stream.texts.push(reply.text);
+        stream.backends.insert(reply.backend);
+    }
+    Ok(stream)
+}

@@ -1,0 +1,132 @@
+//! Backends in a YAML file, which people or scripts change.
+//!
+//! ```yaml
+//! endpoints:
+//!   - address: 127.0.0.1:50051
+//!   - address: 127.0.0.1:50052
+//!     locality: east    # a region; "local" unless said
+//!     weight: 2         # 1 unless said
+//! ```
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{Found, LOOK_EVERY};
+use crate::topology::{Endpoint, REGION};
+
+/// The largest file that is read, in bytes: tens of thousands of backends.
+const MOST: u64 = 4 << 20;
+
+/// The file gives no backends.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FileError {
+    /// It cannot be read.
+    #[error("cannot read {}: {why}; --endpoints file:PATH wants a YAML list of endpoints", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        why: std::io::Error,
+    },
+    /// It is no list of endpoints.
+    #[error("{}: {why}", path.display())]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with line and column.
+        why: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Listed {
+    endpoints: Vec<One>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct One {
+    address: SocketAddr,
+    #[serde(default = "local")]
+    locality: String,
+    #[serde(default = "one")]
+    weight: u32,
+}
+
+fn local() -> String {
+    REGION.to_owned()
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// Reads the file again and again. After the first time an error changes nothing but the log.
+pub(super) async fn follow(path: &Path, mut found: impl FnMut(Vec<Found>)) -> Result<(), FileError> {
+    let mut text = read(path).await?;
+    found(parse(path, &text)?);
+    let mut complaint = String::new();
+    let mut every = tokio::time::interval(LOOK_EVERY);
+    loop {
+        every.tick().await;
+        // A change that cannot be read or understood is looked at again next time, and told once.
+        let now = match read(path).await {
+            Ok(now) if now == text => continue,
+            Ok(now) => parse(path, &now).map(|backends| (now, backends)),
+            Err(error) => Err(error),
+        };
+        match now {
+            Ok((now, backends)) => {
+                text = now;
+                complaint.clear();
+                found(backends);
+            }
+            Err(error) => {
+                let told = error.to_string();
+                if told != complaint {
+                    tracing::warn!("{told}; keeping what is known");
+                    complaint = told;
+                }
+            }
+        }
+    }
+}
+
+async fn read(path: &Path) -> Result<String, FileError> {
+    use tokio::io::AsyncReadExt;
+    let reading = async {
+        let mut text = String::new();
+        let file = tokio::fs::File::open(path).await?;
+        file.take(MOST + 1).read_to_string(&mut text).await?;
+        if text.len() as u64 > MOST {
+            return Err(std::io::Error::other(format!("it is larger than {MOST} bytes")));
+        }
+        Ok(text)
+    };
+    reading.await.map_err(|why| FileError::Unreadable { path: path.to_owned(), why })
+}
+
+fn parse(path: &Path, text: &str) -> Result<Vec<Found>, FileError> {
+    let broken = |why: String| FileError::Broken { path: path.to_owned(), why };
+    let listed: Listed = serde_saphyr::from_str(text)
+        // One line: line and column say where, a picture of the place is for a terminal.
+        .map_err(|error| broken(error.without_snippet().to_string()))?;
+    let mut backends = Vec::with_capacity(listed.endpoints.len());
+    for (number, One { address, locality, weight }) in listed.endpoints.into_iter().enumerate() {
+        if weight == 0 || locality.is_empty() || address.port() == 0 {
+            return Err(broken(format!(
+                "endpoints[{number}]: weight and port must be at least 1, and a locality has a name"
+            )));
+        }
+        backends.push(Found { region: locality, endpoint: Endpoint { address, weight, healthy: true } });
+    }
+    backends.sort_unstable();
+    if let Some(pair) = backends.windows(2).find(|pair| pair[0].endpoint.address == pair[1].endpoint.address)
+    {
+        return Err(broken(format!("{} stands there twice", pair[0].endpoint.address)));
+    }
+    Ok(backends)
+}

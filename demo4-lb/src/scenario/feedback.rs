@@ -1,0 +1,235 @@
+//! Global feedback: what no proxy can see alone, the control plane sees in their load reports.
+//!
+//! ```text
+//!   Envoy 1 ──load report──┐                                   ┌──weights (RDS)──> Envoy 1
+//!                          ├──> sum a region ──> balance::weights ──┤
+//!   Envoy 2 ──load report──┘                                   └──weights (RDS)──> Envoy 2, proxyless
+//! ```
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use shared::lifecycle::Lifecycle;
+use shared::report::Story;
+use shared::stats::Shares;
+
+use super::LIMIT;
+use super::claims::{by_region, no_call_failed, shares_fit};
+use super::lane::Lane;
+use super::mesh::{Mesh, SECOND, Sidecar, backends};
+use super::plot::{Curve, plot};
+use crate::backend::Backend;
+use crate::balance::{Site, weights};
+use crate::caller::{Call, Load, Tally};
+use crate::topology::{CLUSTER, DataPlane, Region, Split, World};
+
+/// The regions: name, preference in per cent, capacity in calls a second.
+const REGIONS: [(&str, f64, f64); 3] = [("east", 80.0, 150.0), ("west", 15.0, 400.0), ("south", 5.0, 400.0)];
+
+/// What each of the two Envoys is given, in calls a second. 80 % of it are 120: east can take that from
+/// one of them, and not from both.
+const EACH: u32 = 150;
+
+/// How full a region may be planned: chance makes the load of a moment differ from the plan.
+const FULL: f64 = 0.8;
+
+/// How long load is watched without feedback, and with it once the weights have come to rest.
+const WATCH: Duration = Duration::from_secs(3);
+
+/// How often the load is looked at: as often as it is reported.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// A change of weights that is worth a message, in thousandths.
+const WORTH: u32 = 20;
+
+impl Mesh {
+    /// The control plane turns the load that both Envoys report into weights.
+    pub(super) async fn feedback(&mut self, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+        let mut all = Vec::new();
+        let mut regions = Vec::new();
+        for (name, preference, _) in REGIONS {
+            let here = backends(name, 2, scope).await?;
+            regions.push(Region::new(name, preference as u32 * 10, here.iter().map(Backend::address)));
+            all.extend(here);
+        }
+        let world = World { split: Split::Routes, ..World::of(self.world.listen, regions) };
+        self.show(&world).await?;
+        let second = self.second_envoy(scope).await?;
+        let first = self.envoy.as_ref().context("this run has no Envoy")?.caller.clone();
+        let callers = [first, second.caller.clone()];
+        for caller in &callers {
+            Lane::new(DataPlane::Envoy, caller.clone()).reach(&all).await?;
+        }
+
+        let loads = callers.each_ref().map(|caller| Load::start(caller.clone(), EACH, scope));
+        let mut samples: Vec<BTreeMap<String, f64>> = Vec::new();
+        let bar = story.progress("seconds of load", 2 * WATCH.as_secs());
+        // Without feedback.
+        self.reports_cover(2.0 * f64::from(EACH)).await?;
+        let begun = Instant::now();
+        while begun.elapsed() < WATCH {
+            tokio::time::sleep(LOOK).await;
+            samples.push(self.measured_load());
+            bar.set_position(begun.elapsed().as_secs());
+        }
+        let before = window(&loads, begun, Instant::now());
+        // With feedback, until the weights rest, and then as long again.
+        let mut rest = Instant::now();
+        let switched = samples.len();
+        let steering = Instant::now();
+        while rest.elapsed() < WATCH {
+            anyhow::ensure!(steering.elapsed() < LIMIT, "the weights did not come to rest within {LIMIT:?}");
+            if self.steer()? {
+                let published = self.publish(&self.world.clone())?;
+                self.routes_by(&published, DataPlane::Envoy.name(), &callers[0]).await?;
+                self.routes_by(&published, SECOND, &callers[1]).await?;
+                rest = Instant::now();
+            }
+            tokio::time::sleep(LOOK).await;
+            samples.push(self.measured_load());
+            bar.set_position(WATCH.as_secs() + rest.elapsed().as_secs());
+        }
+        let after = window(&loads, rest, Instant::now());
+        bar.finish_and_clear();
+        let mut calls = Vec::new();
+        for load in loads {
+            calls.extend(load.stop().await);
+        }
+        draw(story, &samples, switched);
+        let capacity = REGIONS[0].2;
+        let target = self.world.regions.iter().map(|region| (region.name.as_str(), f64::from(region.weight)));
+        let fit = after.seen.shares.fit(target.clone());
+        story.claim(
+            "feedback-overload",
+            "Without feedback each Envoy is within east's capacity, and both together are over it",
+            format!("each under {capacity:.0} calls a second, together over"),
+            format!("{:.0} and {:.0}, together {:.0}", before.each[0], before.each[1], before.rate("east")),
+            before.each.iter().all(|rate| *rate < capacity) && before.rate("east") > capacity,
+        );
+        story.claim(
+            "feedback-under-capacity",
+            "With feedback east stays under its capacity",
+            format!("at most {capacity:.0} calls a second, planned {:.0}", FULL * capacity),
+            format!("{:.0} over {:.1} s", after.rate("east"), after.seconds),
+            after.rate("east") <= capacity && after.seen.shares.of("east") > 0,
+        );
+        let planned: Vec<String> =
+            target.map(|(name, weight)| format!("{name} {:.1} %", weight / 10.0)).collect();
+        let planned = planned.join(", ");
+        shares_fit(
+            story,
+            "feedback-split",
+            "The others take the rest, as planned",
+            &planned,
+            &after.seen,
+            fit,
+        );
+        no_call_failed(story, "feedback-no-failure", "No call fails while weights move", &calls);
+        if self.plan.planes.has(DataPlane::Proxyless) {
+            self.proxyless_follows(story, &all, &planned).await?;
+        }
+        Ok(())
+    }
+
+    /// A client that reports nothing is given the same weights.
+    async fn proxyless_follows(
+        &self,
+        story: &mut Story,
+        all: &[Backend],
+        planned: &str,
+    ) -> anyhow::Result<()> {
+        let lane = Lane::new(DataPlane::Proxyless, self.proxyless()?);
+        lane.reach(all).await?;
+        let mut seen = lane.measure(600).await;
+        seen.shares = by_region(&seen.shares);
+        let target = self.world.regions.iter().map(|region| (region.name.as_str(), f64::from(region.weight)));
+        let fit = seen.shares.fit(target);
+        shares_fit(
+            story,
+            "feedback-proxyless",
+            "The proxyless client, which reports no load itself, gets the same weights",
+            planned,
+            &seen,
+            fit,
+        );
+        Ok(())
+    }
+
+    async fn second_envoy(&self, scope: &Lifecycle) -> anyhow::Result<Sidecar> {
+        let any = ([127, 0, 0, 1], 0).into();
+        let started = self.start_envoy(SECOND, any, scope).await?;
+        self.sidecar(started).await
+    }
+
+    /// Calls a second to each region, as all Envoys together report it.
+    fn measured_load(&self) -> BTreeMap<String, f64> {
+        self.loads.by_region(|cluster| cluster.starts_with(CLUSTER))
+    }
+
+    /// Waits until the reports tell of nearly all of this load.
+    async fn reports_cover(&self, rate: f64) -> anyhow::Result<()> {
+        super::claims::wait_for("load reports", || {
+            let told: f64 = self.measured_load().values().sum();
+            if told > 0.9 * rate { Ok(()) } else { Err(format!("{told:.0} of {rate:.0} calls a second")) }
+        })
+        .await
+    }
+
+    /// Sets the weights for the load of now; says whether that changed anything worth telling.
+    fn steer(&mut self) -> anyhow::Result<bool> {
+        let demand: f64 = self.measured_load().values().sum();
+        let sites = REGIONS.map(|(_, preference, capacity)| Site { preference, capacity: FULL * capacity });
+        let now = weights(demand, &sites);
+        let changed =
+            self.world.regions.iter().zip(&now).any(|(region, to)| region.weight.abs_diff(*to) > WORTH);
+        if changed {
+            self.world = self.world.clone().with_weights(&now);
+        }
+        Ok(changed)
+    }
+}
+
+/// What clients saw between two moments.
+struct Window {
+    seen: Tally,
+    seconds: f64,
+    /// Calls a second to east, by Envoy.
+    each: [f64; 2],
+}
+
+impl Window {
+    fn rate(&self, region: &str) -> f64 {
+        self.seen.shares.of(region) as f64 / self.seconds
+    }
+}
+
+fn window(loads: &[Load; 2], from: Instant, to: Instant) -> Window {
+    let within = |load: &Load| -> Vec<Call> {
+        load.snapshot().into_iter().filter(|call| call.started >= from && call.ended() < to).collect()
+    };
+    let seconds = (to - from).as_secs_f64();
+    let calls = loads.each_ref().map(within);
+    let each = calls.each_ref().map(|calls| {
+        let shares: Shares = calls.iter().filter_map(|call| call.answer.as_deref().ok()).collect();
+        by_region(&shares).of("east") as f64 / seconds
+    });
+    let mut seen: Tally = calls.iter().flatten().collect();
+    seen.shares = by_region(&seen.shares);
+    Window { seen, seconds, each }
+}
+
+fn draw(story: &mut Story, samples: &[BTreeMap<String, f64>], switched: usize) {
+    let curves = REGIONS.map(|(name, _, _)| Curve {
+        letter: name.chars().next().unwrap_or('?'),
+        name,
+        values: samples.iter().map(|sample| sample.get(name).copied().unwrap_or(0.0)).collect(),
+    });
+    story.tell(format!(
+        "reported load in calls a second, one column each {LOOK:?}; feedback from column {}:",
+        switched + 1
+    ));
+    for line in plot(&curves, ("east's capacity", REGIONS[0].2), "", 9) {
+        story.tell(line);
+    }
+}

@@ -1,0 +1,69 @@
+//! Three regions by weight: what each client makes of locality weights, and the split that holds everywhere.
+
+use shared::lifecycle::Lifecycle;
+use shared::report::Story;
+
+use super::claims::{by_region, shares_fit};
+use super::mesh::{Mesh, backends};
+use crate::backend::Backend;
+use crate::topology::{DataPlane, Region, Split, World};
+
+/// The regions and what each is to get, in per cent.
+const WEIGHTS: [(&str, u32); 3] = [("east", 70), ("west", 20), ("south", 10)];
+
+/// Enough that 70/20/10 cannot be mistaken for a third each, nor the other way round.
+const CALLS: usize = 500;
+
+impl Mesh {
+    /// The same world told by locality weights (EDS), and by one cluster a region (RDS).
+    pub(super) async fn localities(&mut self, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+        let mut all = Vec::new();
+        let mut regions = Vec::new();
+        for (name, weight) in WEIGHTS {
+            let here = backends(name, 2, scope).await?;
+            regions.push(Region::new(name, weight, here.iter().map(Backend::address)));
+            all.extend(here);
+        }
+        let weights = || WEIGHTS.map(|(name, weight)| (name, f64::from(weight)));
+        let native = World::of(self.world.listen, regions);
+        for split in [Split::Localities, Split::Routes] {
+            self.show(&World { split, ..native.clone() }).await?;
+            story.tell(match split {
+                Split::Localities => "told by locality weights in one cluster (EDS):",
+                Split::Routes => "told by one cluster a region and weights in the route (RDS):",
+            });
+            for lane in self.lanes()? {
+                lane.reach(&all).await?;
+                let mut seen = lane.measure(CALLS).await;
+                seen.shares = by_region(&seen.shares);
+                let fit = seen.shares.fit(weights());
+                match (split, lane.plane) {
+                    (Split::Localities, DataPlane::Proxyless) => story.claim(
+                        "locality-weights-proxyless",
+                        "A limit of this client: tonic-xds does not heed locality weights",
+                        format!("not 70/20/10: chi² over {:.2}", fit.bound),
+                        format!("{}; chi² {:.2}", seen.shares, fit.statistic),
+                        !fit.holds() && seen.failed() == 0,
+                    ),
+                    (Split::Localities, DataPlane::Envoy) => shares_fit(
+                        story,
+                        "locality-weights-envoy",
+                        "Envoy splits calls by locality weights",
+                        "70/20/10 %",
+                        &seen,
+                        fit,
+                    ),
+                    (Split::Routes, _) => shares_fit(
+                        story,
+                        &lane.id("route-weights"),
+                        &format!("Weights in the route hold for every client ({})", lane.name()),
+                        "70/20/10 %",
+                        &seen,
+                        fit,
+                    ),
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,252 @@
+//! Everything that stands through the whole story: the control plane, an Envoy, and the ports of both.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use envoy_types::pb::envoy::config::core::v3::Node;
+use shared::cli::{self, Stays};
+use shared::envoy::{Bootstrap, Envoy, Serving, Started};
+use shared::lifecycle::Lifecycle;
+use shared::poll;
+use shared::ports::{self, Held};
+use shared::report;
+use shared::tools::Program;
+use shared::xds::cache::{Cache, OnRefusal};
+use shared::xds::{ControlPlane, LoadReports, Snapshot};
+use tokio::net::TcpListener;
+
+use super::lane::Lane;
+use super::{LIMIT, Plan};
+use crate::backend::Backend;
+use crate::caller::Caller;
+use crate::topology::{CLUSTER, DataPlane, LISTENER, REGION, World};
+
+/// How often Envoys report their load.
+const REPORTS: Duration = Duration::from_millis(500);
+
+/// The node of the Envoy that is there all the time.
+pub(super) const FIRST: &str = "demo4-envoy";
+
+/// The node of the Envoy that some steps add. It is a group of its own: it cannot listen where the first does.
+pub(super) const SECOND: &str = "demo4-envoy-2";
+
+/// Everything that runs while the story is told.
+pub struct Mesh {
+    pub(super) plan: Plan,
+    /// The story's, for what outlives a step.
+    pub(super) life: Lifecycle,
+    control_plane: Option<ControlPlane>,
+    pub(super) loads: LoadReports,
+    /// The control plane's port, held while it is away.
+    xds_port: Held,
+    pub(super) world: World,
+    pub(super) envoy: Option<Sidecar>,
+    program: Option<Program>,
+    /// What stays up after the story.
+    staying: Vec<Backend>,
+}
+
+/// An Envoy that serves, and a client that calls through it.
+pub(super) struct Sidecar {
+    pub(super) envoy: Serving,
+    pub(super) caller: Caller,
+    listener: SocketAddr,
+}
+
+impl Mesh {
+    /// Starts the control plane with an empty world, and an Envoy if there is a program for it.
+    pub(super) async fn start(
+        plan: &Plan,
+        program: Option<&Program>,
+        life: &Lifecycle,
+    ) -> anyhow::Result<Self> {
+        let loopback = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, if plan.stay { port } else { 0 }));
+        // The lab ports are taken now or not at all: better to say so before the story than after it.
+        let xds = cli::listen(loopback(ports::DEMO4_XDS)).await?.local_addr()?;
+        let xds_port = Held::new(xds)?;
+        for port in [ports::DEMO4_ENVOY, ports::DEMO4_ADMIN] {
+            drop(cli::listen(loopback(port)).await?);
+        }
+        let mut mesh = Self {
+            plan: plan.clone(),
+            life: life.clone(),
+            control_plane: None,
+            loads: LoadReports::every(REPORTS),
+            xds_port,
+            world: World::new(loopback(ports::DEMO4_ENVOY), []),
+            envoy: None,
+            program: program.cloned(),
+            staying: Vec::new(),
+        };
+        mesh.start_control_plane(life).await?;
+        let world = mesh.world.clone();
+        mesh.publish(&world)?;
+        if program.is_some() {
+            let started = mesh.start_envoy(FIRST, loopback(ports::DEMO4_ADMIN), life).await?;
+            mesh.envoy = Some(mesh.sidecar(started).await?);
+        }
+        Ok(mesh)
+    }
+
+    /// Starts the control plane on its port. It knows nothing until the first world is published.
+    pub(super) async fn start_control_plane(&mut self, life: &Lifecycle) -> anyhow::Result<()> {
+        let group = |node: &Node| if node.id == SECOND { SECOND } else { DataPlane::of(node).name() };
+        let cache = Cache::grouped(move |node| group(node).to_owned()).on_refusal(OnRefusal::Keep);
+        let listener = cli::listen(self.xds_port.address()).await?;
+        let control_plane = ControlPlane::serve(listener, cache, Some(self.loads.clone()), life)?;
+        if let Some(form) = self.plan.dialogue {
+            control_plane.show_dialogue(form, report::line_err);
+        }
+        self.control_plane = Some(control_plane);
+        Ok(())
+    }
+
+    pub(super) fn take_control_plane(&mut self) -> Option<ControlPlane> {
+        self.control_plane.take()
+    }
+
+    pub(super) fn control_plane(&self) -> anyhow::Result<&ControlPlane> {
+        self.control_plane.as_ref().context("the control plane is stopped just now")
+    }
+
+    /// Shows this world to every client, each in its own way, and does not wait.
+    ///
+    /// Returns what each group is shown.
+    pub(super) fn publish(&mut self, world: &World) -> anyhow::Result<Vec<(&'static str, Arc<Snapshot>)>> {
+        self.world = world.clone();
+        let anywhere = World { listen: SocketAddr::new(world.listen.ip(), 0), ..world.clone() };
+        let control_plane = self.control_plane()?;
+        let groups = [
+            (DataPlane::Envoy.name(), DataPlane::Envoy, world),
+            (DataPlane::Proxyless.name(), DataPlane::Proxyless, world),
+            (SECOND, DataPlane::Envoy, &anywhere),
+        ];
+        let shown = groups.into_iter().map(|(group, plane, world)| {
+            Ok((group, control_plane.publish_to(group, world.snapshot(plane)?)))
+        });
+        shown.collect()
+    }
+
+    /// Shows this world to every client, and waits until Envoy routes by it.
+    ///
+    /// A proxyless client says that it accepted before it acts on it, and nothing tells when it does;
+    /// [`Lane::reach`] waits for that.
+    pub(super) async fn show(&mut self, world: &World) -> anyhow::Result<()> {
+        let published = self.publish(world)?;
+        if let Some(sidecar) = &self.envoy {
+            self.routes_by(&published, DataPlane::Envoy.name(), &sidecar.caller).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the one Envoy of a group routes by what was published.
+    pub(super) async fn routes_by(
+        &self,
+        published: &[(&str, Arc<Snapshot>)],
+        group: &str,
+        caller: &Caller,
+    ) -> anyhow::Result<()> {
+        for (_, snapshot) in published.iter().filter(|(to, _)| *to == group) {
+            self.control_plane()?.accepted_by(group, snapshot, LIMIT).await?;
+        }
+        // Envoy's main thread has handed the new configuration to the worker before it accepted it, and
+        // the worker takes it up between two calls: after one more call it surely has.
+        caller.call().await;
+        Ok(())
+    }
+
+    /// The ways to call, one for each data plane; the proxyless client is a new one, that knows no
+    /// earlier world.
+    pub(super) fn lanes(&self) -> anyhow::Result<Vec<Lane>> {
+        let mut lanes = Vec::new();
+        if let Some(sidecar) = &self.envoy {
+            lanes.push(Lane::new(DataPlane::Envoy, sidecar.caller.clone()));
+        }
+        if self.plan.planes.has(DataPlane::Proxyless) {
+            lanes.push(Lane::new(DataPlane::Proxyless, self.proxyless()?));
+        }
+        Ok(lanes)
+    }
+
+    /// A new proxyless client.
+    pub(super) fn proxyless(&self) -> anyhow::Result<Caller> {
+        Ok(Caller::proxyless(self.xds_port.address(), LISTENER)?)
+    }
+
+    /// One more Envoy, asking the same control plane.
+    pub(super) async fn start_envoy(
+        &self,
+        id: &str,
+        admin: SocketAddr,
+        life: &Lifecycle,
+    ) -> anyhow::Result<Started> {
+        let program = self.program.as_ref().context("this run has no Envoy")?;
+        let bootstrap =
+            Bootstrap::new(id, self.xds_port.address()).cluster("demo4").admin(admin).load_reports(true);
+        Ok(Envoy::new(&program.path, bootstrap.to_yaml()).start(life).await?)
+    }
+
+    /// Waits until an Envoy serves and listens.
+    pub(super) async fn sidecar(&self, started: Started) -> anyhow::Result<Sidecar> {
+        let envoy = started.ready(self.plan.ready_limit).await?;
+        let listener = listener_of(&envoy).await?;
+        let caller = Caller::connect(&format!("http://{listener}"))?;
+        Ok(Sidecar { envoy, caller, listener })
+    }
+
+    /// Leaves a world with three backends up.
+    pub(super) async fn settle(&mut self, life: &Lifecycle) -> anyhow::Result<()> {
+        self.staying = backends(REGION, 3, life).await?;
+        let world = World::new(self.world.listen, self.staying.iter().map(Backend::address));
+        self.show(&world).await
+    }
+}
+
+/// Starts `n` backends of a region, named `REGION-1` and so on.
+pub(super) async fn backends(region: &str, n: usize, life: &Lifecycle) -> anyhow::Result<Vec<Backend>> {
+    let mut started = Vec::new();
+    for number in 1..=n {
+        started.push(backend(region, number, life).await?);
+    }
+    Ok(started)
+}
+
+/// Starts one backend.
+pub(super) async fn backend(region: &str, number: usize, life: &Lifecycle) -> anyhow::Result<Backend> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port for a backend")?;
+    Ok(Backend::start(&format!("{region}-{number}"), region, listener, life))
+}
+
+/// The address that Envoy listens on, once it does.
+async fn listener_of(envoy: &Serving) -> anyhow::Result<SocketAddr> {
+    let found = poll::wait_until("Envoy's listener", Duration::from_millis(5), LIMIT, || async {
+        let listeners = envoy.admin().listeners().await.map_err(|error| error.to_string())?;
+        let ours = listeners.into_iter().find(|listener| listener.name == LISTENER);
+        ours.map(|listener| listener.address).ok_or_else(|| "no listener yet".to_owned())
+    });
+    Ok(found.await?)
+}
+
+impl Stays for Mesh {
+    fn invitation(&self) -> String {
+        let xds = self.xds_port.address();
+        let mut text = "Everything stays up until Ctrl-C. Try, from another terminal:\n".to_owned();
+        if let Some(Sidecar { envoy, listener, .. }) = &self.envoy {
+            let admin = envoy.admin().address();
+            text += &format!(
+                "\n  cargo run -p demo4-lb --bin demo4-client -- --target http://{listener} --count 100\
+                 \n  grpcurl -plaintext -d '{{\"text\":\"hello\"}}' -import-path shared/proto -proto echo.proto \\\
+                 \n    {listener} mesh.echo.v1.Echo/Say\
+                 \n  curl -s 'http://{admin}/clusters' | grep {CLUSTER}\
+                 \n  curl -s 'http://{admin}/config_dump?include_eds'"
+            );
+        }
+        text += &format!(
+            "\n  cargo run -p demo4-lb --bin demo4-client -- --target xds:///{LISTENER} --control-plane {xds}\n\
+             \nThe control plane listens on {xds}."
+        );
+        text
+    }
+}

@@ -1,0 +1,171 @@
+//! Backends come and go under steady load. The order is what saves the calls: into the world before the
+//! first call, out of the world before the last one ends.
+
+use std::time::Instant;
+
+use anyhow::Context;
+use shared::lifecycle::Lifecycle;
+use shared::report::Story;
+use shared::stats::Shares;
+use shared::xds::dialogue::Said;
+
+use super::claims::{ms, no_call_failed, shares_fit, wait_for};
+use super::lane::Lane;
+use super::mesh::{Mesh, backend, backends};
+use super::{CALLS, LIMIT, RATE};
+use crate::backend::Backend;
+use crate::caller::Load;
+use crate::topology::World;
+
+/// What the backends of this step are called.
+const NAME: &str = "backend";
+
+impl Mesh {
+    /// One joins, one leaves, and then all are replaced, one at a time.
+    pub(super) async fn rolling(&mut self, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+        let mut up = backends(NAME, 3, scope).await?;
+        self.show(&World::new(self.world.listen, up.iter().map(Backend::address))).await?;
+        let lanes = self.lanes()?;
+        for lane in &lanes {
+            lane.reach(&up).await?;
+        }
+        self.joins(story, &lanes, &mut up, scope).await?;
+        self.leaves(story, &lanes, &mut up, scope).await?;
+        self.replaced(story, &lanes, &mut up, scope).await
+    }
+
+    async fn joins(
+        &mut self,
+        story: &mut Story,
+        lanes: &[Lane],
+        up: &mut Vec<Backend>,
+        scope: &Lifecycle,
+    ) -> anyhow::Result<()> {
+        let mut loads = start(lanes, scope);
+        let mark = self.control_plane()?.dialogue().mark();
+        up.push(backend(NAME, 4, scope).await?);
+        let joining = &up[3];
+        let published = Instant::now();
+        self.publish(&self.world.clone().with(joining.address()))?;
+        for (lane, load) in lanes.iter().zip(&mut loads) {
+            let first = load.first_answer_by(joining.name(), LIMIT).await;
+            let first = first.context("the joining backend never answered a call")?;
+            let took = ms(first - published);
+            story.tell(format!(
+                "{}: {took} from the new world to the new backend's first answer",
+                lane.name()
+            ));
+        }
+        for lane in lanes {
+            lane.reach(&*up).await?;
+            let seen = lane.measured().await;
+            let fit = seen.shares.fit_evenly(up.iter().map(Backend::name));
+            let claim = format!("A fourth backend gets its quarter ({})", lane.name());
+            shares_fit(story, &lane.id("joined-share"), &claim, "a quarter each", &seen, fit);
+        }
+        let events = self.control_plane()?.dialogue().since(mark);
+        let sent = events.iter().filter(|event| matches!(event.said, Said::Sent { .. }));
+        let sent: Shares = sent.map(|event| event.kind.as_str()).collect();
+        story.claim(
+            "join-told-once",
+            "Each client is sent the endpoints, once, and nothing else",
+            format!("EDS {}", lanes.len()),
+            &sent,
+            sent.total() == lanes.len() as u64 && sent.of("EDS") == sent.total(),
+        );
+        stop(story, "join-no-failure", "No call fails while it joins", lanes, loads).await
+    }
+
+    async fn leaves(
+        &mut self,
+        story: &mut Story,
+        lanes: &[Lane],
+        up: &mut Vec<Backend>,
+        scope: &Lifecycle,
+    ) -> anyhow::Result<()> {
+        let loads = start(lanes, scope);
+        let leaving = up.remove(0);
+        // Until it is seen to get calls, its absence would prove nothing.
+        let before = leaving.calls();
+        wait_for(&format!("10 calls to {}", leaving.name()), || {
+            let calls = leaving.calls() - before;
+            if calls >= 10 { Ok(()) } else { Err(format!("{calls} calls")) }
+        })
+        .await?;
+        self.show(&self.world.clone().without(leaving.address())).await?;
+        for lane in lanes {
+            lane.reach(&*up).await?;
+        }
+        let answered = leaving.calls();
+        leaving.drain().await;
+        for load in &loads {
+            more(load, CALLS).await?;
+        }
+        story.claim(
+            "left-no-calls",
+            "A backend that left the world gets no call any more",
+            "0 calls",
+            format!("{} calls", leaving.calls() - answered),
+            leaving.calls() == answered,
+        );
+        stop(story, "leave-no-failure", "No call fails while it leaves", lanes, loads).await
+    }
+
+    async fn replaced(
+        &mut self,
+        story: &mut Story,
+        lanes: &[Lane],
+        up: &mut Vec<Backend>,
+        scope: &Lifecycle,
+    ) -> anyhow::Result<()> {
+        let loads = start(lanes, scope);
+        let all = up.len();
+        let bar = story.progress("backends replaced", all as u64);
+        for number in 0..all {
+            up.push(backend("replacement", number + 1, scope).await?);
+            let joining = up[up.len() - 1].address();
+            self.show(&self.world.clone().with(joining)).await?;
+            let leaving = up.remove(0);
+            self.show(&self.world.clone().without(leaving.address())).await?;
+            for lane in lanes {
+                lane.reach(&*up).await?;
+            }
+            leaving.drain().await;
+            bar.inc(1);
+        }
+        for load in &loads {
+            more(load, CALLS).await?;
+        }
+        bar.finish_and_clear();
+        stop(story, "rolling-no-failure", "No call fails while all are replaced", lanes, loads).await
+    }
+}
+
+fn start(lanes: &[Lane], scope: &Lifecycle) -> Vec<Load> {
+    lanes.iter().map(|lane| Load::start(lane.caller.clone(), RATE, scope)).collect()
+}
+
+/// Waits until this many more calls of the load have ended.
+async fn more(load: &Load, calls: usize) -> anyhow::Result<()> {
+    let wanted = load.so_far() + calls;
+    wait_for(&format!("{wanted} calls"), || {
+        let ended = load.so_far();
+        if ended >= wanted { Ok(()) } else { Err(format!("{ended} calls")) }
+    })
+    .await
+}
+
+/// Ends the loads, and claims for each lane that no call of it failed.
+async fn stop(
+    story: &mut Story,
+    id: &str,
+    claim: &str,
+    lanes: &[Lane],
+    loads: Vec<Load>,
+) -> anyhow::Result<()> {
+    for (lane, load) in lanes.iter().zip(loads) {
+        let calls = load.stop().await;
+        no_call_failed(story, &lane.id(id), &format!("{claim} ({})", lane.name()), &calls);
+    }
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! One world, told to each kind of client in the way that it understands.
+//!
+//! Envoy and the gRPC clients read the same protocol and heed different parts of it (the README has the
+//! table of what was measured). A control plane that serves both tells them apart by what they say of
+//! themselves, and says what it means in words that each one heeds.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::google::protobuf::UInt32Value;
+use shared::xds::make::{self, LocalityEndpoints};
+use shared::xds::resource::{Message, ResourceError};
+use shared::xds::snapshot::SnapshotError;
+use shared::xds::{Resource, Snapshot};
+
+use super::{CLUSTER, Care, Endpoint, LISTENER, Region, Split, World};
+
+/// How often Envoy asks a backend for its health: often, for a demo that shall not wait.
+const HEALTH_EVERY: Duration = Duration::from_millis(100);
+
+/// How many failed calls in a row make an outlier, and for how long it is taken out.
+pub const OUTLIER: (u32, Duration) = (3, Duration::from_secs(2));
+
+/// Who picks a backend for each call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DataPlane {
+    /// An Envoy beside the client.
+    Envoy,
+    /// The client's own gRPC library, which speaks xDS itself.
+    Proxyless,
+}
+
+/// The world makes no snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum WorldError {
+    /// A resource cannot be encoded.
+    #[error(transparent)]
+    Resource(#[from] ResourceError),
+    /// The resources do not fit together.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+}
+
+impl DataPlane {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Envoy, Self::Proxyless];
+
+    /// What a client is, by the name that it gives itself: `gRPC Rust tonic-xds`, `gRPC C-core linux
+    /// Python`, `envoy`.
+    pub fn of(node: &Node) -> Self {
+        if node.user_agent_name.starts_with("gRPC") { Self::Proxyless } else { Self::Envoy }
+    }
+
+    /// Its name in reports, and of its group in the control plane's cache.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Envoy => "envoy",
+            Self::Proxyless => "proxyless",
+        }
+    }
+}
+
+impl World {
+    /// This world as resources for one kind of client: a listener, its route, the clusters, their endpoints.
+    ///
+    /// # Errors
+    /// [`WorldError`], for example if two regions have one name.
+    pub fn snapshot(&self, client: DataPlane) -> Result<Snapshot, WorldError> {
+        let mut resources = Vec::new();
+        let mut add = |resource: Result<Resource, ResourceError>| resource.map(|one| resources.push(one));
+        let regions = self.told_to(client);
+        // A route to no cluster at all is refused; to one without endpoints it is not.
+        let split = if regions.is_empty() { Split::Localities } else { self.split };
+        let mut route = match split {
+            Split::Localities => {
+                add(resource(&self.cluster(CLUSTER, client)))?;
+                add(resource(&endpoints(CLUSTER, &regions)))?;
+                make::route(LISTENER, CLUSTER)
+            }
+            Split::Routes => {
+                let mut weights = Vec::new();
+                for region in &regions {
+                    let name = region.cluster();
+                    add(resource(&self.cluster(&name, client)))?;
+                    // In a cluster of its own a region is of the first rank.
+                    let alone = Region { weight: 1, priority: 0, ..region.clone() };
+                    add(resource(&endpoints(&name, &[alone])))?;
+                    weights.push((name, region.weight));
+                }
+                let weights: Vec<_> = weights.iter().map(|(name, weight)| (name.as_str(), *weight)).collect();
+                make::weighted_route(LISTENER, &weights)
+            }
+        };
+        if self.retries > 0 {
+            route = make::with_retries(route, self.retries);
+        }
+        add(resource(&route))?;
+        add(resource(&match client {
+            DataPlane::Envoy => make::listener(LISTENER, self.listen, LISTENER),
+            DataPlane::Proxyless => make::api_listener(LISTENER, LISTENER),
+        }))?;
+        Ok(Snapshot::new(resources)?)
+    }
+
+    fn cluster(&self, name: &str, client: DataPlane) -> envoy_types::pb::envoy::config::cluster::v3::Cluster {
+        let cluster = make::cluster(name);
+        match (client, self.care) {
+            (DataPlane::Proxyless, _) => cluster,
+            (DataPlane::Envoy, Care::None) => make::with_locality_weights(cluster),
+            // Spilling over to the next priority is reckoned by endpoints; so the weights stay out of it.
+            (DataPlane::Envoy, Care::HealthChecks) => make::with_health_checks(cluster, HEALTH_EVERY),
+            (DataPlane::Envoy, Care::OutlierDetection) => {
+                make::with_outlier_detection(cluster, OUTLIER.0, OUTLIER.1)
+            }
+        }
+    }
+
+    /// The regions as this kind of client is to see them.
+    ///
+    /// Envoy judges health and priorities itself. A proxyless client is told only whom it shall call now:
+    /// the healthy backends of the highest priority that has any.
+    fn told_to(&self, client: DataPlane) -> Vec<Region> {
+        if client == DataPlane::Envoy {
+            return self.regions.clone();
+        }
+        let healthy = |region: &Region| Region {
+            backends: region.backends.iter().filter(|endpoint| endpoint.healthy).copied().collect(),
+            ..region.clone()
+        };
+        let serving: Vec<Region> = self.regions.iter().map(healthy).collect();
+        if self.split == Split::Routes {
+            return serving;
+        }
+        let filled = serving.iter().filter(|region| !region.backends.is_empty());
+        let active = filled.map(|region| region.priority).min();
+        let chosen = serving.iter().filter(|region| Some(region.priority) == active);
+        chosen.map(|region| Region { priority: 0, ..region.clone() }).collect()
+    }
+}
+
+/// The endpoints of a cluster, with weights of their own where they are not all equal.
+fn endpoints(cluster: &str, regions: &[Region]) -> ClusterLoadAssignment {
+    let addresses =
+        |backends: &[Endpoint]| backends.iter().map(|one| one.address).collect::<Vec<SocketAddr>>();
+    let places: Vec<LocalityEndpoints> = regions
+        .iter()
+        .map(|region| LocalityEndpoints {
+            region: region.name.clone(),
+            weight: region.weight.max(1),
+            priority: region.priority,
+            addresses: addresses(&region.backends),
+        })
+        .collect();
+    let mut assignment = make::endpoints(cluster, &places);
+    for (told, region) in assignment.endpoints.iter_mut().zip(regions) {
+        for (endpoint, known) in told.lb_endpoints.iter_mut().zip(&region.backends) {
+            endpoint.load_balancing_weight =
+                (known.weight != 1).then_some(UInt32Value { value: known.weight });
+        }
+    }
+    assignment
+}
+
+fn resource<M: Message>(message: &M) -> Result<Resource, ResourceError> {
+    Resource::new(message)
+}

@@ -1,0 +1,67 @@
+//! The split over regions, as rules.
+
+use demo4_lb::balance::{Site, WHOLE, weights};
+use proptest::prelude::*;
+
+fn site() -> impl Strategy<Value = Site> {
+    (0.0..100.0f64, 1.0..1000.0f64).prop_map(|(preference, capacity)| Site { preference, capacity })
+}
+
+#[test]
+fn without_a_shortage_preferences_decide() {
+    let site = |preference| Site { preference, capacity: 1000.0 };
+    assert_eq!(weights(300.0, &[site(70.0), site(20.0), site(10.0)]), [700, 200, 100]);
+}
+
+#[test]
+fn what_a_full_region_cannot_take_goes_to_the_others_by_preference() {
+    let full = Site { preference: 80.0, capacity: 100.0 };
+    let (one, two) = (Site { preference: 15.0, capacity: 900.0 }, Site { preference: 5.0, capacity: 900.0 });
+    assert_eq!(weights(500.0, &[full, one, two]), [200, 600, 200]);
+}
+
+#[test]
+fn a_shortage_everywhere_loads_all_in_proportion_to_their_capacity() {
+    let (small, large) =
+        (Site { preference: 90.0, capacity: 100.0 }, Site { preference: 10.0, capacity: 300.0 });
+    assert_eq!(weights(4000.0, &[small, large]), [250, 750]);
+}
+
+#[test]
+fn no_demand_and_nobody_preferred_are_split_all_the_same() {
+    let nobody = Site { preference: 0.0, capacity: 10.0 };
+    assert!(weights(0.0, &[nobody.clone(), nobody.clone()]).iter().sum::<u32>() > 0);
+    assert_eq!(weights(5.0, &[nobody.clone(), nobody]), [500, 500]);
+    assert!(weights(5.0, &[]).is_empty());
+}
+
+proptest! {
+    #[test]
+    fn the_parts_are_whole_and_nobody_is_over_capacity_while_there_is_room(
+        sites in prop::collection::vec(site(), 1..8),
+        load in 0.01..0.99f64,
+    ) {
+        let capacity: f64 = sites.iter().map(|site| site.capacity).sum();
+        let demand = load * capacity;
+        let parts = weights(demand, &sites);
+        prop_assert_eq!(parts.iter().sum::<u32>(), WHOLE);
+        // Nobody preferred means that a place is found all the same.
+        for (part, site) in parts.iter().zip(&sites) {
+            let share = demand * f64::from(*part) / f64::from(WHOLE);
+            let rounding = demand / f64::from(WHOLE);
+            prop_assert!(share <= site.capacity + rounding + 1e-6, "{} over {}", share, site.capacity);
+        }
+    }
+
+    #[test]
+    fn a_larger_capacity_never_means_a_smaller_share(
+        mut sites in prop::collection::vec(site(), 2..6),
+        demand in 1.0..5000.0f64,
+        more in 1.0..500.0f64,
+    ) {
+        let before = weights(demand, &sites)[0];
+        sites[0].capacity += more;
+        let after = weights(demand, &sites)[0];
+        prop_assert!(after + 1 >= before, "{} parts, then {}", before, after);
+    }
+}

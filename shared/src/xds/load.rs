@@ -1,0 +1,194 @@
+//! Load reports (LRS): what each client sent where, told back to the control plane.
+//!
+//! ```text
+//!   Envoy ──"I am node so-and-so"──> server
+//!   Envoy <──"report every 500 ms"── server
+//!   Envoy ──cluster, locality, requests, interval──> server ──> LoadReports ── watch ──> your loop
+//! ```
+//!
+//! Only the newest report of each client is kept: whoever steers by load wants to know how it is, and
+//! not how it was. Knows nothing of what is made of the reports.
+//!
+//! Source: [`LoadReportingService`](https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/service/load_stats/v3/lrs.proto).
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::endpoint::v3::ClusterStats;
+use envoy_types::pb::envoy::service::load_stats::v3::load_reporting_service_server::{
+    LoadReportingService, LoadReportingServiceServer,
+};
+use envoy_types::pb::envoy::service::load_stats::v3::{LoadStatsRequest, LoadStatsResponse};
+use envoy_types::pb::google::protobuf;
+use futures::Stream;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+/// What one client sent to the endpoints of one cluster in one region.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Load {
+    /// The client's node id.
+    pub node: Arc<str>,
+    /// The cluster.
+    pub cluster: String,
+    /// The region of the endpoints' locality.
+    pub region: String,
+    /// Requests begun, a second.
+    pub rate: f64,
+    /// How many of them failed in the time that was reported.
+    pub errors: u64,
+    /// How many are not answered yet.
+    pub in_progress: u64,
+}
+
+/// Each connected client's newest report, by stream.
+type Newest = BTreeMap<u64, Vec<Load>>;
+
+/// The newest load reports of all clients. Clones share them.
+#[derive(Clone, Debug)]
+pub struct LoadReports {
+    newest: watch::Sender<Newest>,
+    streams: Arc<AtomicU64>,
+    every: Duration,
+}
+
+impl LoadReports {
+    /// Asks clients to report so often. Envoy's own clock decides; a report says which time it covers.
+    pub fn every(every: Duration) -> Self {
+        Self { newest: watch::Sender::default(), streams: Arc::default(), every }
+    }
+
+    /// The newest loads of all clients.
+    pub fn loads(&self) -> Vec<Load> {
+        self.newest.borrow().values().flatten().cloned().collect()
+    }
+
+    /// Requests a second to each region that belongs to `clusters`, of all clients together.
+    pub fn by_region(&self, clusters: impl Fn(&str) -> bool) -> BTreeMap<String, f64> {
+        let mut rates = BTreeMap::new();
+        for load in self.newest.borrow().values().flatten().filter(|load| clusters(&load.cluster)) {
+            *rates.entry(load.region.clone()).or_default() += load.rate;
+        }
+        rates
+    }
+
+    /// Rings whenever a report has come; a slow listener hears once of several.
+    pub fn bell(&self) -> watch::Receiver<impl Sized + use<>> {
+        self.newest.subscribe()
+    }
+
+    /// The service, which ends its streams when `stop` is cancelled.
+    pub(super) fn service(
+        &self,
+        stop: CancellationToken,
+    ) -> LoadReportingServiceServer<impl LoadReportingService> {
+        LoadReportingServiceServer::new(Reporting { reports: self.clone(), stop })
+    }
+}
+
+/// A client's place among the newest reports; leaving is dropping it.
+struct Reporter {
+    reports: LoadReports,
+    stream: u64,
+    node: Arc<str>,
+}
+
+impl Reporter {
+    fn note(&self, clusters: Vec<ClusterStats>) {
+        let loads = clusters.into_iter().flat_map(|cluster| loads(&self.node, cluster)).collect();
+        self.reports.newest.send_modify(|newest| {
+            newest.insert(self.stream, loads);
+        });
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        // A client that went away sends nothing any more.
+        self.reports.newest.send_modify(|newest| {
+            newest.remove(&self.stream);
+        });
+    }
+}
+
+/// One cluster's part of a report.
+fn loads(node: &Arc<str>, cluster: ClusterStats) -> Vec<Load> {
+    // After a reconnect the time is longer than was asked for, so it is not taken for granted. Without
+    // one there is no rate.
+    let seconds = cluster
+        .load_report_interval
+        .map_or(0.0, |interval| interval.seconds as f64 + f64::from(interval.nanos) / 1e9);
+    if seconds <= 0.0 {
+        return Vec::new();
+    }
+    let places = cluster.upstream_locality_stats.into_iter().map(|place| Load {
+        node: Arc::clone(node),
+        cluster: cluster.cluster_name.clone(),
+        region: place.locality.map(|locality| locality.region).unwrap_or_default(),
+        rate: place.total_issued_requests as f64 / seconds,
+        errors: place.total_error_requests,
+        in_progress: place.total_requests_in_progress,
+    });
+    places.collect()
+}
+
+struct Reporting {
+    reports: LoadReports,
+    stop: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl LoadReportingService for Reporting {
+    type StreamLoadStatsStream = Pin<Box<dyn Stream<Item = Result<LoadStatsResponse, Status>> + Send>>;
+
+    async fn stream_load_stats(
+        &self,
+        request: Request<Streaming<LoadStatsRequest>>,
+    ) -> Result<Response<Self::StreamLoadStatsStream>, Status> {
+        let mut requests = request.into_inner();
+        let (answer, answers) = mpsc::channel(1);
+        let (reports, stop) = (self.reports.clone(), self.stop.clone());
+        tokio::spawn(async move {
+            let mut reporter = None;
+            loop {
+                // Whoever vanished is noticed by the connection's keep-alive, which ends the requests.
+                let request = tokio::select! {
+                    () = stop.cancelled() => return,
+                    request = requests.message() => request,
+                };
+                let Ok(Some(request)) = request else { return };
+                match &reporter {
+                    // The first request introduces the client; it has nothing to report yet.
+                    None => {
+                        let stream = reports.streams.fetch_add(1, Ordering::Relaxed);
+                        let node = request.node.unwrap_or_default().id.into();
+                        if answer.send(Ok(wanted(reports.every))).await.is_err() {
+                            return;
+                        }
+                        reporter = Some(Reporter { reports: reports.clone(), stream, node });
+                    }
+                    Some(reporter) => reporter.note(request.cluster_stats),
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+}
+
+/// All clusters, whichever come and go: naming them would mean to answer again at each change. Envoy
+/// then reports the control plane's own cluster too, which nobody asks [`LoadReports`] for.
+fn wanted(every: Duration) -> LoadStatsResponse {
+    LoadStatsResponse {
+        send_all_clusters: true,
+        load_reporting_interval: Some(protobuf::Duration {
+            seconds: i64::try_from(every.as_secs()).unwrap_or(i64::MAX),
+            nanos: i32::try_from(every.subsec_nanos()).unwrap_or(0),
+        }),
+        ..LoadStatsResponse::default()
+    }
+}

@@ -1,0 +1,86 @@
+//! What a cluster does about unequal places and sick backends, on top of what [`cluster`](super::cluster) sets.
+//!
+//! All of this is for Envoy. What gRPC clients make of each part differs from one to the next; the ones
+//! that the demos use ignore it.
+
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::cluster::v3::{
+    Cluster, OutlierDetection,
+    cluster::{
+        CommonLbConfig,
+        common_lb_config::{LocalityConfigSpecifier, LocalityWeightedLbConfig},
+    },
+};
+use envoy_types::pb::envoy::config::core::v3::{
+    HealthCheck,
+    health_check::{GrpcHealthCheck, HealthChecker},
+};
+use envoy_types::pb::google::protobuf::UInt32Value;
+
+use super::seconds;
+
+/// Lets the weights of the places split the calls. Without it Envoy looks at the endpoints alone, and
+/// a place gets calls by the number of its endpoints.
+///
+/// Source: ["Locality weighted load
+/// balancing"](https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/load_balancing/locality_weight).
+#[must_use]
+pub fn with_locality_weights(mut cluster: Cluster) -> Cluster {
+    let by_weight = LocalityConfigSpecifier::LocalityWeightedLbConfig(LocalityWeightedLbConfig::default());
+    let common = cluster.common_lb_config.get_or_insert_with(CommonLbConfig::default);
+    common.locality_config_specifier = Some(by_weight);
+    cluster
+}
+
+/// Makes Envoy ask every endpoint for its gRPC health, `every` so often, and leave out those that do not
+/// answer SERVING twice in a row, until they do once.
+///
+/// Source: ["Health checking"](https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/health_checking).
+#[must_use]
+pub fn with_health_checks(mut cluster: Cluster, every: Duration) -> Cluster {
+    let number = |value| Some(UInt32Value { value });
+    cluster.health_checks.push(HealthCheck {
+        timeout: Some(seconds(Duration::from_secs(1))),
+        interval: Some(seconds(every)),
+        // Envoy asks clusters that get no calls only once a minute; a standby is to be known too.
+        no_traffic_interval: Some(seconds(every)),
+        unhealthy_threshold: number(2),
+        healthy_threshold: number(1),
+        health_checker: Some(HealthChecker::GrpcHealthCheck(GrpcHealthCheck::default())),
+        ..HealthCheck::default()
+    });
+    // A backend that has left is no longer asked; it was drained, and is not to be kept for its health's sake.
+    cluster.ignore_health_on_host_removal = true;
+    health_at_once(cluster)
+}
+
+/// Envoy collects changes of health for a second before its load balancer hears of them, unless told not
+/// to (`update_merge_window`). In a fleet of thousands that saves work; here it would only be waited for.
+fn health_at_once(mut cluster: Cluster) -> Cluster {
+    let common = cluster.common_lb_config.get_or_insert_with(CommonLbConfig::default);
+    common.update_merge_window = Some(seconds(Duration::ZERO));
+    cluster
+}
+
+/// Makes Envoy take an endpoint out for `out` after `failures` failed calls in a row (a gRPC status such as
+/// UNAVAILABLE counts as the HTTP status that it maps to), longer each time; at most half of the endpoints.
+///
+/// Source: ["Outlier
+/// detection"](https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/outlier).
+#[must_use]
+pub fn with_outlier_detection(mut cluster: Cluster, failures: u32, out: Duration) -> Cluster {
+    let number = |value| Some(UInt32Value { value });
+    cluster.outlier_detection = Some(OutlierDetection {
+        consecutive_5xx: number(failures),
+        // Only that: the statistical detectors need more calls and hosts than a demo has.
+        enforcing_success_rate: number(0),
+        enforcing_consecutive_gateway_failure: number(0),
+        // How often those who were taken out are looked at; it bounds how late they return.
+        interval: Some(seconds(Duration::from_millis(100))),
+        base_ejection_time: Some(seconds(out)),
+        max_ejection_percent: number(50),
+        ..OutlierDetection::default()
+    });
+    health_at_once(cluster)
+}
