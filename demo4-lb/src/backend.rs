@@ -1,7 +1,7 @@
 //! The echo service as a running server: it answers, it counts, and it knows how to leave.
 //!
 //! ```text
-//! drain()  health: NOT_SERVING ──> the listener closes, GOAWAY on every connection
+//! drain()  health: NOT_SERVING ──> (lingers) ──> the listener closes, GOAWAY on every connection
 //!             ──> open calls end (Chat at once, the others when done or after PATIENCE)
 //!             ──> what is open after GRACE is cut ──> gone
 //! kill()   every connection is cut at once, as in a crash
@@ -52,6 +52,22 @@ impl Backend {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn start(name: &str, locality: &str, listener: TcpListener, life: &Lifecycle) -> Self {
+        Self::lingering(Duration::ZERO, name, locality, listener, life)
+    }
+
+    /// As [`start`](Self::start), but a draining backend goes on taking calls for `linger` after it has said
+    /// NOT_SERVING: for a world in which nobody takes it out before it is told to stop, so that those who route
+    /// need a moment to hear of it.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn lingering(
+        linger: Duration,
+        name: &str,
+        locality: &str,
+        listener: TcpListener,
+        life: &Lifecycle,
+    ) -> Self {
         let address = listener.local_addr().expect("a bound listener has an address");
         let draining = life.token().child_token();
         let backend = Self {
@@ -61,7 +77,8 @@ impl Backend {
             cut: CancellationToken::new(),
             gone: CancellationToken::new(),
         };
-        let serving = serve(backend.answering.clone(), backend.health.clone(), listener, backend.cut.clone());
+        let serving =
+            serve(backend.answering.clone(), backend.health.clone(), linger, listener, backend.cut.clone());
         let gone = backend.gone.clone().drop_guard();
         life.spawn(async move {
             serving.await;
@@ -118,6 +135,7 @@ const NAMES: [&str; 2] = ["", EchoServer::<Answering>::NAME];
 async fn serve(
     answering: Answering,
     mut health: HealthReporter,
+    linger: Duration,
     listener: TcpListener,
     cut: CancellationToken,
 ) {
@@ -149,6 +167,7 @@ async fn serve(
                 for name in NAMES {
                     health.set_service_status(name, ServingStatus::NotServing).await;
                 }
+                tokio::select! { () = cut.cancelled() => {}, () = tokio::time::sleep(linger) => {} }
                 go_away.cancel();
                 // An open Watch has been told. It would go on for ever, and hold its connection open.
                 for name in NAMES {

@@ -59,6 +59,23 @@ async fn a_terminated_backend_lets_the_open_call_finish_and_exits_with_0() {
     assert_eq!(role.ended().await.code(), Some(0));
 }
 
+#[tokio::test]
+async fn a_lingering_backend_says_that_it_leaves_and_still_answers() {
+    let mut role = Role::backend(&["--name", "b", "--linger", "1500"]);
+    role.terminate();
+    let address = role.address.to_string();
+    shared::poll::wait_until("NOT_SERVING", common::OFTEN, LIMIT, async || {
+        let asked = run(BACKEND, &["healthcheck", "--listen", &address]);
+        if asked.status.success() { Err("it serves") } else { Ok(()) }
+    })
+    .await
+    .unwrap();
+    // On a new connection.
+    let mut client = EchoClient::connect(role.url()).await.unwrap();
+    client.say(EchoRequest { text: "hi".into() }).await.unwrap();
+    assert_eq!(role.ended().await.code(), Some(0));
+}
+
 #[test]
 fn a_taken_port_is_named_with_the_next_step_and_exit_code_2() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -75,6 +92,7 @@ fn wrong_flags_end_with_exit_code_2_and_a_hint() {
         (BACKEND, &["--listen", "nowhere"][..]),
         (BACKEND, &["--port", "1"]),
         (BACKEND, &["healthcheck"]),
+        (BACKEND, &["--linger", "60000"]),
         (CLIENT, &["--count", "0"]),
         (CLIENT, &["--rate", "-1"]),
         (CLIENT, &["--target", "127.0.0.1:14000"]),

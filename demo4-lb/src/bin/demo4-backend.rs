@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -24,6 +25,9 @@ struct Args {
     /// Where it runs (a region or zone), told in every reply
     #[arg(long, env = "LOCALITY", default_value = "")]
     locality: String,
+    /// Milliseconds for which it goes on taking calls after it was told to stop, so that those who route can hear of it
+    #[arg(long, env = "LINGER", value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1500))]
+    linger: u16,
     /// Show more logs on stderr
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -69,7 +73,8 @@ async fn serve(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
             .to_owned(),
     };
     let listener = cli::listen(args.listen).await?;
-    let backend = Backend::start(&name, &args.locality, listener, life);
+    let linger = Duration::from_millis(args.linger.into());
+    let backend = Backend::lingering(linger, &name, &args.locality, listener, life);
     line_out(&format!("{name} listens on {}", backend.address()));
     // Runs until a signal ends the role; the backend then drains with its lifecycle.
     life.token().cancelled().await;

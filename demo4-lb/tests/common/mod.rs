@@ -81,6 +81,7 @@ pub(crate) fn command(program: &str) -> Command {
         "LISTEN",
         "NAME",
         "LOCALITY",
+        "LINGER",
         "TARGET",
         "COUNT",
         "RATE",
