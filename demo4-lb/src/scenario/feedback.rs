@@ -37,8 +37,8 @@ const FULL: f64 = 0.8;
 /// How long load is watched without feedback, and with it once the weights have come to rest.
 const WATCH: Duration = Duration::from_secs(3);
 
-/// How often the load is looked at: as often as it is reported.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often the load is looked at: twice in the time between two reports of one Envoy, of which there are two.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// A change of weights that is worth a message, in thousandths.
 const WORTH: u32 = 20;
