@@ -1,13 +1,128 @@
-#![doc = include_str!("../README.md")]
+//! The whole demo; see the crate's README.
 
-use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-fn main() -> ExitCode {
-    // A demo that cannot run is exit code 2, as for all of them; and nothing on stdout, where a report would be.
-    _ = writeln!(
-        std::io::stderr(),
-        "demo2-bpf is not built yet and comes next; its README.md tells what it will teach, and demo4-lb runs today"
-    );
-    ExitCode::from(2)
+use clap::{Parser, Subcommand};
+use demo2_bpf::doctor;
+use demo2_bpf::program::Program;
+use demo2_bpf::scenario::{self, Plan};
+use demo2_bpf::target::Source;
+use shared::cli::{self, Common};
+use shared::report::line_out;
+
+/// Watches an Envoy from the kernel with bpftrace, and holds every count against a second witness
+#[derive(Parser)]
+#[command(
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
+  sudo target/debug/demo2-bpf                    start an Envoy, watch it with all programs
+  sudo target/debug/demo2-bpf --container        the same with an Envoy in Docker
+  sudo target/debug/demo2-bpf --program accept   one program
+  sudo target/debug/demo2-bpf --pid 4711 --admin 127.0.0.1:9901
+  sudo target/debug/demo2-bpf --attach envoy-1 --admin 127.0.0.1:12001 --target 127.0.0.1:12000
+  cargo run -p demo2-bpf -- --replay             judge a recorded run; needs neither root nor bpftrace
+  cargo run -p demo2-bpf -- doctor               what this machine has, and what it lacks
+
+Exit code: 0 every claim held, 1 one did not, 2 wrong usage or a missing program."
+)]
+struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// The bpftrace to use
+    #[arg(long, env = "BPFTRACE", value_name = "PATH", default_value = "bpftrace", global = true)]
+    bpftrace: PathBuf,
+    /// Start the Envoy in a container, on the host's network
+    #[arg(long, conflicts_with_all = ["pid", "attach", "replay"])]
+    container: bool,
+    /// Watch the Envoy of this process; needs --admin
+    #[arg(long, value_name = "PID", requires = "admin", conflicts_with_all = ["attach", "replay"])]
+    pid: Option<u32>,
+    /// Watch the Envoy that is this container's first process; needs --admin
+    #[arg(long, value_name = "CONTAINER", requires = "admin", conflicts_with = "replay")]
+    attach: Option<String>,
+    /// Its admin interface, as this machine reaches it
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<SocketAddr>,
+    /// Where to send requests; its first listener unless said
+    #[arg(long, value_name = "ADDR")]
+    target: Option<SocketAddr>,
+    /// Judge a recorded run, and start nothing
+    #[arg(long)]
+    replay: bool,
+    /// Run this program only
+    #[arg(long, value_name = "NAME", value_parser = program)]
+    program: Option<Program>,
+    /// Keep what was seen in this folder, as recorded/ was made
+    #[arg(long, value_name = "DIR", conflicts_with = "replay")]
+    record: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Tell what this machine has and lacks for watching its kernel: exit 0 if nothing is missing, 1 if something is
+    Doctor,
+}
+
+fn program(name: &str) -> Result<Program, String> {
+    let known = || Program::ALL.map(Program::name).join(", ");
+    Program::ALL
+        .into_iter()
+        .find(|one| one.name() == name)
+        .ok_or_else(|| format!("the programs are {}", known()))
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Some(Command::Doctor) = args.command {
+        return doctor(&args).await;
+    }
+    let plan = Plan {
+        envoy: args.common.envoy.clone(),
+        bpftrace: args.bpftrace.clone(),
+        source: source(&args),
+        replay: args.replay,
+        program: args.program,
+        record: args.record.clone(),
+    };
+    let idea = "an Envoy seen from the kernel, and every count held against a second witness";
+    let tell = async |story: &mut _, life: &_| scenario::run(&plan, story, life).await;
+    cli::run(&args.common, "demo2-bpf", idea, tell).await
+}
+
+fn source(args: &Args) -> Source {
+    let target = args.target;
+    match (args.pid, &args.attach, args.admin) {
+        (Some(pid), _, Some(admin)) => Source::Pid { pid, admin, target },
+        (_, Some(container), Some(admin)) => Source::Attach { container: container.clone(), admin, target },
+        _ if args.container => Source::Container,
+        _ => Source::Process,
+    }
+}
+
+async fn doctor(args: &Args) -> ExitCode {
+    let checks = doctor::examine(&args.bpftrace).await;
+    for check in &checks {
+        let mark = match (check.well, check.needed) {
+            (true, _) => "ok",
+            (false, true) => "MISSING",
+            (false, false) => "absent",
+        };
+        line_out(&format!("{mark:>8}  {:<12} {}", check.name, check.seen));
+        if !check.well {
+            line_out(&format!("          {:<12} -> {}", "", check.remedy));
+        }
+    }
+    match doctor::obstacle(&checks) {
+        None => ExitCode::SUCCESS,
+        Some(_) => {
+            line_out("\nUntil then: cargo run -p demo2-bpf -- --replay");
+            ExitCode::FAILURE
+        }
+    }
 }

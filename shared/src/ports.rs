@@ -8,6 +8,13 @@ use std::net::SocketAddr;
 
 use socket2::{Domain, Socket, Type};
 
+/// Demo 2: Envoy's listener.
+pub const DEMO2_ENVOY: u16 = 12000;
+/// Demo 2: Envoy's admin interface.
+pub const DEMO2_ADMIN: u16 = 12001;
+/// Demo 2: the backend.
+pub const DEMO2_BACKEND: u16 = 12002;
+
 /// Demo 3: Envoy's listener.
 pub const DEMO3_ENVOY: u16 = 13000;
 /// Demo 3: Envoy's admin interface.

@@ -1,0 +1,25 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # Reading order
+
+pub mod program;
+
+pub mod trace;
+
+pub mod facts;
+
+pub mod judge;
+
+pub mod draw;
+
+pub mod doctor;
+
+pub mod tracer;
+
+pub mod workload;
+
+pub mod witness;
+
+pub mod target;
+
+pub mod scenario;

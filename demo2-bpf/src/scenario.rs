@@ -1,0 +1,252 @@
+//! The story: one program after the other watches the same known work, and is held against a second witness.
+//!
+//! ```text
+//!   bpftrace ──READY──> count (Envoy, /proc) ──> 23 connections ──> count again ──> SIGINT ──> maps
+//!                                                                                     │
+//!                              judge(trace, facts) <──────────────────────────────────┘
+//! ```
+//!
+//! What a run is judged by can be kept, and judged again elsewhere: that is a replay.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use shared::cli::{Stays, Unready};
+use shared::lifecycle::Lifecycle;
+use shared::poll;
+use shared::report::Story;
+use shared::tools;
+
+use crate::doctor;
+use crate::facts::{Facts, Recording};
+use crate::judge::judge;
+use crate::program::Program;
+use crate::target::{Source, Target};
+use crate::trace::Trace;
+use crate::tracer::Tracer;
+use crate::witness;
+use crate::workload;
+
+/// Connections that the client tears down where trouble is looked for.
+const RESETS: u64 = 5;
+
+/// How long Envoy may take to have counted everything.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The Envoy to use; found or installed if not given.
+    pub envoy: Option<PathBuf>,
+    /// bpftrace, a path or a name.
+    pub bpftrace: PathBuf,
+    /// Whom to watch.
+    pub source: Source,
+    /// Judge the recorded run and start nothing.
+    pub replay: bool,
+    /// The only program to run; all of them if none is named.
+    pub program: Option<Program>,
+    /// Keep recordings here.
+    pub record: Option<PathBuf>,
+}
+
+/// What stays up after the story.
+#[derive(Debug)]
+pub struct Watched {
+    target: Option<Target>,
+}
+
+/// Tells the whole story, live or from recordings.
+///
+/// # Errors
+/// If something breaks; a claim that does not hold is no error, and a machine that cannot watch its kernel is none.
+pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Result<Watched> {
+    let programs: Vec<Program> =
+        Program::ALL.into_iter().filter(|one| plan.program.is_none_or(|only| only == *one)).collect();
+    if plan.replay {
+        replay(&programs, story)?;
+        return Ok(Watched { target: None });
+    }
+    let checks = doctor::examine(&plan.bpftrace).await;
+    if let Some(obstacle) = doctor::obstacle(&checks) {
+        story.tell(format!("this machine cannot watch its kernel: {obstacle}"));
+        story.tell("so what follows is judged from a recorded run; `demo2-bpf doctor` tells more");
+        replay(&programs, story)?;
+        return Ok(Watched { target: None });
+    }
+    Ok(Watched { target: Some(live(plan, &programs, story, life).await?) })
+}
+
+/// Judges what a real run left.
+fn replay(programs: &[Program], story: &mut Story) -> anyhow::Result<()> {
+    for (number, program) in programs.iter().enumerate() {
+        let recording = Recording::parse(program.recorded())?;
+        let facts = &recording.facts;
+        if number == 0 {
+            story.version("replay of", &format!("{} on Linux {}", facts.date, facts.kernel));
+            story.version("bpftrace", &facts.bpftrace);
+            story.version("envoy", &facts.envoy);
+        }
+        story.step(&format!("{} ({}.bt, recorded)", program.question(), program.name()));
+        let trace = Trace::parse(recording.lines.iter().map(String::as_str))?;
+        judge(*program, &trace, facts, story);
+    }
+    Ok(())
+}
+
+async fn live(
+    plan: &Plan,
+    programs: &[Program],
+    story: &mut Story,
+    life: &Lifecycle,
+) -> anyhow::Result<Target> {
+    let envoy = match plan.source {
+        Source::Process => Some(tools::envoy(plan.envoy.as_deref()).await.map_err(Unready::new)?),
+        _ => None,
+    };
+    let versions = Facts {
+        date: time::OffsetDateTime::now_utc().date().to_string(),
+        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        bpftrace: doctor::bpftrace_version(&plan.bpftrace).await.unwrap_or_default(),
+        envoy: envoy.as_ref().map_or_else(|| "of the container".to_owned(), |envoy| envoy.version.clone()),
+        ..Facts::default()
+    };
+    story.version("bpftrace", &versions.bpftrace);
+    story.version("envoy", &versions.envoy);
+    let watch = Watch { plan, versions, life };
+    let mut rest = programs;
+    let target = if programs.first() == Some(&Program::Listen) {
+        rest = &programs[1..];
+        story.step(&format!("{} (listen.bt)", Program::Listen.question()));
+        watch.start(envoy.as_ref(), story, life).await?
+    } else {
+        plan.source.target(envoy.as_ref(), life).await?
+    };
+    for program in rest {
+        story.step(&format!("{} ({}.bt)", program.question(), program.name()));
+        let recording = watch.work(*program, &target).await?;
+        watch.judged(*program, &recording, story)?;
+    }
+    Ok(target)
+}
+
+/// How programs are run, and what is true of all runs.
+struct Watch<'a> {
+    plan: &'a Plan,
+    versions: Facts,
+    life: &'a Lifecycle,
+}
+
+impl Watch<'_> {
+    /// Starts an Envoy while it is watched, or says that it ran already.
+    async fn start(
+        &self,
+        envoy: Option<&tools::Program>,
+        story: &mut Story,
+        life: &Lifecycle,
+    ) -> anyhow::Result<Target> {
+        if !self.plan.source.is_ours() {
+            story.not_checked(
+                "listen-reuseport",
+                "Envoy makes one listening socket a worker, all on one port",
+                "sockets made at its start",
+                "this Envoy ran before it was watched",
+            );
+            return self.plan.source.target(envoy, life).await;
+        }
+        let tracer = Tracer::start(&self.plan.bpftrace, Program::Listen, &[], life).await?;
+        let target = self.plan.source.target(envoy, life).await?;
+        let lines = tracer.stop().await?;
+        let facts = Facts {
+            pid: target.pid,
+            started_by_us: true,
+            direct: target.direct,
+            workers: witness::workers(target.pid),
+            listening: witness::listening(target.pid, target.listener_port),
+            ..self.versions.clone()
+        };
+        self.judged(Program::Listen, &Recording { facts, lines }, story)?;
+        Ok(target)
+    }
+
+    /// Runs the work under one program.
+    async fn work(&self, program: Program, target: &Target) -> anyhow::Result<Recording> {
+        target.alive()?;
+        let arguments = program.arguments(target.pid, target.listener_port, target.backend_port);
+        let workers = witness::workers(target.pid);
+        anyhow::ensure!(
+            !workers.is_empty(),
+            "process {} has no threads called wrk:worker_N: is it an Envoy?",
+            target.pid
+        );
+        let tracer = Tracer::start(&self.plan.bpftrace, program, &arguments, self.life).await?;
+        let before = witness::counted(&target.admin).await?;
+        let switches = witness::switches(target.pid, workers.keys().copied());
+        let resets = if program == Program::Trouble { RESETS } else { 0 };
+        let sent = workload::run(target.call, resets)
+            .await
+            .with_context(|| format!("the workload against {} failed", target.call))?;
+        // Envoy notices the last close a moment after the client made it.
+        poll::wait_until("Envoy to see every connection end", Duration::from_millis(5), LIMIT, || async {
+            match witness::open(&target.admin).await {
+                Ok(0) => Ok(()),
+                Ok(open) => Err(format!("{open} open")),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await?;
+        let counted = witness::counted(&target.admin).await?.since(&before);
+        let after = witness::switches(target.pid, workers.keys().copied());
+        let lines = tracer.stop().await?;
+        target.alive()?;
+        let since = |(tid, now): (u32, (u64, u64))| {
+            let then = switches.get(&tid).copied().unwrap_or_default();
+            (tid, (now.0.saturating_sub(then.0), now.1.saturating_sub(then.1)))
+        };
+        let facts = Facts {
+            pid: target.pid,
+            started_by_us: target.ours,
+            direct: target.direct,
+            workers,
+            listening: witness::listening(target.pid, target.listener_port),
+            sent,
+            counted,
+            switches: after.into_iter().map(since).collect(),
+            ..self.versions.clone()
+        };
+        Ok(Recording { facts, lines })
+    }
+
+    fn judged(&self, program: Program, recording: &Recording, story: &mut Story) -> anyhow::Result<()> {
+        if let Some(folder) = &self.plan.record {
+            keep(folder, program, recording)?;
+        }
+        let trace = Trace::parse(recording.lines.iter().map(String::as_str))?;
+        judge(program, &trace, &recording.facts, story);
+        Ok(())
+    }
+}
+
+fn keep(folder: &Path, program: Program, recording: &Recording) -> anyhow::Result<()> {
+    let path = folder.join(format!("{}.jsonl", program.name()));
+    std::fs::create_dir_all(folder).with_context(|| format!("no folder {}", folder.display()))?;
+    std::fs::write(&path, recording.to_lines()?).with_context(|| format!("cannot write {}", path.display()))
+}
+
+impl Stays for Watched {
+    fn invitation(&self) -> String {
+        let Some(target) = &self.target else {
+            return "Nothing runs: this was a recorded run. Ctrl-C ends.".to_owned();
+        };
+        let Target { pid, call, admin, listener_port, backend_port, .. } = target;
+        format!(
+            "The Envoy stays up until Ctrl-C. Try, from another terminal:\n\
+             \n  sudo bpftrace demo2-bpf/bpf/accept.bt {pid}\
+             \n  sudo bpftrace demo2-bpf/bpf/states.bt {listener_port} {backend_port}\
+             \n  curl -s http://{call}/hello\
+             \n  curl -s 'http://{}/stats?filter=downstream_cx_total'\n",
+            admin.address()
+        )
+    }
+}

@@ -1,0 +1,196 @@
+//! Running bpftrace: configured -> started -> watching -> its lines.
+//!
+//! ```text
+//! Tracer::start ──knocks until READY──> Watching ──stop: SIGINT until it ends──> lines
+//! ```
+//!
+//! Ended by SIGINT, bpftrace prints its maps. Killed, it leaves nothing attached: the kernel takes programs and
+//! probes away with the process that holds them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use shared::child::Running;
+use shared::lifecycle::Lifecycle;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{ChildStderr, ChildStdout, Command};
+use tokio::task::JoinHandle;
+
+use crate::program::Program;
+use crate::trace;
+
+/// How long attaching may take. It takes about a second.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long the end may take, with its maps printed.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+
+/// How often it is told to end: version 0.17 can lose a signal.
+const AGAIN: Duration = Duration::from_millis(300);
+
+/// How often we knock.
+const KNOCK: Duration = Duration::from_millis(10);
+
+/// How much of a line, and of its complaints, is kept: in bytes.
+const MOST: u64 = 1 << 20;
+
+/// Why bpftrace did not watch.
+#[derive(Debug, thiserror::Error)]
+pub enum TracerError {
+    /// The system could not start it.
+    #[error("cannot start {}: is it bpftrace?", program.display())]
+    NotStarted {
+        /// The program.
+        program: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It ended by itself.
+    #[error("bpftrace ended by itself while it watched {name} ({status}); it said:\n{said}")]
+    Ended {
+        /// Our program.
+        name: &'static str,
+        /// How.
+        status: String,
+        /// The last of what it said.
+        said: String,
+    },
+    /// It did not attach, or did not end.
+    #[error("bpftrace with {name} did not {what} within {limit:?}; it said:\n{said}")]
+    Late {
+        /// Our program.
+        name: &'static str,
+        /// What it should have done.
+        what: &'static str,
+        /// The time it had.
+        limit: Duration,
+        /// The last of what it said.
+        said: String,
+    },
+}
+
+/// A bpftrace whose probes are all attached. Dropping it ends it, and so does its lifecycle.
+#[derive(Debug)]
+pub struct Tracer {
+    name: &'static str,
+    running: Running,
+    lines: tokio::io::Lines<BufReader<tokio::io::Take<ChildStdout>>>,
+    kept: Vec<String>,
+    complaints: JoinHandle<String>,
+}
+
+impl Tracer {
+    /// Starts `program` and returns when all of its probes are attached.
+    ///
+    /// # Errors
+    /// [`TracerError`]; nothing is left running.
+    pub async fn start(
+        bpftrace: &Path,
+        program: Program,
+        arguments: &[String],
+        life: &Lifecycle,
+    ) -> Result<Self, TracerError> {
+        let mut command = Command::new(bpftrace);
+        command.args(["-f", "json", "-e", program.source()]).args(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let not_started = |source| TracerError::NotStarted { program: bpftrace.to_owned(), source };
+        let mut running = Running::start(command, life, ()).await.map_err(not_started)?;
+        let (Some(stdout), Some(stderr)) = (running.stdout(), running.stderr()) else {
+            return Err(not_started(io::ErrorKind::BrokenPipe.into()));
+        };
+        let mut tracer = Self {
+            name: program.name(),
+            running,
+            lines: BufReader::new(stdout.take(64 * MOST)).lines(),
+            kept: Vec::new(),
+            complaints: tokio::spawn(complaints(stderr)),
+        };
+        let limit = tokio::time::sleep(READY_LIMIT);
+        tokio::pin!(limit);
+        loop {
+            tokio::select! {
+                line = tracer.lines.next_line() => match line {
+                    Ok(Some(line)) if trace::is_ready(&line) => return Ok(tracer),
+                    Ok(Some(line)) => tracer.kept.push(line),
+                    Ok(None) | Err(_) => return Err(tracer.ended().await),
+                },
+                // The sleep of the standard library is the system call that the probes listen for.
+                _ = tokio::task::spawn_blocking(|| std::thread::sleep(KNOCK)) => {}
+                () = &mut limit => return Err(tracer.late("attach its probes", READY_LIMIT).await),
+            }
+        }
+    }
+
+    /// Ends it, and returns what it printed, a JSON object a line.
+    ///
+    /// # Errors
+    /// [`TracerError`]; nothing is left running.
+    pub async fn stop(mut self) -> Result<Vec<String>, TracerError> {
+        // Whoever is gone already printed no maps.
+        if tokio::time::timeout(Duration::ZERO, self.running.exited()).await.is_ok() {
+            return Err(self.ended().await);
+        }
+        let mut again = tokio::time::interval(AGAIN);
+        let limit = tokio::time::sleep(STOP_LIMIT);
+        tokio::pin!(limit);
+        loop {
+            tokio::select! {
+                biased;
+                line = self.lines.next_line() => match line {
+                    Ok(Some(line)) => self.kept.push(line),
+                    Ok(None) | Err(_) => break,
+                },
+                _ = again.tick() => self.interrupt(),
+                () = &mut limit => return Err(self.late("end", STOP_LIMIT).await),
+            }
+        }
+        match tokio::time::timeout(STOP_LIMIT, self.running.exited()).await {
+            Ok(Some(status)) if status.success() => Ok(self.kept),
+            Ok(_) => Err(self.ended().await),
+            Err(_) => Err(self.late("end", STOP_LIMIT).await),
+        }
+    }
+
+    /// Asks it to print its maps and end.
+    fn interrupt(&self) {
+        // Its output is still open, so it has not been reaped, and the number is its own.
+        if let Some(pid) = Pid::from_raw(self.running.pid().cast_signed()) {
+            // The one possible failure is that it has just ended.
+            _ = kill_process(pid, Signal::INT);
+        }
+    }
+
+    async fn ended(mut self) -> TracerError {
+        let status = match tokio::time::timeout(STOP_LIMIT, self.running.exited()).await {
+            Ok(Some(status)) => status.to_string(),
+            _ => "exit status unknown".to_owned(),
+        };
+        let said = self.said().await;
+        TracerError::Ended { name: self.name, status, said }
+    }
+
+    async fn late(mut self, what: &'static str, limit: Duration) -> TracerError {
+        let name = self.name;
+        self.running.kill().await;
+        let said = self.said().await;
+        TracerError::Late { name, what, limit, said }
+    }
+
+    /// The last lines of its complaints, without the one that means nothing.
+    async fn said(&mut self) -> String {
+        let said = tokio::time::timeout(STOP_LIMIT, &mut self.complaints).await;
+        let said = said.ok().and_then(Result::ok).unwrap_or_default();
+        let lines: Vec<&str> = said.lines().filter(|line| !line.contains("RLIMIT_MEMLOCK")).collect();
+        lines[lines.len().saturating_sub(10)..].join("\n")
+    }
+}
+
+async fn complaints(stderr: ChildStderr) -> String {
+    let mut said = Vec::new();
+    // What was read before an error is still worth showing.
+    _ = stderr.take(MOST).read_to_end(&mut said).await;
+    String::from_utf8_lossy(&said).into_owned()
+}

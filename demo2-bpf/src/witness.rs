@@ -1,0 +1,87 @@
+//! The second witness: Envoy's own counters, and `/proc`.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use shared::envoy::{Admin, AdminError};
+
+use crate::facts::Counted;
+
+/// What Envoy has counted until now. The admin interface's own traffic is left out.
+///
+/// # Errors
+/// [`AdminError`] if Envoy cannot be asked.
+pub async fn counted(admin: &Admin) -> Result<Counted, AdminError> {
+    let stats = admin.stats("downstream_cx|downstream_rq_total|upstream_cx").await?;
+    let sum = |start: &str, end: &str| -> u64 {
+        let ours = |name: &str| {
+            name.starts_with(start) && name.ends_with(end) && !name.starts_with("http.admin.")
+                // One statistic of a cluster or a connection manager, not of a part of one.
+                && name.matches('.').count() == 2
+        };
+        stats.iter().filter(|(name, _)| ours(name)).map(|(_, value)| value).sum()
+    };
+    let by_worker = stats.iter().filter_map(|(name, value)| {
+        let (listener, rest) = name.split_once(".worker_")?;
+        let worker = rest.strip_suffix(".downstream_cx_total")?.parse().ok()?;
+        (listener.starts_with("listener.") && !listener.starts_with("listener.admin"))
+            .then_some((worker, *value))
+    });
+    let mut workers: BTreeMap<u32, u64> = BTreeMap::new();
+    for (worker, value) in by_worker {
+        *workers.entry(worker).or_default() += value;
+    }
+    Ok(Counted {
+        downstream_connections: sum("http.", ".downstream_cx_total"),
+        downstream_requests: sum("http.", ".downstream_rq_total"),
+        downstream_in: sum("http.", ".downstream_cx_rx_bytes_total"),
+        downstream_out: sum("http.", ".downstream_cx_tx_bytes_total"),
+        upstream_connections: sum("cluster.", ".upstream_cx_total"),
+        upstream_in: sum("cluster.", ".upstream_cx_rx_bytes_total"),
+        upstream_out: sum("cluster.", ".upstream_cx_tx_bytes_total"),
+        by_worker: workers,
+    })
+}
+
+/// Connections from clients that are open now.
+///
+/// # Errors
+/// [`AdminError`] if Envoy cannot be asked.
+pub async fn open(admin: &Admin) -> Result<u64, AdminError> {
+    let stats = admin.stats("^http\\..*\\.downstream_cx_active$").await?;
+    Ok(stats.iter().filter(|(name, _)| !name.starts_with("http.admin.")).map(|(_, value)| value).sum())
+}
+
+/// Envoy's worker threads: thread, number. They are called `wrk:worker_0` and so on.
+pub fn workers(pid: u32) -> BTreeMap<u32, u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let worker = |tid: u32| {
+        let name = fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm")).ok()?;
+        name.trim().strip_prefix("wrk:worker_")?.parse().ok()
+    };
+    let tids = threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok());
+    tids.filter_map(|tid| Some((tid, worker(tid)?))).collect()
+}
+
+/// How often each of these threads gave up a core by itself, and had it taken away.
+pub fn switches(pid: u32, threads: impl IntoIterator<Item = u32>) -> BTreeMap<u32, (u64, u64)> {
+    let counts = |tid: u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).ok()?;
+        let number =
+            |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        Some((number("voluntary_ctxt_switches:")?, number("nonvoluntary_ctxt_switches:")?))
+    };
+    threads.into_iter().filter_map(|tid| Some((tid, counts(tid)?))).collect()
+}
+
+/// How many sockets listen on this port where that process lives (its network namespace).
+pub fn listening(pid: u32, port: u16) -> u64 {
+    let tables = ["tcp", "tcp6"].map(|table| fs::read_to_string(format!("/proc/{pid}/net/{table}")));
+    let wanted = format!(":{port:04X}");
+    let listens = |line: &&str| {
+        let mut fields = line.split_whitespace().skip(1);
+        // TCP_LISTEN is 0A.
+        fields.next().is_some_and(|local| local.ends_with(&wanted)) && fields.nth(1) == Some("0A")
+    };
+    tables.iter().flatten().map(|table| table.lines().filter(listens).count() as u64).sum()
+}

@@ -1,0 +1,149 @@
+//! The real kernel, the real Envoy: as root, with bpftrace.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use shared::compose::{Plan, Stack};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn demo(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_demo2-bpf"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    demo(args).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn held(output: &Output) -> Value {
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{report:#}\n{}", stderr(output));
+    assert_eq!(report["held"], true);
+    // Live, and not a replay.
+    assert_eq!(report["versions"]["replay of"], Value::Null, "{report:#}");
+    report
+}
+
+#[test]
+#[ignore = "needs root and bpftrace"]
+fn every_count_of_the_kernel_agrees_with_the_second_witness() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = held(&run(&["--json", "--record", folder.path().to_str().unwrap()]));
+    assert_eq!(report["claims"].as_array().unwrap().len(), 15, "{report:#}");
+    assert!(report["claims"].as_array().unwrap().iter().all(|claim| claim["verdict"] == "held"));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 8);
+}
+
+#[test]
+#[ignore = "needs root, bpftrace and docker"]
+fn an_envoy_in_a_container_of_ours_is_watched_and_goes_with_us() {
+    let report = held(&run(&["--json", "--container"]));
+    assert_eq!(report["claims"].as_array().unwrap().len(), 15, "{report:#}");
+    let left =
+        Command::new("docker").args(["ps", "--all", "--quiet", "--filter", "label=mesh.demo2"]).output();
+    assert_eq!(String::from_utf8_lossy(&left.unwrap().stdout).trim(), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root, bpftrace and docker"]
+async fn an_envoy_that_runs_in_a_container_already_is_watched_from_outside() {
+    let plan = Plan {
+        file: Path::new(env!("CARGO_MANIFEST_DIR")).join("compose.yaml"),
+        programs: [env!("CARGO_BIN_EXE_demo2-backend")].map(Into::into).to_vec(),
+        ports: ["DEMO2_PORT", "DEMO2_ADMIN_PORT"].map(Into::into).to_vec(),
+    };
+    let stack: Stack = plan.up().await.unwrap();
+    let envoy = stack.containers("envoy").await.unwrap().remove(0);
+    let at = |variable| format!("127.0.0.1:{}", stack.port(variable));
+    let (admin, target) = (at("DEMO2_ADMIN_PORT"), at("DEMO2_PORT"));
+    let args = ["--json", "--attach", &envoy.id, "--admin", &admin, "--target", &target];
+    let report = held(&run(&args));
+    let unchecked =
+        report["claims"].as_array().unwrap().iter().filter(|claim| claim["verdict"] == "not checked");
+    assert_eq!(unchecked.count(), 1, "{report:#}");
+    assert_eq!(stack.down().await.unwrap(), []);
+}
+
+#[test]
+#[ignore = "needs root and bpftrace"]
+fn a_process_that_is_not_there_or_no_envoy_is_refused() {
+    for (pid, words) in [("4194304", "no process 4194304"), ("1", "admin interface")] {
+        let output = run(&["--pid", pid, "--admin", "127.0.0.1:9"]);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains(words), "{}", stderr(&output));
+    }
+    let output = run(&["--attach", "no-such-container", "--admin", "127.0.0.1:9"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("no-such-container"), "{}", stderr(&output));
+}
+
+/// A bpftrace that tells its version, and then does as `body` says.
+fn pretender(folder: &Path, body: &str) -> PathBuf {
+    let path = folder.join("bpftrace");
+    let script =
+        format!("#!/bin/sh\n[ \"$1\" = --version ] && {{ echo 'bpftrace v0.99.0'; exit 0; }}\n{body}\n");
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+#[ignore = "needs root and bpftrace"]
+fn a_bpftrace_that_fails_is_quoted_and_nothing_hangs() {
+    let folder = tempfile::tempdir().unwrap();
+    for body in [
+        "echo 'no such tracepoint here' >&2; exit 1",
+        "printf '{\"type\": \"printf\", \"data\": \"READY\\\\n\"}\\n'; echo 'out of probes' >&2; exit 3",
+    ] {
+        let bpftrace = pretender(folder.path(), body);
+        let output = run(&["--bpftrace", bpftrace.to_str().unwrap(), "--program", "accept"]);
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        assert!(stderr(&output).contains("bpftrace ended by itself"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+#[ignore = "needs root and bpftrace"]
+fn ctrl_c_leaves_neither_envoy_nor_bpftrace_behind() {
+    let mut child = demo(&["--json"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    let children = loop {
+        let children = children_of(child.id());
+        if children.iter().any(|(_, name)| name == "bpftrace")
+            && children.iter().any(|(_, name)| name == "envoy")
+        {
+            break children;
+        }
+        assert!(begun.elapsed() < LIMIT && child.try_wait().unwrap().is_none(), "{children:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    for (pid, name) in children {
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{name} still runs");
+    }
+}
+
+/// The children of a process: number and name.
+fn children_of(parent: u32) -> Vec<(u32, String)> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let child = |pid: u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        (rest.split_whitespace().nth(1)? == parent.to_string()).then(|| (pid, name.to_owned()))
+    };
+    processes.filter_map(|process| child(process.file_name().to_str()?.parse().ok()?)).collect()
+}
