@@ -23,7 +23,10 @@ use envoy_types::pb::envoy::config::{
     listener::v3::{ApiListener, Filter, FilterChain, Listener, filter},
     route::v3::{
         RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster,
-        route::Action, route_action::ClusterSpecifier, route_match::PathSpecifier,
+        retry_policy::{RetryHostPredicate, retry_host_predicate},
+        route::Action,
+        route_action::ClusterSpecifier,
+        route_match::PathSpecifier,
         weighted_cluster::ClusterWeight,
     },
 };
@@ -32,6 +35,7 @@ use envoy_types::pb::envoy::extensions::{
     filters::network::http_connection_manager::v3::{
         HttpConnectionManager, HttpFilter, Rds, http_connection_manager::RouteSpecifier, http_filter,
     },
+    retry::host::previous_hosts::v3::PreviousHostsPredicate,
     transport_sockets::tls::v3::{
         CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, Secret, TlsCertificate, secret,
     },
@@ -154,17 +158,30 @@ fn route_to(name: &str, clusters: ClusterSpecifier) -> RouteConfiguration {
 
 /// Lets calls be tried again on another backend if theirs could not be reached or refused them.
 ///
-/// Such a call was not begun, so that trying again does nothing twice.
+/// Such a call was not begun, so that trying again does nothing twice. Envoy looks for a backend that has not
+/// failed this call yet (its documentation: "Retry plugin configuration"); gRPC clients pass over that part.
 #[must_use]
 pub fn with_retries(mut route: RouteConfiguration, retries: u32) -> RouteConfiguration {
     for host in &mut route.virtual_hosts {
         host.retry_policy = Some(RetryPolicy {
             retry_on: "connect-failure,refused-stream,reset-before-request,unavailable".to_owned(),
             num_retries: Some(UInt32Value { value: retries }),
+            retry_host_predicate: vec![elsewhere()],
+            // How often Envoy draws anew; then it takes what it drew.
+            host_selection_retry_max_attempts: 5,
             ..RetryPolicy::default()
         });
     }
     route
+}
+
+/// Refuses backends that a call has been tried on.
+fn elsewhere() -> RetryHostPredicate {
+    let predicate = retry_host_predicate::ConfigType::TypedConfig(pack_any(PreviousHostsPredicate {}));
+    RetryHostPredicate {
+        name: "envoy.retry_host_predicates.previous_hosts".to_owned(),
+        config_type: Some(predicate),
+    }
 }
 
 /// An HTTP/1.1 and HTTP/2 listener whose routes come by RDS.
