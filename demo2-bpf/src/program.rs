@@ -1,7 +1,5 @@
 //! The bpftrace programs: one question each.
 
-use crate::facts::Facts;
-
 /// A program in `bpf/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Program {
@@ -78,7 +76,7 @@ impl Program {
         }
     }
 
-    /// A trace of it that a real run left: [`Facts`], and then bpftrace's own lines.
+    /// A trace of it that a real run left: [`Facts`](crate::facts::Facts), and then bpftrace's own lines.
     pub fn recorded(self) -> &'static str {
         match self {
             Self::Listen => include_str!("../recorded/listen.jsonl"),
@@ -105,10 +103,5 @@ impl Program {
     pub fn tracepoints(self) -> Vec<&'static str> {
         let words = self.source().split([',', '\n', ' ']);
         words.filter_map(|word| word.strip_prefix("tracepoint:")).collect()
-    }
-
-    /// Whether these facts can be compared with it: an Envoy that ran before cannot be seen to start.
-    pub fn applies_to(self, facts: &Facts) -> bool {
-        self != Self::Listen || facts.started_by_us
     }
 }

@@ -125,7 +125,9 @@ async fn live(
     };
     for program in rest {
         story.step(&format!("{} ({}.bt)", program.question(), program.name()));
-        let recording = watch.work(*program, &target).await?;
+        // An Envoy that ends midway breaks this or that; why it broke is what a person needs to know.
+        let recording = watch.work(*program, &target).await;
+        let recording = recording.map_err(|error| target.alive().err().unwrap_or(error))?;
         watch.judged(*program, &recording, story)?;
     }
     Ok(target)
@@ -172,7 +174,6 @@ impl Watch<'_> {
 
     /// Runs the work under one program.
     async fn work(&self, program: Program, target: &Target) -> anyhow::Result<Recording> {
-        target.alive()?;
         let arguments = program.arguments(target.pid, target.listener_port, target.backend_port);
         let workers = witness::workers(target.pid);
         anyhow::ensure!(

@@ -15,6 +15,8 @@ use shared::web;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
+use crate::witness;
+
 /// Envoy's configuration.
 pub const CONFIG: &str = include_str!("../envoy/envoy.yaml");
 
@@ -216,7 +218,7 @@ async fn running(pid: u32, admin: SocketAddr, target: Option<SocketAddr>) -> any
     }
     let nothing = |what| Unready::new(NoTarget::NothingToCall { admin, what });
     let interface = Admin::new(admin);
-    let listens = listener(&interface).await.map_err(|error| Unready::new(error))?;
+    let listens = listener(&interface).await.map_err(Unready::new)?;
     let listens = listens.ok_or_else(|| nothing("listener"))?;
     let clusters = interface.clusters().await.map_err(Unready::new)?;
     let mut hosts = clusters.iter().flat_map(|cluster| &cluster.hosts);
@@ -282,7 +284,8 @@ impl Target {
     /// # Errors
     /// If there is no such process any more.
     pub fn alive(&self) -> anyhow::Result<()> {
-        if !Path::new(&format!("/proc/{}", self.pid)).exists() {
+        // Not by its folder: that stays for as long as its parent does not ask for its exit code.
+        if witness::workers(self.pid).is_empty() {
             bail!("the Envoy that was watched (process {}) has ended", self.pid);
         }
         Ok(())

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -39,6 +39,22 @@ pub async fn run(listener: SocketAddr, resets: u64) -> io::Result<Sent> {
         sent.resets += 1;
     }
     Ok(sent)
+}
+
+/// Sends requests one after the other on one connection until the time is over, and returns how many were answered.
+///
+/// # Errors
+/// As [`run`].
+pub async fn hammer(listener: SocketAddr, until: Instant) -> io::Result<u64> {
+    let mut stream = TcpStream::connect(listener).await?;
+    stream.set_nodelay(true)?;
+    let mut answered = 0;
+    while Instant::now() < until {
+        stream.write_all(REQUEST).await?;
+        tokio::time::timeout(LIMIT, answer(&mut stream)).await??;
+        answered += 1;
+    }
+    Ok(answered)
 }
 
 async fn connection(listener: SocketAddr, sent: &mut Sent) -> io::Result<()> {

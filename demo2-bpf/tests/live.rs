@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use demo2_bpf::target::{Source, Target};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use shared::compose::{Plan, Stack};
+use shared::lifecycle::Lifecycle;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -57,12 +59,73 @@ fn an_envoy_in_a_container_of_ours_is_watched_and_goes_with_us() {
     assert_eq!(String::from_utf8_lossy(&left.unwrap().stdout).trim(), "");
 }
 
+/// The claims that were not checked, by their ids.
+fn unchecked(report: &Value) -> Vec<&str> {
+    let claims = report["claims"].as_array().unwrap().iter();
+    let unchecked = claims.filter(|claim| claim["verdict"] == "not checked");
+    unchecked.map(|claim| claim["id"].as_str().unwrap()).collect()
+}
+
+/// An Envoy that another demo could have started: here the test did.
+async fn other(life: &Lifecycle) -> Target {
+    let envoy = shared::tools::envoy(None).await.unwrap();
+    Source::Process.target(Some(&envoy), life).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and bpftrace"]
+async fn an_envoy_that_runs_as_a_process_already_is_watched_by_its_pid() {
+    let life = Lifecycle::default();
+    let target = other(&life).await;
+    let admin = target.admin.address().to_string();
+    let pid = target.pid.to_string();
+    let args = ["--json", "--pid", &pid, "--admin", &admin];
+    let report = held(
+        &tokio::task::spawn_blocking({
+            let args = args.map(str::to_owned);
+            move || demo(&args.each_ref().map(String::as_str)).output().unwrap()
+        })
+        .await
+        .unwrap(),
+    );
+    assert_eq!(unchecked(&report), ["listen-reuseport"], "{report:#}");
+    target.alive().unwrap();
+    life.shut_down(LIMIT).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and bpftrace"]
+async fn an_envoy_that_ends_midway_is_told_and_nothing_hangs() {
+    let life = Lifecycle::default();
+    let target = other(&life).await;
+    let admin = target.admin.address().to_string();
+    let pid = target.pid.to_string();
+    let args = ["--pid", &pid, "--admin", &admin, "--program", "accept"];
+    let child = demo(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Not the one that is only asked for its version.
+    let watches = |pid: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|it| it.contains("tracepoint"))
+    };
+    let watching = || async {
+        let children = children_of(child.id());
+        if children.iter().any(|(pid, _)| watches(pid)) { Ok(()) } else { Err(format!("{children:?}")) }
+    };
+    shared::poll::wait_until("bpftrace to start", Duration::from_millis(2), LIMIT, watching).await.unwrap();
+    life.shut_down(LIMIT).await.unwrap();
+    let output = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap()).await.unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let told = format!("the Envoy that was watched (process {pid}) has ended");
+    assert!(stderr(&output).contains(&told), "{}", stderr(&output));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root, bpftrace and docker"]
 async fn an_envoy_that_runs_in_a_container_already_is_watched_from_outside() {
     let plan = Plan {
         file: Path::new(env!("CARGO_MANIFEST_DIR")).join("compose.yaml"),
-        programs: [env!("CARGO_BIN_EXE_demo2-backend")].map(Into::into).to_vec(),
+        programs: [env!("CARGO_BIN_EXE_demo2-backend"), env!("CARGO_BIN_EXE_demo2-bpf")]
+            .map(Into::into)
+            .to_vec(),
         ports: ["DEMO2_PORT", "DEMO2_ADMIN_PORT"].map(Into::into).to_vec(),
     };
     let stack: Stack = plan.up().await.unwrap();
@@ -71,9 +134,20 @@ async fn an_envoy_that_runs_in_a_container_already_is_watched_from_outside() {
     let (admin, target) = (at("DEMO2_ADMIN_PORT"), at("DEMO2_PORT"));
     let args = ["--json", "--attach", &envoy.id, "--admin", &admin, "--target", &target];
     let report = held(&run(&args));
-    let unchecked =
-        report["claims"].as_array().unwrap().iter().filter(|claim| claim["verdict"] == "not checked");
-    assert_eq!(unchecked.count(), 1, "{report:#}");
+    // It had been started before, and a published port's proxy passes no reset on.
+    assert_eq!(unchecked(&report), ["listen-reuseport", "trouble-resets"], "{report:#}");
+
+    // From a container in Envoy's own network there is no such proxy.
+    let state = ["inspect", "--format", "{{.State.Pid}}", &envoy.id];
+    let pid = Command::new("docker").args(state).output().unwrap();
+    let pid = String::from_utf8(pid.stdout).unwrap();
+    let watch = ["demo2-bpf", "--json", "--pid", pid.trim(), "--admin", "127.0.0.1:12001"];
+    stack.run(&["build", "tools"]).await.unwrap();
+    let said = stack.run(&[&["run", "--rm", "tools"][..], &watch].concat()).await.unwrap();
+    let report: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(report["held"], true, "{report:#}");
+    assert_eq!(report["versions"]["replay of"], Value::Null, "{report:#}");
+    assert_eq!(unchecked(&report), ["listen-reuseport"], "{report:#}");
     assert_eq!(stack.down().await.unwrap(), []);
 }
 

@@ -128,6 +128,9 @@ impl Plan {
             ports.iter().map(|(variable, port)| (variable.clone(), port.to_string())).collect();
         let bins = if ci { "prebuilt" } else { "build" };
         variables.push(("BINS".to_owned(), bins.to_owned()));
+        if ci {
+            variables.push(("TOOLS".to_owned(), "mesh-bpftrace:stand-in".to_owned()));
+        }
         // For stacks that follow the engine: who may use its socket.
         if let Ok(socket) = std::fs::metadata(SOCKET) {
             variables.push(("DOCKER_GID".to_owned(), socket.gid().to_string()));
