@@ -50,7 +50,7 @@ async fn measure(life: &Lifecycle) -> anyhow::Result<()> {
         anyhow::bail!("this machine cannot watch its kernel: {obstacle}");
     }
     let envoy = tools::envoy(None).await?;
-    let target = Source::Process.target(Some(&envoy), life).await?;
+    let target = Source::Process.target(Some(&envoy), false, life).await?;
     // Warm, so that the first turn is like the others.
     rate(&target).await?;
     line_out("program   req/s without   with   ratio: median   lowest   highest");

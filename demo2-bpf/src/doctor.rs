@@ -4,12 +4,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
 use tokio::process::Command;
 
 use crate::program::Program;
 
 /// Where tracepoints are listed, on kernels of different age.
 const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+
+/// What the kernel must have been built with.
+const CONFIG: [&str; 4] =
+    ["CONFIG_BPF_SYSCALL", "CONFIG_BPF_EVENTS", "CONFIG_FTRACE_SYSCALLS", "CONFIG_DEBUG_INFO_BTF"];
+
+/// Locked memory that is enough for our maps, in bytes.
+const MEMLOCK: u64 = 64 << 20;
 
 /// How long a program may take to tell its version.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -45,7 +53,7 @@ pub async fn examine(bpftrace: &Path) -> Vec<Check> {
             "Linux",
             cfg!(target_os = "linux"),
             true,
-            kernel,
+            kernel.clone(),
             "run it on Linux, or look at a recorded run: --replay",
         ),
         check(
@@ -87,6 +95,8 @@ pub async fn examine(bpftrace: &Path) -> Vec<Check> {
             if btf { "/sys/kernel/btf/vmlinux" } else { "no /sys/kernel/btf/vmlinux" }.to_owned(),
             "a kernel with CONFIG_DEBUG_INFO_BTF: requests.bt reads a struct by its name",
         ),
+        memlock(&kernel),
+        config(&kernel).await,
         check(
             "Docker",
             docker.is_some(),
@@ -114,6 +124,46 @@ async fn said(mut command: Command, arguments: &[&str]) -> Option<String> {
     let output = shared::child::output(command, LIMIT).await.ok()?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     (output.status.success() && !text.is_empty()).then_some(text)
+}
+
+/// Before Linux 5.11 maps count as locked memory of the user.
+fn memlock(kernel: &str) -> Check {
+    let limit = getrlimit(Resource::Memlock).current;
+    let mut numbers = kernel.split('.').map(|number| number.parse::<u32>().ok());
+    let counted = numbers.next().flatten().zip(numbers.next().flatten()).is_some_and(|at| at < (5, 11));
+    let seen = limit.map_or_else(|| "unlimited".to_owned(), |bytes| format!("{} KiB", bytes / 1024));
+    Check {
+        name: "memlock",
+        well: !counted || limit.is_none_or(|bytes| bytes >= MEMLOCK),
+        needed: false,
+        seen: if counted { seen } else { format!("{seen}, which this kernel does not count for maps") },
+        remedy: "ulimit -l unlimited",
+    }
+}
+
+/// What the kernel was built with, where it tells.
+async fn config(kernel: &str) -> Check {
+    let text = match said(Command::new("zcat"), &["/proc/config.gz"]).await {
+        Some(text) => Some(text),
+        None => fs::read_to_string(format!("/boot/config-{kernel}")).ok(),
+    };
+    let without = |text: &String| -> Vec<&str> {
+        let has = |option: &&str| text.lines().any(|line| line == format!("{option}=y"));
+        CONFIG.into_iter().filter(|option| !has(option)).collect()
+    };
+    let missing = text.as_ref().map(without);
+    Check {
+        name: "config",
+        well: missing.as_ref().is_none_or(Vec::is_empty),
+        needed: false,
+        seen: match missing {
+            // Nothing follows from that: the checks above looked at what counts.
+            None => "the kernel does not tell".to_owned(),
+            Some(missing) if missing.is_empty() => CONFIG.join(", "),
+            Some(missing) => format!("without {}", missing.join(", ")),
+        },
+        remedy: "a kernel that was built with them; those of the large distributions are",
+    }
 }
 
 fn tracefs() -> Option<PathBuf> {

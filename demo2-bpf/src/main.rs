@@ -86,6 +86,7 @@ async fn main() -> ExitCode {
         envoy: args.common.envoy.clone(),
         bpftrace: args.bpftrace.clone(),
         source: source(&args),
+        stay: args.common.stay,
         replay: args.replay,
         program: args.program,
         record: args.record.clone(),

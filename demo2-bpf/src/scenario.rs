@@ -43,6 +43,8 @@ pub struct Plan {
     pub bpftrace: PathBuf,
     /// Whom to watch.
     pub source: Source,
+    /// Use the lab ports, because everything shall stay up after the story.
+    pub stay: bool,
     /// Judge the recorded run and start nothing.
     pub replay: bool,
     /// The only program to run; all of them if none is named.
@@ -121,7 +123,7 @@ async fn live(
         story.step(&format!("{} (listen.bt)", Program::Listen.question()));
         watch.start(envoy.as_ref(), story, life).await?
     } else {
-        plan.source.target(envoy.as_ref(), life).await?
+        plan.source.target(envoy.as_ref(), plan.stay, life).await?
     };
     for program in rest {
         story.step(&format!("{} ({}.bt)", program.question(), program.name()));
@@ -155,10 +157,10 @@ impl Watch<'_> {
                 "sockets made at its start",
                 "this Envoy ran before it was watched",
             );
-            return self.plan.source.target(envoy, life).await;
+            return self.plan.source.target(envoy, self.plan.stay, life).await;
         }
         let tracer = Tracer::start(&self.plan.bpftrace, Program::Listen, &[], life).await?;
-        let target = self.plan.source.target(envoy, life).await?;
+        let target = self.plan.source.target(envoy, self.plan.stay, life).await?;
         let lines = tracer.stop().await?;
         let facts = Facts {
             pid: target.pid,

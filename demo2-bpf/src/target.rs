@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use http::StatusCode;
-use shared::cli::Unready;
+use shared::cli::{self, Unready};
 use shared::envoy::{Admin, Envoy, Serving};
 use shared::lifecycle::Lifecycle;
 use shared::poll;
+use shared::ports;
 use shared::tools::Program;
 use shared::web;
 use tokio::net::TcpListener;
@@ -119,14 +120,19 @@ impl Source {
         matches!(self, Self::Process | Self::Container)
     }
 
-    /// Gets hold of it.
+    /// Gets hold of it. One of ours gets the lab ports if it shall `stay`, else free ones.
     ///
     /// # Errors
-    /// [`Unready`] if there is no such Envoy; others if one of ours does not start.
-    pub async fn target(&self, program: Option<&Program>, life: &Lifecycle) -> anyhow::Result<Target> {
+    /// [`Unready`] if there is no such Envoy, or a lab port is taken; others if one of ours does not start.
+    pub async fn target(
+        &self,
+        program: Option<&Program>,
+        stay: bool,
+        life: &Lifecycle,
+    ) -> anyhow::Result<Target> {
         match self {
-            Self::Process => process(program.context("no Envoy was looked for")?, life).await,
-            Self::Container => container(life).await,
+            Self::Process => process(program.context("no Envoy was looked for")?, stay, life).await,
+            Self::Container => container(stay, life).await,
             Self::Pid { pid, admin, target } => running(*pid, *admin, *target).await,
             Self::Attach { container, admin, target } => {
                 let pid = pid_of(container).await.map_err(Unready::new)?;
@@ -149,17 +155,27 @@ pub fn answer(listener: TcpListener, life: &Lifecycle) {
     web::serve(listener, life, |_| async { web::text(StatusCode::OK, "hello\n") });
 }
 
-async fn backend(life: &Lifecycle) -> anyhow::Result<u16> {
-    let listener =
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port for the backend")?;
+/// Holds a port of this machine's loopback: the lab's if it shall stay, else any free one.
+async fn port(lab: u16, stay: bool) -> anyhow::Result<TcpListener> {
+    Ok(cli::listen((Ipv4Addr::LOCALHOST, if stay { lab } else { 0 }).into()).await?)
+}
+
+async fn backend(stay: bool, life: &Lifecycle) -> anyhow::Result<u16> {
+    let listener = port(ports::DEMO2_BACKEND, stay).await?;
     let port = listener.local_addr()?.port();
     answer(listener, life);
     Ok(port)
 }
 
-async fn process(program: &Program, life: &Lifecycle) -> anyhow::Result<Target> {
-    let backend_port = backend(life).await?;
-    let envoy = Envoy::new(program, config(0, 0, backend_port)).concurrency(WORKERS);
+async fn process(program: &Program, stay: bool, life: &Lifecycle) -> anyhow::Result<Target> {
+    let backend_port = backend(stay, life).await?;
+    let (mut listener_port, mut admin_port) = (0, 0);
+    if stay {
+        // Tried first: of a taken port Envoy tells in its log only.
+        listener_port = port(ports::DEMO2_ENVOY, stay).await?.local_addr()?.port();
+        admin_port = port(ports::DEMO2_ADMIN, stay).await?.local_addr()?.port();
+    }
+    let envoy = Envoy::new(program, config(listener_port, admin_port, backend_port)).concurrency(WORKERS);
     let envoy = envoy.start(life).await?.ready(READY).await?;
     let admin = *envoy.admin();
     let call = listener(&admin).await?.context("our Envoy has no listener")?;
@@ -175,14 +191,11 @@ async fn process(program: &Program, life: &Lifecycle) -> anyhow::Result<Target> 
     })
 }
 
-async fn container(life: &Lifecycle) -> anyhow::Result<Target> {
+async fn container(stay: bool, life: &Lifecycle) -> anyhow::Result<Target> {
     sweep().await;
-    let backend_port = backend(life).await?;
+    let backend_port = backend(stay, life).await?;
     // An admin interface on port 0 could not be found from outside.
-    let free = || -> anyhow::Result<std::net::TcpListener> {
-        std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port for Envoy")
-    };
-    let (listener, admin) = (free()?, free()?);
+    let (listener, admin) = (port(ports::DEMO2_ENVOY, stay).await?, port(ports::DEMO2_ADMIN, stay).await?);
     let (listener_port, admin_port) = (listener.local_addr()?.port(), admin.local_addr()?.port());
     drop((listener, admin));
     let label = format!("{LABEL}={}", std::process::id());

@@ -40,7 +40,16 @@ fn the_doctor_names_what_is_missing_and_the_remedy() {
     let output = run(&["doctor", "--bpftrace", "/nowhere/bpftrace"]);
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "{told}");
-    for words in ["MISSING  bpftrace", "apt-get install bpftrace", "--replay", "Linux", "tracefs", "BTF"] {
+    for words in [
+        "MISSING  bpftrace",
+        "apt-get install bpftrace",
+        "--replay",
+        "Linux",
+        "tracefs",
+        "BTF",
+        "memlock",
+        "config",
+    ] {
         assert!(told.contains(words), "{words} is not in {told}");
     }
 }

@@ -69,7 +69,7 @@ fn unchecked(report: &Value) -> Vec<&str> {
 /// An Envoy that another demo could have started: here the test did.
 async fn other(life: &Lifecycle) -> Target {
     let envoy = shared::tools::envoy(None).await.unwrap();
-    Source::Process.target(Some(&envoy), life).await.unwrap()
+    Source::Process.target(Some(&envoy), false, life).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -219,7 +219,9 @@ pub fn print(report: &Report, output: Output) {
             Err(error) => tracing::error!(%error, "the report has no JSON form"),
         },
         Output::Human => {
-            line_out(&format!("\n{}", table(report)));
+            if !report.claims.is_empty() {
+                line_out(&format!("\n{}", table(report)));
+            }
             line_out(&summary(report));
         }
     }
@@ -262,7 +264,8 @@ fn table(report: &Report) -> Table {
 }
 
 fn summary(report: &Report) -> String {
-    let took: f64 = report.steps.iter().map(|step| step.seconds).sum();
+    // Not sum(), which is -0.0 for none.
+    let took = report.steps.iter().fold(0.0, |sum, step| sum + step.seconds);
     let broken: Vec<&str> = report.broken().map(|claim| claim.id.as_str()).collect();
     let unchecked =
         report.claims.iter().filter(|claim| matches!(claim.verdict, Verdict::NotChecked(_))).count();
