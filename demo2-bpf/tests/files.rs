@@ -83,6 +83,11 @@ fn every_program_says_what_it_asks_how_it_is_used_what_came_out_and_where_it_is_
         for part in ["\n * Maps", "\n * Output (", "\n * Limits: "] {
             assert!(head.contains(part), "{name} without {part}");
         }
-        assert!(!program.tracepoints().is_empty(), "{name}");
+        // The two of the knock, and its own.
+        assert!(program.tracepoints().len() >= 3, "{name}");
+        assert!(source.contains("READY"), "{name}");
+        // What bpftrace prints is as wide as it is.
+        let written = source.lines().filter(|line| !line.starts_with(" *   "));
+        assert!(written.map(str::len).all(|width| width <= 80), "{name}");
     }
 }

@@ -123,18 +123,6 @@ fn a_histogram_shows_its_bars_and_nothing_around_them() {
     assert!(draw::histogram(&[], "us").is_empty());
 }
 
-#[test]
-fn the_programs_on_disk_are_narrow_and_say_what_they_are_for() {
-    for program in Program::ALL {
-        let text = program.source();
-        assert!(text.lines().all(|line| line.chars().count() <= 80), "{}", program.name());
-        for words in [&format!("{}.bt - ", program.name()) as &str, "Usage: bpftrace", "Maps", "READY"] {
-            assert!(text.contains(words), "{}: {words}", program.name());
-        }
-        assert!(program.tracepoints().len() >= 3, "{:?}", program.tracepoints());
-    }
-}
-
 proptest! {
     #[test]
     fn no_line_makes_the_parser_panic(line in ".{0,200}") {

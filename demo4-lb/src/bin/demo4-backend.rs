@@ -26,7 +26,7 @@ struct Args {
     #[arg(long, env = "LOCALITY", default_value = "")]
     locality: String,
     /// Milliseconds for which it goes on taking calls after it was told to stop, so that those who route can hear of it
-    #[arg(long, env = "LINGER", value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1500))]
+    #[arg(long, env = "LINGER", value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=3000))]
     linger: u16,
     /// Show more logs on stderr
     #[arg(short, long, action = clap::ArgAction::Count)]

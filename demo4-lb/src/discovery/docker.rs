@@ -14,13 +14,16 @@ use std::time::Duration;
 use bollard::Docker;
 use bollard::models::{ContainerInspectResponse, EventMessage, HealthStatusEnum};
 use bollard::query_parameters::{EventsOptionsBuilder, InspectContainerOptions, ListContainersOptions};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 
 use super::Found;
 
 mod container;
 
 pub use container::{Container, NotInMesh, Reach};
+
+/// What is worth another look. Each health check alone is three more events.
+const EVENTS: [&str; 7] = ["start", "health_status", "kill", "die", "destroy", "pause", "unpause"];
 
 /// How long to wait before a lost engine is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -47,7 +50,7 @@ pub(super) async fn follow(service: &str, mut found: impl FnMut(Vec<Found>)) -> 
     let mut known = None;
     loop {
         // First listen, then look: what happens in between is looked at again.
-        let filters = [("type", vec!["container"])].into();
+        let filters = [("type", vec!["container"]), ("event", EVENTS.to_vec())].into();
         let mut events =
             Box::pin(follower.engine.events(Some(EventsOptionsBuilder::default().filters(&filters).build())));
         loop {
@@ -61,7 +64,13 @@ pub(super) async fn follow(service: &str, mut found: impl FnMut(Vec<Found>)) -> 
                 Err(error) => tracing::warn!(%error, "the engine did not answer; keeping what is known"),
             }
             match events.next().await {
-                Some(Ok(event)) => follower.heard(&event),
+                Some(Ok(event)) => {
+                    follower.heard(&event);
+                    // Looking takes a while when the engine is busy: news must not queue up behind it.
+                    while let Some(Some(Ok(event))) = events.next().now_or_never() {
+                        follower.heard(&event);
+                    }
+                }
                 Some(Err(error)) => {
                     tracing::warn!(%error, "the engine's events broke off; keeping what is known");
                     break;
