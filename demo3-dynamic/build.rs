@@ -3,10 +3,13 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use prost::Message;
-use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
+use prost_types::{
+    DescriptorProto, EnumDescriptorProto, EnumOptions, FileDescriptorProto, FileDescriptorSet,
+    UninterpretedOption,
+};
 use protox::file::{ChainFileResolver, FileResolver, GoogleFileResolver, IncludeFileResolver};
 
 type Failure = Box<dyn std::error::Error>;
@@ -88,6 +91,7 @@ impl Described {
             file.options = None;
             file.extension.clear();
             file.service.clear();
+            file.enum_type.iter_mut().for_each(plain);
             for message in &mut file.message_type {
                 let scope = format!("{package}.{}", message.name());
                 resolve(message, &scope, &known);
@@ -122,32 +126,44 @@ fn resolve(message: &mut DescriptorProto, scope: &str, known: &HashSet<String>) 
     for one in &mut message.oneof_decl {
         one.options = None;
     }
-    for one in &mut message.enum_type {
-        one.options = None;
-        one.value.iter_mut().for_each(|value| value.options = None);
-    }
+    message.enum_type.iter_mut().for_each(plain);
     for nested in &mut message.nested_type {
         let scope = format!("{scope}.{}", nested.name());
         resolve(nested, &scope, known);
     }
 }
 
+/// An enum without options, but for the one that says that two names may share a number.
+fn plain(one: &mut EnumDescriptorProto) {
+    let named = |option: &UninterpretedOption| option.name.iter().any(|part| part.name_part == "allow_alias");
+    let alias = one.options.take().filter(|options| options.uninterpreted_option.iter().any(named));
+    one.options = alias.map(|_| EnumOptions { allow_alias: Some(true), ..EnumOptions::default() });
+    one.value.iter_mut().for_each(|value| value.options = None);
+}
+
 /// The folder of envoy-types' `.proto` files, wherever cargo has put it.
 fn sources() -> Result<PathBuf, Failure> {
-    // For this target only: the packages of others need not be on this machine.
-    let output = Command::new(std::env::var("CARGO")?)
-        .args(["metadata", "--format-version=1", "--locked", "--offline", "--filter-platform"])
-        .arg(std::env::var("TARGET")?)
-        .current_dir(std::env::var("CARGO_MANIFEST_DIR")?)
-        .output()?;
+    // Cargo looks at more packages than it builds with, those for tests too, and may have to fetch them.
+    let mut output = metadata(&["--offline"])?;
     if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into());
+        output = metadata(&[])?;
+    }
+    if !output.status.success() {
+        return Err(format!("{}try: cargo fetch --locked", String::from_utf8_lossy(&output.stderr)).into());
     }
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     let packages = metadata["packages"].as_array().ok_or("no packages")?;
     let package = packages.iter().find(|package| package["name"] == "envoy-types").ok_or("no envoy-types")?;
     let manifest = package["manifest_path"].as_str().ok_or("no path")?;
     Ok(Path::new(manifest).parent().ok_or("no folder")?.join("proto"))
+}
+
+fn metadata(how: &[&str]) -> Result<Output, Failure> {
+    // For this target only: the packages of others need not be on this machine.
+    let target = std::env::var("TARGET")?;
+    let mut command = Command::new(std::env::var("CARGO")?);
+    command.args(["metadata", "--format-version=1", "--locked", "--filter-platform", &target]);
+    Ok(command.args(how).current_dir(std::env::var("CARGO_MANIFEST_DIR")?).output()?)
 }
 
 /// The `.proto` files in `folder` and below, by their names from `root`.

@@ -22,6 +22,7 @@ use shared::web::{self, Answer, text};
 use shared::xds::ControlPlane;
 use shared::xds::cache::EVERYONE;
 use shared::xds::dialogue::{Form, Said};
+use shared::xds::snapshot::Snapshot;
 
 use crate::topology::{APPS, World};
 
@@ -34,7 +35,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// The control plane and the world that it shows.
 pub struct Admin {
     control_plane: ControlPlane,
-    world: Mutex<World>,
+    world: Option<Mutex<World>>,
 }
 
 /// A request that asks for something impossible.
@@ -44,9 +45,14 @@ struct Wrong {
 }
 
 impl Admin {
-    /// An interface to a control plane that shows `world`.
-    pub fn new(control_plane: ControlPlane, world: World) -> Self {
-        Self { control_plane, world: Mutex::new(world) }
+    /// An interface to a control plane that shows `world`, or, without one, what files hold.
+    pub fn new(control_plane: ControlPlane, world: Option<World>) -> Self {
+        Self { control_plane, world: world.map(Mutex::new) }
+    }
+
+    /// Shows clients what came from elsewhere than this interface.
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.control_plane.publish(snapshot);
     }
 
     /// Answers one request.
@@ -80,13 +86,17 @@ impl Admin {
     }
 
     async fn put_weights(&self, body: &[u8]) -> Answer {
+        let Some(world) = &self.world else {
+            let reason = "what is served comes from files: change the weights there";
+            return web::json(StatusCode::CONFLICT, &json!({ "reason": reason }));
+        };
         let weights = match weights(body) {
             Ok(weights) => weights,
             Err(error) => return wrong(&error),
         };
         let published = {
             // Published under the lock, so that two who shift at once leave world and snapshot the same.
-            let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
             let changed = World { weights, ..world.clone() };
             match changed.snapshot() {
                 Ok(snapshot) => {

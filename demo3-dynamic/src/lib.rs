@@ -13,3 +13,5 @@ pub mod client;
 pub mod scenario;
 
 pub mod admin;
+
+pub mod files;

@@ -164,7 +164,7 @@ impl Edge {
         self.world.certificate = None;
         self.show().await?;
         let control_plane = self.control_plane.take().context("the control plane is stopped just now")?;
-        let admin = Arc::new(Admin::new(control_plane, self.world.clone()));
+        let admin = Arc::new(Admin::new(control_plane, Some(self.world.clone())));
         let listener = cli::listen((Ipv4Addr::LOCALHOST, ports::DEMO3_CONTROL).into()).await?;
         web::serve(listener, life, move |request| Arc::clone(&admin).answer(request));
         Ok(())

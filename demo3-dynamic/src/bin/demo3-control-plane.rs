@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use demo3_dynamic::admin::Admin;
+use demo3_dynamic::files::Folder;
 use demo3_dynamic::topology::{Certificate, World};
 use shared::cli::Unready;
 use shared::lifecycle::Lifecycle;
@@ -28,6 +29,7 @@ use tokio::net::lookup_host;
   curl http://127.0.0.1:13003/dialogue
   curl http://127.0.0.1:13003/clients
   curl -X POST http://127.0.0.1:13003/rollback
+  demo3-control-plane --resources demo3-dynamic/resources
   demo3-control-plane healthcheck
 
 An Envoy whose bootstrap names --listen as its ADS server needs nothing else.")]
@@ -53,6 +55,9 @@ struct Args {
     /// The private key (PEM) of the certificate
     #[arg(long, env = "KEY", requires = "chain")]
     key: Option<PathBuf>,
+    /// Serve the resources in this folder's YAML and JSON files, and follow their changes
+    #[arg(long, env = "RESOURCES", value_name = "DIR", conflicts_with_all = ["blue", "green", "chain", "envoy_listen"])]
+    resources: Option<PathBuf>,
     /// Go back by itself to the last accepted snapshot when a client refuses one
     #[arg(long, env = "ROLL_BACK")]
     roll_back: bool,
@@ -91,15 +96,17 @@ async fn main() -> ExitCode {
 
 async fn serve(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
     let (xds, admin) = (cli::listen(args.listen).await?, cli::listen(args.admin).await?);
-    let certificate = match (&args.chain, &args.key) {
-        (Some(chain), Some(key)) => Some(certificate(chain, key)?),
-        _ => None,
-    };
-    let world = World {
-        listen: Some(args.envoy_listen),
-        certificate,
-        apps: [find(&args.blue).await?, find(&args.green).await?],
-        weights: [100, 0],
+    // First of all: what cannot be served ends it.
+    let (first, world, folder) = match &args.resources {
+        Some(path) => {
+            let mut folder = Folder::new(path);
+            let first = folder.read().map_err(Unready::new)?.context("nothing was read")?;
+            (first, None, Some(folder))
+        }
+        None => {
+            let world = world(args).await?;
+            (world.snapshot()?, Some(world), None)
+        }
     };
     let policy = if args.roll_back { OnRefusal::RollBack } else { OnRefusal::Keep };
     let control_plane = ControlPlane::start(xds, policy, life)?;
@@ -108,10 +115,29 @@ async fn serve(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
     }
     let at = (control_plane.address(), admin.local_addr()?);
     report::line_out(&format!("demo3-control-plane serves xDS on {} and HTTP on http://{}", at.0, at.1));
-    control_plane.publish(world.snapshot()?);
+    control_plane.publish(first);
     let interface = Arc::new(Admin::new(control_plane, world));
-    web::serve(admin, life, move |request| Arc::clone(&interface).answer(request));
-    std::future::pending().await
+    let answering = Arc::clone(&interface);
+    web::serve(admin, life, move |request| Arc::clone(&answering).answer(request));
+    match folder {
+        Some(folder) => folder.follow(|snapshot| interface.publish(snapshot)).await,
+        None => std::future::pending().await,
+    }
+    Ok(())
+}
+
+/// Blue, green and a listener, as the flags say.
+async fn world(args: &Args) -> anyhow::Result<World> {
+    let certificate = match (&args.chain, &args.key) {
+        (Some(chain), Some(key)) => Some(certificate(chain, key)?),
+        _ => None,
+    };
+    Ok(World {
+        listen: Some(args.envoy_listen),
+        certificate,
+        apps: [find(&args.blue).await?, find(&args.green).await?],
+        weights: [100, 0],
+    })
 }
 
 /// The certificate and its key, checked: what Envoy would refuse is refused here, with a better reason.
