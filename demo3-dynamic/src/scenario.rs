@@ -152,10 +152,20 @@ impl Edge {
         self.control_plane.as_ref().context("the control plane is stopped just now")
     }
 
-    /// Publishes the world as it now is, and waits until Envoy accepted all of it.
+    /// Publishes the world as it now is, and waits until Envoy accepted all of it and goes by it.
     async fn show(&self) -> anyhow::Result<()> {
         let snapshot = self.control_plane()?.publish(self.world.snapshot()?);
-        Ok(self.control_plane()?.accepted(&snapshot, LIMIT).await?)
+        self.control_plane()?.accepted(&snapshot, LIMIT).await?;
+        if self.world.listen.is_some() {
+            let client = match self.world.certificate {
+                Some(_) => self.client()?,
+                None => Client::plain(self.address),
+            };
+            // Envoy's main thread has handed the new configuration to its one worker before it accepted it, and the
+            // worker takes it up between two events: after one more request, whatever came of it, it surely has.
+            _ = client.get("/").await;
+        }
+        Ok(())
     }
 
     /// Opens the listener again, as plain HTTP, and gives the control plane into the hands of whoever has curl.

@@ -244,7 +244,11 @@ async fn envoy_follows_the_files_and_a_broken_one_stops_nothing() {
     edit(&folder, "clusters.yaml", "connect_timeout: 1s", "conect_timeout: 1s");
     let told = || async {
         let told = control_plane.stderr.lock().unwrap().clone();
-        if told.contains("clusters.yaml: resources[0]: unrecognized field name 'conect_timeout'") { Ok(()) } else { Err(told) }
+        if told.contains("clusters.yaml: resources[0]: unrecognized field name 'conect_timeout'") {
+            Ok(())
+        } else {
+            Err(told)
+        }
     };
     wait_until("the complaint", OFTEN, LIMIT, told).await.unwrap();
     answered_by("green").await;

@@ -17,9 +17,6 @@ use crate::topology::APPS;
 /// Requests of a measurement of shares. With 1000, 90/10 and 80/20 are told apart beyond doubt.
 const REQUESTS: usize = 1000;
 
-/// Answers in a row that show that the shift has arrived, where one app is to get everything.
-const IN_A_ROW: usize = 30;
-
 impl Edge {
     /// No listener, and nobody at the address.
     pub(super) async fn knows_nothing(&self, story: &mut Story) -> anyhow::Result<()> {
@@ -118,17 +115,6 @@ impl Edge {
 
     async fn measure(&self, story: &Story, client: &Client, weights: [u32; 2]) -> anyhow::Result<Shares> {
         let mut connection = client.connect().await.context("no connection to Envoy")?;
-        // Envoy's main thread has accepted; its worker follows with its next turn.
-        if let Some(only) = APPS.into_iter().zip(weights).find(|(_, weight)| *weight == 100) {
-            let mut in_a_row = 0;
-            for _ in 0..REQUESTS {
-                let answer = connection.get("/").await?;
-                in_a_row = if answer.body == only.0 { in_a_row + 1 } else { 0 };
-                if in_a_row == IN_A_ROW {
-                    break;
-                }
-            }
-        }
         let bar = story.progress(&format!("requests at {}/{}", weights[0], weights[1]), REQUESTS as u64);
         let mut shares = Shares::default();
         for _ in 0..REQUESTS {
