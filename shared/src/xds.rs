@@ -24,6 +24,8 @@
 //! The rules are those of Envoy's
 //! [xDS protocol](https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol).
 
+pub mod names;
+
 pub mod resource;
 
 pub mod reference;

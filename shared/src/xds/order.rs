@@ -18,6 +18,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::names::NameSet;
 use super::resource::{PerType, Resource, ResourceType};
 use super::snapshot::Snapshot;
 use super::track::Track;
@@ -76,7 +77,7 @@ fn needed<'a>(
 
 /// Which of the names of this type the client may still need: something that it works with, or worked
 /// with before a response that it has not answered, refers to them.
-pub fn still_needed(tracks: &PerType<Track>, kind: ResourceType, names: &[Arc<str>]) -> HashSet<Arc<str>> {
+pub fn still_needed(tracks: &PerType<Track>, kind: ResourceType, names: &[Arc<str>]) -> NameSet {
     use ResourceType::{Cluster, Endpoints, Listener, Route, Secret};
     let referrers: &[ResourceType] = match kind {
         Listener => &[],
@@ -86,7 +87,7 @@ pub fn still_needed(tracks: &PerType<Track>, kind: ResourceType, names: &[Arc<st
         Secret => &[Cluster, Listener],
     };
     if names.is_empty() || referrers.is_empty() {
-        return HashSet::new();
+        return NameSet::default();
     }
     if referrers.iter().any(|referrer| tracks[*referrer].has_something_unknown()) {
         return names.iter().cloned().collect();
@@ -102,7 +103,7 @@ pub fn still_needed(tracks: &PerType<Track>, kind: ResourceType, names: &[Arc<st
 /// A client asks for them by itself, but may take a moment to; until then the cluster is not warm.
 #[derive(Debug, Default)]
 pub struct Awaited {
-    names: HashSet<Arc<str>>,
+    names: NameSet,
     /// The client was waited for in vain: it seems to have its endpoints from elsewhere.
     in_vain: bool,
 }

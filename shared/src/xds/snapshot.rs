@@ -2,12 +2,12 @@
 //!
 //! Knows names, references and versions. Does not know clients.
 
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 
 use super::frame::Dialect;
+use super::names::NameMap;
 use super::resource::{PerType, Resource, ResourceType, Version};
 
 /// Why resources do not make a snapshot; each error names both ends of what is wrong.
@@ -39,7 +39,7 @@ pub enum SnapshotError {
 /// All resources of one type.
 #[derive(Debug, Default)]
 pub struct Resources {
-    by_name: HashMap<Arc<str>, Arc<Resource>>,
+    by_name: NameMap<Arc<Resource>>,
     version: Version,
     /// All of them as response fields, made when first needed and then shared by every stream.
     encoded: [OnceLock<Bytes>; 2],
@@ -163,7 +163,7 @@ impl Snapshot {
     /// versions, a version that covers both makes every stream do the right thing, a reconnecting
     /// one included. Source: "Resource warming" in Envoy's xDS protocol.
     fn tie_endpoints_to_clusters(&mut self) {
-        let mut salts: HashMap<Arc<str>, Version> = HashMap::new();
+        let mut salts: NameMap<Version> = NameMap::default();
         for cluster in self.0[ResourceType::Cluster].iter() {
             for to in cluster.refers().iter().filter(|to| to.kind == ResourceType::Endpoints) {
                 let salt = salts.entry(Arc::clone(&to.name)).or_default();

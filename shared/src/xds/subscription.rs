@@ -6,6 +6,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::names::NameSet;
+
 const STAR: &str = "*";
 
 /// How much memory the names of one subscription may take, in bytes by [`Subscription::size`]. Several
@@ -18,7 +20,7 @@ const NAME_OVERHEAD: usize = 64;
 /// The resources of one type that a stream's client subscribes to.
 #[derive(Debug, Default)]
 pub struct Subscription {
-    names: HashSet<Arc<str>>,
+    names: NameSet,
     size: usize,
     wildcard: bool,
     /// Whether a name (or `*`) was ever given; from then on an empty list means "nothing".

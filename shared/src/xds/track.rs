@@ -5,13 +5,14 @@
 
 mod answer;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use answer::Blame;
 use answer::Refused;
 
 use super::cache::Quarantine;
+use super::names::{NameMap, NameSet};
 use super::resource::{Resource, ResourceType, Version};
 use super::snapshot::Resources;
 use super::subscription::Subscription;
@@ -58,7 +59,7 @@ pub enum Stale {
     #[default]
     None,
     /// These.
-    Names(HashSet<Arc<str>>),
+    Names(NameSet),
     /// Any.
     All,
 }
@@ -70,7 +71,7 @@ impl Stale {
             Self::All => {}
             Self::Names(names) => names.extend(more),
             Self::None => {
-                let names: HashSet<Arc<str>> = more.into_iter().collect();
+                let names: NameSet = more.into_iter().collect();
                 if !names.is_empty() {
                     *self = Self::Names(names);
                 }
@@ -123,7 +124,7 @@ pub struct Track {
     /// What the client asked for.
     pub subscription: Subscription,
     /// What it has, by name.
-    held: HashMap<Arc<str>, Held>,
+    held: NameMap<Held>,
     /// The version of all that we sent and did not take back.
     version: Version,
     /// What has to be looked at.
@@ -139,9 +140,9 @@ pub struct Track {
     /// What the client refused and the snapshot still has.
     refused: HashMap<Version, Refused>,
     /// What else was in the responses that it refused: it may have taken that over, or not.
-    beside: HashSet<Arc<str>>,
+    beside: NameSet,
     /// What it had of those before, and may still work with, until it accepts something newer.
-    leftovers: HashMap<Arc<str>, Arc<Resource>>,
+    leftovers: NameMap<Arc<Resource>>,
     /// Whether a refusal stands.
     complains: bool,
     /// State of the world: the client still has all that an earlier stream brought, which we do not know,
@@ -149,7 +150,7 @@ pub struct Track {
     pub is_foreign: bool,
     /// State of the world: names that a request left out which did not count. If the next one that does
     /// count has them, the client dropped them and wants them again.
-    pub left_out: HashSet<Arc<str>>,
+    pub left_out: NameSet,
     /// The newest nonce that was sent.
     pub nonce: u64,
     /// What the client says it still has from an earlier stream, until that was looked at.
