@@ -1,13 +1,45 @@
-#![doc = include_str!("../README.md")]
+//! The whole demo; see the crate's README.
 
-use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-fn main() -> ExitCode {
-    // A demo that cannot run is exit code 2, as for all of them; and nothing on stdout, where a report would be.
-    _ = writeln!(
-        std::io::stderr(),
-        "demo1-metrics is not built yet and comes next; its README.md tells what it will teach, and demo4-lb runs today"
-    );
-    ExitCode::from(2)
+use clap::Parser;
+use demo1_metrics::scenario::{self, Plan};
+use shared::cli::{self, Common};
+
+/// Four Envoys and three services, watched by Prometheus: what the metrics say is held against what was done
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Examples:
+  cargo run -p demo1-metrics
+  cargo run -p demo1-metrics -- --stay              keep everything up, with Prometheus' pages
+  cargo run -p demo1-metrics -- --no-prometheus     read the pages directly; what needs PromQL is not checked
+  cargo run -p demo1-metrics -- --json              the report for programs
+
+Exit code: 0 every claim held, 1 one did not, 2 wrong usage or a missing program."
+)]
+struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// The Prometheus to run; without it PATH and the tool cache are tried
+    #[arg(long, env = "PROMETHEUS", value_name = "PATH")]
+    prometheus: Option<PathBuf>,
+    /// Do without Prometheus, though there may be one
+    #[arg(long, conflicts_with = "prometheus")]
+    no_prometheus: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let plan = Plan {
+        envoy: args.common.envoy.clone(),
+        prometheus: args.prometheus,
+        without_prometheus: args.no_prometheus,
+        stay: args.common.stay,
+    };
+    let idea = "four Envoys and three services, and whether their metrics tell the truth";
+    let tell = async |story: &mut _, life: &_| scenario::run(&plan, story, life).await;
+    cli::run(&args.common, "demo1-metrics", idea, tell).await
 }

@@ -8,6 +8,17 @@ use std::net::SocketAddr;
 
 use socket2::{Domain, Socket, Type};
 
+/// Demo 1: the front Envoy, where requests come in.
+pub const DEMO1_FRONT: u16 = 11000;
+/// Demo 1: Prometheus.
+pub const DEMO1_PROMETHEUS: u16 = 11001;
+/// Demo 1: Grafana.
+pub const DEMO1_GRAFANA: u16 = 11002;
+/// Demo 1: the admin interfaces of the four Envoys: front, a, b, c.
+pub const DEMO1_ADMINS: [u16; 4] = [11003, 11004, 11005, 11006];
+/// Demo 1: the services a, b, c.
+pub const DEMO1_SERVICES: [u16; 3] = [11007, 11008, 11009];
+
 /// Demo 2: Envoy's listener.
 pub const DEMO2_ENVOY: u16 = 12000;
 /// Demo 2: Envoy's admin interface.

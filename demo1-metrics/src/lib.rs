@@ -1,0 +1,19 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # Reading order
+
+pub mod topology;
+
+pub mod client;
+
+pub mod service;
+
+pub mod load;
+
+pub mod exposition;
+
+pub mod prometheus;
+
+pub mod plot;
+
+pub mod scenario;
