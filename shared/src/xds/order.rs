@@ -122,11 +122,19 @@ impl Awaited {
     pub fn settle(&mut self, tracks: &PerType<Track>, exists: impl Fn(&str) -> bool) {
         let asked_for = &tracks[ResourceType::Endpoints].subscription;
         self.names.retain(|name| exists(name) && !asked_for.wants(name));
+        self.free();
+    }
+
+    /// A set keeps the room of its largest day, which each of a thousand streams would hold for nothing.
+    fn free(&mut self) {
+        if self.names.is_empty() {
+            self.names = NameSet::default();
+        }
     }
 
     /// Stops waiting.
     pub fn give_up(&mut self) {
-        self.names.clear();
+        self.names = NameSet::default();
         self.in_vain = true;
     }
 
