@@ -5,6 +5,7 @@
 //! GET  /snapshot   what clients are shown: types, names, versions
 //! GET  /dialogue   what was said, a JSON object a line
 //! GET  /clients    who is connected, and how each stands
+//! GET  /metrics    what the control plane counts, for Prometheus
 //! POST /rollback   back to the last snapshot that all clients accepted
 //! ```
 //!
@@ -22,6 +23,7 @@ use shared::web::{self, Answer, text};
 use shared::xds::ControlPlane;
 use shared::xds::cache::EVERYONE;
 use shared::xds::dialogue::{Form, Said};
+use shared::xds::metrics;
 use shared::xds::snapshot::Snapshot;
 
 use crate::topology::{APPS, World};
@@ -71,16 +73,17 @@ impl Admin {
                 )
             }
             (&Method::GET, "/clients") => self.clients(),
+            (&Method::GET, "/metrics") => metrics::page(self.control_plane.registry()),
             (&Method::POST, "/rollback") => match self.control_plane.cache().roll_back(EVERYONE) {
                 Ok(seq) => web::json(StatusCode::OK, &json!({ "published": seq })),
                 Err(error) => web::json(StatusCode::CONFLICT, &json!({ "reason": error.to_string() })),
             },
-            (_, "/weights" | "/snapshot" | "/dialogue" | "/clients" | "/rollback") => {
+            (_, "/weights" | "/snapshot" | "/dialogue" | "/clients" | "/metrics" | "/rollback") => {
                 text(StatusCode::METHOD_NOT_ALLOWED, "PUT /weights, POST /rollback, GET the others\n")
             }
             _ => text(
                 StatusCode::NOT_FOUND,
-                "there is PUT /weights, GET /snapshot, GET /dialogue, GET /clients, POST /rollback\n",
+                "there is PUT /weights, GET /snapshot, GET /dialogue, GET /clients, GET /metrics, POST /rollback\n",
             ),
         }
     }

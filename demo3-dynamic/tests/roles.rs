@@ -127,6 +127,10 @@ async fn a_person_drives_envoy_with_curl() {
     let (status, dialogue) = call(admin, "GET", "/dialogue", "").await;
     let lines = dialogue.as_str().unwrap().lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     assert!(status == 200 && lines.count() > 8);
+    let (status, counted) = call(admin, "GET", "/metrics", "").await;
+    let counted = counted.as_str().unwrap();
+    assert_eq!(status, 200);
+    assert!(counted.contains("xds_open_streams{dialect=\"sotw\"} 1\n"), "{counted}");
     // What is published is what was accepted last, so there is nothing to go back to.
     assert_eq!(call(admin, "POST", "/rollback", "").await.0, 409);
 

@@ -10,11 +10,18 @@ use std::time::Duration;
 
 use common::{CLIENT, CONTROL_PLANE, LIMIT, OFTEN, Role, run};
 use demo4_lb::topology::LISTENER;
+use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use shared::envoy::{Bootstrap, Envoy, Serving};
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::poll::wait_until;
+use shared::ports::Held;
 use shared::tools;
-use tokio::net::TcpListener;
+use shared::xds::ResourceType;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_stream::StreamExt;
+use tonic::transport::Endpoint;
 
 /// An Envoy that follows this control plane, and the address that it was told to listen on.
 async fn envoy(control_plane: SocketAddr, life: &Lifecycle) -> (Serving, SocketAddr) {
@@ -80,6 +87,31 @@ async fn a_backend_that_refuses_is_told_to_the_caller_with_the_next_step() {
     }
     envoy.stop().await;
     life.shut_down(GRACE).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_it_counts_is_there_for_prometheus() {
+    let place = Held::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let at = place.address();
+    let args = ["--listen", "127.0.0.1:0", "--endpoints", "static:127.0.0.1:1", "--metrics", &at.to_string()];
+    let control_plane = Role::control_plane(&args);
+    let channel = Endpoint::from_shared(control_plane.url()).unwrap().connect().await.unwrap();
+    let mut client = AggregatedDiscoveryServiceClient::new(channel);
+    let type_url = ResourceType::Cluster.url().to_owned();
+    let asks = tokio_stream::iter([DiscoveryRequest { type_url, ..DiscoveryRequest::default() }]);
+    // It stays open until the request stream ends it, which this one never does.
+    let asks = asks.chain(tokio_stream::pending());
+    let mut answers = client.stream_aggregated_resources(asks).await.unwrap().into_inner();
+    answers.message().await.unwrap().unwrap();
+
+    let mut connection = TcpStream::connect(at).await.unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    connection.write_all(request).await.unwrap();
+    let mut page = String::new();
+    tokio::time::timeout(LIMIT, connection.read_to_string(&mut page)).await.unwrap().unwrap();
+    for line in ["xds_open_streams{dialect=\"sotw\"} 1", "xds_responses_total{type=\"CDS\"} 1"] {
+        assert!(page.lines().any(|one| one == line), "no '{line}' in: {page}");
+    }
 }
 
 #[test]

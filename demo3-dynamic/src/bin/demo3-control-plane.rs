@@ -28,6 +28,7 @@ use tokio::net::lookup_host;
   curl http://127.0.0.1:13003/snapshot
   curl http://127.0.0.1:13003/dialogue
   curl http://127.0.0.1:13003/clients
+  curl http://127.0.0.1:13003/metrics
   curl -X POST http://127.0.0.1:13003/rollback
   demo3-control-plane --resources demo3-dynamic/resources
   demo3-control-plane healthcheck

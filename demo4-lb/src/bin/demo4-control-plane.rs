@@ -10,6 +10,7 @@ use shared::lifecycle::Lifecycle;
 use shared::xds::ControlPlane;
 use shared::xds::cache::Cache;
 use shared::xds::dialogue::Form;
+use shared::xds::metrics;
 use shared::{cli, health, report};
 
 /// Tells Envoy by xDS where the echo backends are
@@ -18,7 +19,7 @@ use shared::{cli, health, report};
   demo4-control-plane --endpoints static:127.0.0.1:50051,127.0.0.1:50052
   demo4-control-plane --endpoints dns:backend:50051 --listen 0.0.0.0:14002 --envoy-listen 0.0.0.0:14000
   demo4-control-plane --endpoints file:backends.yaml --split routes
-  demo4-control-plane --endpoints docker --dialogue
+  demo4-control-plane --endpoints docker --dialogue --metrics 127.0.0.1:14003
   demo4-control-plane healthcheck
 
 An Envoy whose bootstrap names this address as its ADS server needs nothing else; a gRPC client calls xds:///echo.")]
@@ -40,6 +41,9 @@ struct Args {
     /// How often Envoy tries a call again that its backend did not begin
     #[arg(long, env = "RETRIES", default_value_t = 2)]
     retries: u32,
+    /// Serve what the control plane counts as /metrics on this address, for Prometheus
+    #[arg(long, env = "METRICS", value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
     /// Print what clients and control plane say to each other
     #[arg(long, env = "DIALOGUE", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "timeline")]
     dialogue: Option<Form>,
@@ -71,6 +75,9 @@ async fn serve(args: &Args, endpoints: Endpoints, life: &Lifecycle) -> anyhow::R
     let cache = Cache::grouped(|node| DataPlane::of(node).name().to_owned());
     let control_plane = ControlPlane::serve(cli::listen(args.listen).await?, cache, None, life)?;
     report::line_out(&format!("demo4-control-plane serves xDS on {}", control_plane.address()));
+    if let Some(address) = args.metrics {
+        metrics::serve(cli::listen(address).await?, control_plane.registry().clone(), life);
+    }
     if let Some(form) = args.dialogue {
         control_plane.show_dialogue(form, report::line_out);
     }

@@ -91,6 +91,7 @@ pub(crate) fn command(program: &str) -> Command {
         "ENDPOINTS",
         "RETRIES",
         "DIALOGUE",
+        "METRICS",
         "RUST_LOG",
     ] {
         command.env_remove(variable);

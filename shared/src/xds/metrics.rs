@@ -124,7 +124,8 @@ pub fn serve(listener: TcpListener, registry: Registry, life: &Lifecycle) {
     });
 }
 
-fn page(registry: &Registry) -> Answer {
+/// The page that a scraper reads.
+pub fn page(registry: &Registry) -> Answer {
     match TextEncoder::new().encode_to_string(&registry.gather()) {
         Ok(text) => web::page(StatusCode::OK, prometheus::TEXT_FORMAT, text),
         Err(error) => web::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),

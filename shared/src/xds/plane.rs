@@ -7,10 +7,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::Registry;
 use tokio::net::TcpListener;
 
 use super::cache::{EVERYONE, OnRefusal};
 use super::dialogue::{Event, Form, Said};
+use super::metrics::Metrics;
 use super::{Cache, Dialogue, LoadReports, ResourceType, Server, Snapshot};
 use crate::lifecycle::{GRACE, Lifecycle, Overdue};
 use crate::poll::{self, TimedOut};
@@ -19,6 +21,7 @@ use crate::poll::{self, TimedOut};
 pub struct ControlPlane {
     cache: Arc<Cache>,
     dialogue: Dialogue,
+    registry: Registry,
     address: SocketAddr,
     life: Lifecycle,
 }
@@ -47,8 +50,10 @@ impl ControlPlane {
         // A scope of its own, so that it can be stopped while everything else goes on.
         let scope = life.child();
         let cache = Arc::new(cache);
-        let dialogue = Dialogue::default();
-        let mut server = Server::builder(Arc::clone(&cache), scope.token()).dialogue(dialogue.clone());
+        let (dialogue, registry) = (Dialogue::default(), Registry::new());
+        let metrics = Metrics::register(&registry).map_err(std::io::Error::other)?;
+        let mut server =
+            Server::builder(Arc::clone(&cache), scope.token()).dialogue(dialogue.clone()).metrics(metrics);
         if let Some(loads) = loads {
             server = server.loads(loads);
         }
@@ -59,7 +64,7 @@ impl ControlPlane {
             }
         };
         scope.spawn(serving);
-        Ok(Self { cache, dialogue, address, life: scope })
+        Ok(Self { cache, dialogue, registry, address, life: scope })
     }
 
     /// Shows `snapshot` to every client from now on.
@@ -118,6 +123,11 @@ impl ControlPlane {
     /// What was said so far.
     pub fn dialogue(&self) -> &Dialogue {
         &self.dialogue
+    }
+
+    /// What the server counts, for [`metrics::serve`](super::metrics::serve) or a page of one's own.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     /// Hands each event to `show` as it happens, as one line.
