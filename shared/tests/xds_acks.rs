@@ -9,7 +9,7 @@ mod world;
 
 use client::{Client, both, told};
 use envoy_types::pb::google::rpc::Status;
-use shared::xds::ResourceType::{Cluster, Endpoints};
+use shared::xds::ResourceType::{Cluster, Endpoints, Route};
 use shared::xds::cache::Standing;
 use shared::xds::stream::Heard;
 use world::{World, clusters, some};
@@ -95,6 +95,30 @@ fn c11_what_the_group_refused_is_not_sent_to_a_reconnecting_client() {
         let fixed = client.publish(&good.clone().cluster("b", 3));
         client.settle(fixed);
         assert!(client.has(&world::cluster("a", 1)) && client.has(&world::cluster("b", 3)));
+    });
+}
+
+#[test]
+fn c11_what_was_accepted_last_takes_the_place_of_what_was_refused_unless_it_leads_nowhere() {
+    both(|mut client| {
+        client.quarantines = true;
+        let good = clusters(&["a", "b"]).route("r", 1, &["a"]).listener("l", 1, "r");
+        client.start_like_envoy(&good);
+        let refused = good.clone().route("r", 9, &["b"]);
+        let got = client.publish(&refused);
+        assert_eq!(told(&got), ["RDS r"]);
+        client.nack(&got[0], "r: no");
+
+        let newcomer = |world: &world::World| {
+            let mut newcomer = Client::new(client.dialect);
+            newcomer.quarantine = client.quarantine.clone();
+            newcomer.start_like_envoy(world);
+            newcomer
+        };
+        assert!(newcomer(&refused).has(&world::route("r", 1, &["a".to_owned()])));
+        // The route that was accepted leads to a cluster which the refused world no longer has.
+        let without = refused.without(Cluster, "a");
+        assert!(newcomer(&without).holds(Route).is_empty());
     });
 }
 

@@ -184,6 +184,80 @@ fn what_one_client_refused_is_kept_from_its_group_until_it_is_pardoned() {
 }
 
 #[test]
+fn what_was_refused_is_never_accepted_however_content_its_clients_are() {
+    let (cache, one, two, good) = agreed(OnRefusal::Keep);
+    let bad = clusters(&["good", "bad"]).snapshot();
+    let seq = cache.set(EVERYONE, Arc::clone(&bad));
+    one.refuse([cluster("bad", 1).version()]);
+    one.report(Standing::Refused(seq));
+    // The one who refused goes; those who stay, and those who come, are sent all but what was refused.
+    drop(one);
+    two.report(Standing::Settled(seq));
+    let newcomer = join(&cache, "three");
+    newcomer.report(Standing::Settled(seq));
+    assert!(same(cache.accepted(EVERYONE), &good));
+    // Published again after a correction it is what it was.
+    cache.set(EVERYONE, clusters(&["good", "better"]).snapshot());
+    let seq = cache.set(EVERYONE, bad);
+    two.report(Standing::Settled(seq));
+    newcomer.report(Standing::Settled(seq));
+    assert!(same(cache.accepted(EVERYONE), &good));
+    assert_eq!(cache.roll_back(EVERYONE), Ok(seq + 1));
+    assert!(same(cache.snapshot(EVERYONE), &good));
+}
+
+#[test]
+fn what_was_refused_before_is_rolled_back_as_soon_as_it_is_published_again() {
+    let (cache, one, two, good) = agreed(OnRefusal::RollBack);
+    let seq = cache.set(EVERYONE, clusters(&["good", "bad"]).snapshot());
+    one.refuse([cluster("bad", 1).version()]);
+    one.report(Standing::Refused(seq));
+    assert!(same(cache.snapshot(EVERYONE), &good));
+    let back = seq + 1;
+    one.report(Standing::Settled(back));
+    two.report(Standing::Settled(back));
+    assert_eq!(cache.set(EVERYONE, clusters(&["good", "other", "bad"]).snapshot()), back + 1);
+    assert!(same(cache.snapshot(EVERYONE), &good));
+}
+
+#[test]
+fn a_refusal_that_comes_later_takes_back_what_was_accepted() {
+    let (cache, one, two, good) = agreed(OnRefusal::Keep);
+    for names in [["good", "more"], ["good", "most"]] {
+        let seq = cache.set(EVERYONE, clusters(&names).snapshot());
+        one.report(Standing::Settled(seq));
+        two.report(Standing::Settled(seq));
+    }
+    assert!(!same(cache.accepted(EVERYONE), &good));
+    let newcomer = join(&cache, "three");
+    newcomer.refuse([cluster("most", 1).version()]);
+    // The one before is still in order.
+    let accepted = cache.accepted(EVERYONE).unwrap();
+    assert!(accepted.get(Cluster, "more").is_some());
+    newcomer.refuse([cluster("good", 1).version()]);
+    assert!(cache.accepted(EVERYONE).is_none());
+}
+
+#[test]
+fn what_is_pardoned_is_shown_again_to_those_who_were_not_sent_it() {
+    let cache = Arc::new(Cache::default());
+    let (one, two) = (join(&cache, "one"), join(&cache, "two"));
+    let seq = cache.set(EVERYONE, clusters(&["bad"]).snapshot());
+    one.refuse([cluster("bad", 1).version()]);
+    two.report(Standing::Settled(seq));
+    drop(one);
+    assert!(cache.accepted(EVERYONE).is_none());
+    cache.pardon(EVERYONE);
+    let published = two.publications.borrow().clone().unwrap();
+    // With a gap in the numbers, after which a stream looks at every name.
+    assert_eq!(published.seq, seq + 2);
+    two.report(Standing::Settled(seq));
+    assert!(cache.accepted(EVERYONE).is_none(), "not before it took that over");
+    two.report(Standing::Settled(published.seq));
+    assert!(cache.accepted(EVERYONE).is_some());
+}
+
+#[test]
 fn the_quarantine_outlives_the_client_that_filled_it() {
     let cache = Arc::new(Cache::default());
     cache.set(EVERYONE, clusters(&["bad"]).snapshot());

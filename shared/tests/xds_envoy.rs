@@ -57,16 +57,18 @@ async fn control_plane(
 
 impl Mesh {
     async fn start(variant: Variant, first: Snapshot, policy: OnRefusal) -> Self {
-        let choice = std::env::var_os("ENVOY");
-        let program = tools::envoy(choice.as_deref().map(Path::new)).await.unwrap();
         let life = Lifecycle::default();
         let port = Held::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let (cache, dialogue, address, plane) = control_plane(port.address(), policy, &life).await;
         cache.set(EVERYONE, first);
-        let bootstrap = Bootstrap::new("envoy-under-test", address).variant(variant);
-        let envoy = Envoy::new(&program, bootstrap.to_yaml());
-        let envoy = envoy.start(&life).await.unwrap().ready(Duration::from_secs(60)).await.unwrap();
+        let envoy = an_envoy(address, variant, &life).await;
         Self { life, plane, cache, dialogue, address, _port: port, envoy }
+    }
+
+    /// In place of the Envoy that was there, one that holds nothing yet.
+    async fn renew(&mut self, variant: Variant) {
+        let newcomer = an_envoy(self.address, variant, &self.life).await;
+        std::mem::replace(&mut self.envoy, newcomer).stop().await;
     }
 
     /// Publishes, and waits until Envoy accepted all of it.
@@ -104,6 +106,14 @@ impl Mesh {
         self.life.shut_down(GRACE).await.unwrap();
         self.plane.shut_down(GRACE).await.unwrap();
     }
+}
+
+async fn an_envoy(control_plane: SocketAddr, variant: Variant, life: &Lifecycle) -> Serving {
+    let choice = std::env::var_os("ENVOY");
+    let program = tools::envoy(choice.as_deref().map(Path::new)).await.unwrap();
+    let bootstrap = Bootstrap::new("envoy-under-test", control_plane).variant(variant);
+    let envoy = Envoy::new(&program, bootstrap.to_yaml());
+    envoy.start(life).await.unwrap().ready(Duration::from_secs(60)).await.unwrap()
 }
 
 async fn eventually<T, E: std::fmt::Display>(what: &str, look: impl AsyncFnMut() -> Result<T, E>) -> T {
@@ -362,7 +372,7 @@ async fn refusal(variant: Variant) {
 async fn correction(variant: Variant) {
     let life = Lifecycle::default();
     let (blue, green) = (upstream("blue", &life).await, upstream("green", &life).await);
-    let mesh = Mesh::start(variant, snapshot(world("blue", blue)), OnRefusal::Keep).await;
+    let mut mesh = Mesh::start(variant, snapshot(world("blue", blue)), OnRefusal::Keep).await;
     let at = mesh.listener().await;
     let good = mesh.cache.snapshot(EVERYONE).unwrap();
     mesh.accepted(&good).await;
@@ -379,6 +389,14 @@ async fn correction(variant: Variant) {
     })
     .await;
     assert_eq!(mesh.sent_since(mark), ["EDS"]);
+    // Whoever comes new is shown what was accepted last in place of the refused, however often.
+    for _ in 0..2 {
+        mesh.renew(variant).await;
+        let at = mesh.listener().await;
+        assert_eq!(get(at).await, Ok((200, "green".to_owned())));
+        assert!(Arc::ptr_eq(&mesh.cache.accepted(EVERYONE).unwrap(), &good));
+    }
+    let at = mesh.listener().await;
     // A correction ends it.
     mesh.show(snapshot(world("blue", blue))).await;
     eventually("the correction", async || match get(at).await {

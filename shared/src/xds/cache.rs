@@ -4,11 +4,14 @@
 //! reports how it stands ([`Standing`]), from which the cache learns the last snapshot that every
 //! client accepted.
 
+mod group;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
+use group::Group;
 use tokio::sync::watch;
 
 use super::resource::{PerType, Version};
@@ -44,6 +47,17 @@ pub struct Quarantine {
     pub accepted: Option<Arc<Snapshot>>,
 }
 
+impl Quarantine {
+    /// Whether the snapshot has a version that was refused, so that no client is shown all of it.
+    ///
+    /// Such a snapshot never counts as accepted, whatever its clients say: they are content with what they
+    /// were sent, and that was not this.
+    pub fn bars(&self, snapshot: &Snapshot) -> bool {
+        let refused = |version| self.versions.contains(&version);
+        !self.versions.is_empty() && snapshot.resources().any(|resource| refused(resource.version()))
+    }
+}
+
 /// What happens to a group when one of its clients refuses a snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnRefusal {
@@ -59,7 +73,8 @@ pub enum OnRefusal {
 pub enum Standing {
     /// Something is still to be sent or to be answered.
     Busy,
-    /// The client accepted all that it subscribed to of the publication with this number.
+    /// The client accepted all that it is to be sent of the publication with this number: what it subscribed
+    /// to, but for what its group refused.
     Settled(u64),
     /// The client refused something of the publication with this number.
     Refused(u64),
@@ -98,14 +113,17 @@ impl Cache {
     }
 
     /// Publishes `snapshot` to a group and returns its number.
+    ///
+    /// One that has what the group refused before goes the way of a refused one at once: with
+    /// [`OnRefusal::RollBack`] the last accepted snapshot takes its place.
     pub fn set(&self, group: &str, snapshot: impl Into<Arc<Snapshot>>) -> u64 {
-        self.group(group).publish(snapshot.into())
+        self.group(group).publish(snapshot.into(), self.on_refusal)
     }
 
     /// The group's newest snapshot.
     pub fn snapshot(&self, group: &str) -> Option<Arc<Snapshot>> {
         let group = lock(&self.groups).get(group).cloned()?;
-        group.publications.borrow().as_ref().map(|published| Arc::clone(&published.snapshot))
+        group.current()
     }
 
     /// The last snapshot that every client of the group accepted.
@@ -124,10 +142,12 @@ impl Cache {
         lock(&self.groups).get(group).cloned().ok_or_else(nothing)?.roll_back().ok_or_else(nothing)
     }
 
-    /// Forgets which versions the group refused, for example after its clients were upgraded.
+    /// Forgets which versions the group refused, for example after its clients were upgraded, and shows what
+    /// is published once more. A client that still remembers its own refusal is not asked again.
     pub fn pardon(&self, group: &str) {
-        if let Some(group) = lock(&self.groups).get(group) {
-            Arc::make_mut(&mut lock(&group.members).quarantine).versions.clear();
+        let group = lock(&self.groups).get(group).cloned();
+        if let Some(group) = group {
+            group.pardon();
         }
     }
 
@@ -176,6 +196,7 @@ impl Membership {
             quarantined.clear();
         }
         quarantined.extend(versions.into_iter().take(QUARANTINE_LIMIT));
+        self.group.judge(&mut members);
     }
 
     /// Tells how the stream stands now. A refusal may roll the group back.
@@ -198,111 +219,6 @@ impl Drop for Membership {
             self.group.publications.borrow().is_none() && lock(&self.group.members).standing.is_empty();
         if unused {
             groups.remove(&self.name);
-        }
-    }
-}
-
-/// A group: what is published to it, and who watches.
-struct Group {
-    publications: watch::Sender<Option<Arc<Published>>>,
-    members: Mutex<Members>,
-}
-
-#[derive(Default)]
-struct Members {
-    next_id: u64,
-    /// The newest publication's number; 0 before the first.
-    seq: u64,
-    standing: HashMap<u64, Standing>,
-    /// How many streams are not settled at `seq`; counted, so that a report costs no scan.
-    behind: usize,
-    /// The number of the publication that everyone accepted last, and the one accepted before it.
-    accepted_seq: u64,
-    accepted_before: Option<Arc<Snapshot>>,
-    quarantine: Arc<Quarantine>,
-}
-
-impl Default for Group {
-    fn default() -> Self {
-        Self { publications: watch::Sender::new(None), members: Mutex::default() }
-    }
-}
-
-impl Group {
-    fn publish(&self, snapshot: Arc<Snapshot>) -> u64 {
-        // The lock makes number, difference and publication one step: concurrent publishers take turns.
-        let mut members = lock(&self.members);
-        self.publish_locked(&mut members, snapshot)
-    }
-
-    fn publish_locked(&self, members: &mut Members, snapshot: Arc<Snapshot>) -> u64 {
-        members.seq += 1;
-        members.behind = members.standing.len();
-        let before = self.publications.borrow().as_ref().map(|published| Arc::clone(&published.snapshot));
-        let changes = snapshot.changes_since(&before.unwrap_or_default());
-        let published = Published { seq: members.seq, at: Instant::now(), snapshot, changes };
-        self.publications.send_replace(Some(Arc::new(published)));
-        members.seq
-    }
-
-    fn roll_back(&self) -> Option<u64> {
-        let mut members = lock(&self.members);
-        let accepted = members.quarantine.accepted.clone()?;
-        let current = self.publications.borrow().as_ref().map(|published| Arc::clone(&published.snapshot));
-        if current.is_some_and(|current| Arc::ptr_eq(&current, &accepted)) {
-            return None;
-        }
-        Some(self.publish_locked(&mut members, accepted))
-    }
-
-    fn join(&self) -> u64 {
-        let mut members = lock(&self.members);
-        members.next_id += 1;
-        members.behind += 1;
-        let id = members.next_id;
-        members.standing.insert(id, Standing::Busy);
-        id
-    }
-
-    fn leave(&self, id: u64) {
-        let mut members = lock(&self.members);
-        let settled = Standing::Settled(members.seq);
-        if members.standing.remove(&id).is_some_and(|standing| standing != settled) {
-            members.behind -= 1;
-        }
-        self.note_acceptance(&mut members);
-    }
-
-    /// Returns whether this is news of a refusal of the newest publication.
-    fn report(&self, id: u64, standing: Standing) -> bool {
-        let mut members = lock(&self.members);
-        let settled = Standing::Settled(members.seq);
-        let Some(known) = members.standing.get_mut(&id) else { return false };
-        let before = std::mem::replace(known, standing);
-        match (before == settled, standing == settled) {
-            (false, true) => members.behind -= 1,
-            (true, false) => members.behind += 1,
-            _ => {}
-        }
-        self.note_acceptance(&mut members);
-        let newly_refused = standing == Standing::Refused(members.seq) && before != standing;
-        if newly_refused && members.accepted_seq == members.seq {
-            // A client that seemed content with what it had asked for so far asked for more.
-            members.accepted_seq = 0;
-            let before = members.accepted_before.take();
-            Arc::make_mut(&mut members.quarantine).accepted = before;
-        }
-        newly_refused
-    }
-
-    fn note_acceptance(&self, members: &mut Members) {
-        let everyone = members.behind == 0 && !members.standing.is_empty();
-        if everyone && members.accepted_seq != members.seq {
-            members.accepted_seq = members.seq;
-            let current =
-                self.publications.borrow().as_ref().map(|published| Arc::clone(&published.snapshot));
-            let quarantine = Arc::make_mut(&mut members.quarantine);
-            members.accepted_before = std::mem::replace(&mut quarantine.accepted, current);
         }
     }
 }

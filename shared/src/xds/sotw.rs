@@ -11,7 +11,7 @@ use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
 
 use super::cache::Quarantine;
 use super::resource::{Resource, ResourceType, Version};
-use super::snapshot::{Resources, Snapshot};
+use super::snapshot::Snapshot;
 use super::stream::{Heard, Payload, Stream};
 use super::subscription::SUBSCRIPTION_LIMIT;
 use super::track::{Held, Resume, Stale, Track};
@@ -81,15 +81,16 @@ pub(super) fn resume(
     track: &mut Track,
     kind: ResourceType,
     text: &str,
-    resources: &Resources,
+    target: &Snapshot,
     quarantine: &Quarantine,
 ) -> bool {
+    let resources = target.of(kind);
     let there: Vec<&Arc<Resource>> = if track.subscription.is_wildcard() {
         resources.iter().collect()
     } else {
         track.subscription.names().filter_map(|name| resources.get(name)).collect()
     };
-    let best = there.iter().map(|one| track.best(kind, one, quarantine)).collect::<Vec<_>>();
+    let best = there.iter().map(|one| track.best(one, target, quarantine)).collect::<Vec<_>>();
     let is_said = |set: &[&Arc<Resource>]| {
         set.iter().fold(Version::NONE, |sum, one| sum.with(one.version())).is_written(text)
     };

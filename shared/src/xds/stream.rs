@@ -16,7 +16,7 @@ use super::cache::{Published, Quarantine, Standing};
 use super::frame::Dialect;
 use super::order::{self, Awaited};
 use super::resource::{PerType, Resource, ResourceType, Version};
-use super::snapshot::{Resources, Snapshot};
+use super::snapshot::Snapshot;
 use super::track::{Blame, Difference, Held, IN_FLIGHT_LIMIT, InFlight, Resume, Stale, Track};
 use super::{delta, sotw};
 
@@ -206,8 +206,7 @@ impl Stream {
         quarantine: &Quarantine,
         responses: &mut Vec<Response>,
     ) -> bool {
-        let resources = target.of(kind);
-        if !self.resume(kind, resources, quarantine) {
+        if !self.resume(kind, target, quarantine) {
             return false;
         }
         let track = &mut self.tracks[kind];
@@ -220,7 +219,7 @@ impl Stream {
         if !self.may_send(kind, track.asked) || !(track.asked || unasked) {
             return false;
         }
-        let Difference { news, gone, missing } = track.difference(kind, resources, quarantine);
+        let Difference { news, gone, missing } = track.difference(kind, target, quarantine);
         let (news, later): (Vec<_>, Vec<_>) =
             news.into_iter().partition(|one| self.may_go(one, target, unasked));
         if track.asked_for_all && !later.is_empty() {
@@ -293,16 +292,16 @@ impl Stream {
     }
 
     /// Takes up what a reconnecting client said it has; returns whether that is done with.
-    fn resume(&mut self, kind: ResourceType, resources: &Resources, quarantine: &Quarantine) -> bool {
+    fn resume(&mut self, kind: ResourceType, target: &Snapshot, quarantine: &Quarantine) -> bool {
         let track = &mut self.tracks[kind];
         match track.resume.take() {
             None => true,
             Some(Resume::Each(versions)) => {
-                delta::resume(track, versions, resources);
+                delta::resume(track, versions, target.of(kind));
                 true
             }
             Some(Resume::Whole(version)) => {
-                let decided = sotw::resume(track, kind, &version, resources, quarantine);
+                let decided = sotw::resume(track, kind, &version, target, quarantine);
                 if !decided {
                     track.resume = Some(Resume::Whole(version));
                 }

@@ -14,7 +14,7 @@ use answer::Refused;
 use super::cache::Quarantine;
 use super::names::{NameMap, NameSet};
 use super::resource::{Resource, ResourceType, Version};
-use super::snapshot::Resources;
+use super::snapshot::Snapshot;
 use super::subscription::Subscription;
 
 /// How many responses of a type may wait for their answer. More are only made for clients that keep
@@ -275,14 +275,15 @@ impl Track {
     /// Compares what the client holds with what `target` has, for the stale names.
     ///
     /// A refused version is passed over: the client keeps what it has, or gets what was accepted last.
-    pub fn difference(&self, kind: ResourceType, target: &Resources, quarantine: &Quarantine) -> Difference {
+    pub fn difference(&self, kind: ResourceType, target: &Snapshot, quarantine: &Quarantine) -> Difference {
         let mut found = Difference::default();
+        let resources = target.of(kind);
         let mut look = |name: &Arc<str>| {
             let held = self.held.get(name);
-            let wanted = target.get(name).filter(|_| self.subscription.wants(name));
+            let wanted = resources.get(name).filter(|_| self.subscription.wants(name));
             let wanted = match wanted {
                 Some(resource) if self.is_refused(resource, quarantine) => {
-                    let accepted = self.instead_of(kind, name, quarantine);
+                    let accepted = self.instead_of(kind, name, target, quarantine);
                     match held {
                         Some(Held::Sent(_)) => return,
                         // It has something that works; we only do not know what.
@@ -308,14 +309,14 @@ impl Track {
             Stale::Names(names) => names.iter().for_each(look),
             Stale::All => {
                 if self.subscription.is_wildcard() {
-                    target.iter().for_each(|resource| look(resource.name()));
+                    resources.iter().for_each(|resource| look(resource.name()));
                 } else {
                     self.subscription.names().for_each(&mut look);
                 }
                 // What we sent and nobody named above: it is gone from the target or not wanted now.
                 let unseen = |name: &&Arc<str>| {
                     let seen = if self.subscription.is_wildcard() {
-                        target.get(name).is_some()
+                        resources.get(name).is_some()
                     } else {
                         self.subscription.wants(name)
                     };
@@ -334,27 +335,31 @@ impl Track {
     }
 
     /// What to send instead of a refused version: what all clients accepted last.
+    ///
+    /// Unless the target no longer has what that refers to: a route to nowhere is worse than none.
     fn instead_of<'a>(
         &self,
         kind: ResourceType,
         name: &str,
+        target: &Snapshot,
         quarantine: &'a Quarantine,
     ) -> Option<&'a Arc<Resource>> {
         let accepted = quarantine.accepted.as_ref()?.get(kind, name)?;
-        (!self.is_refused(accepted, quarantine)).then_some(accepted)
+        let is_whole = accepted.refers().iter().all(|to| target.get(to.kind, &to.name).is_some());
+        (is_whole && !self.is_refused(accepted, quarantine)).then_some(accepted)
     }
 
     /// What a client of this subscription should have of this name: the target's, unless that was refused.
     pub fn best<'a>(
         &self,
-        kind: ResourceType,
-        target: &'a Arc<Resource>,
+        wanted: &'a Arc<Resource>,
+        target: &Snapshot,
         quarantine: &'a Quarantine,
     ) -> Option<&'a Arc<Resource>> {
-        if self.is_refused(target, quarantine) {
-            self.instead_of(kind, target.name(), quarantine)
+        if self.is_refused(wanted, quarantine) {
+            self.instead_of(wanted.kind(), wanted.name(), target, quarantine)
         } else {
-            Some(target)
+            Some(wanted)
         }
     }
 

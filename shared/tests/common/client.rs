@@ -251,6 +251,7 @@ impl Client {
     fn note_acceptance(&mut self) {
         if let (true, Some(published)) = (self.quarantines, &self.published)
             && self.stream.standing() == Standing::Settled(published.seq)
+            && !self.quarantine.bars(&published.snapshot)
         {
             self.quarantine.accepted = Some(Arc::clone(&published.snapshot));
         }
