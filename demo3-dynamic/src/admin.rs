@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use shared::web::{self, Answer, text};
 use shared::xds::ControlPlane;
 use shared::xds::cache::EVERYONE;
-use shared::xds::dialogue::{Form, Said};
+use shared::xds::dialogue::Form;
 use shared::xds::metrics;
 use shared::xds::snapshot::Snapshot;
 
@@ -140,25 +140,7 @@ impl Admin {
     }
 
     fn clients(&self) -> Answer {
-        let mut open: BTreeMap<u64, Value> = BTreeMap::new();
-        for event in self.control_plane.dialogue().events() {
-            let client = open.entry(event.stream).or_insert_with(
-                || json!({ "node": &*event.node, "stream": event.stream, "delta": event.delta, "types": {} }),
-            );
-            let standing = match &event.said {
-                Said::Sent { version, .. } => format!("sent {version}"),
-                Said::Ack { .. } => "accepted".to_owned(),
-                Said::Nack { message, .. } => format!("refused: {message}"),
-                Said::Asked { .. } => "asked".to_owned(),
-                Said::Closed => {
-                    open.remove(&event.stream);
-                    continue;
-                }
-                Said::Opened { .. } | Said::Stale { .. } | Said::Unserved => continue,
-            };
-            client["types"][&event.kind] = standing.into();
-        }
-        web::json(StatusCode::OK, &open.into_values().collect())
+        web::json(StatusCode::OK, &json!(self.control_plane.dialogue().clients()))
     }
 }
 

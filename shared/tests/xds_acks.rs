@@ -30,7 +30,7 @@ fn c10_only_an_error_detail_makes_a_nack() {
         } else {
             client.ask_delta(Cluster, |request| request.response_nonce = nonce);
         }
-        assert!(matches!(client.heard, Some(Heard::Ack)), "{:?}", client.heard);
+        assert!(matches!(client.heard, Some(Heard::Ack { asks: false, .. })), "{:?}", client.heard);
 
         let second = client.publish(&clusters(&["a", "b"])).remove(0);
         let (nonce, version) = (second.nonce.clone(), second.version.clone());

@@ -14,14 +14,16 @@ use std::time::Duration;
 
 use plane::{DIALECTS, Plane};
 use serde_json::Value;
+use shared::poll::wait_until;
 use shared::xds::Cache;
 use shared::xds::ResourceType::{Cluster, Endpoints, Secret};
-use shared::xds::cache::EVERYONE;
+use shared::xds::cache::{EVERYONE, Standing};
 use shared::xds::dialogue::{Dialogue, Event, Names, Said};
 use shared::xds::frame::Dialect;
 use world::{SECRET_CONTENT, World, clusters};
 
 const LIMIT: Duration = Duration::from_secs(20);
+const OFTEN: Duration = Duration::from_millis(2);
 
 /// A client asks, accepts, refuses and goes, in both dialects.
 async fn held() -> Vec<Arc<Event>> {
@@ -59,7 +61,7 @@ async fn each_event_is_one_line_of_json() {
         let line = serde_json::to_string(&**event).unwrap();
         assert!(!line.contains('\n'));
         let value: Value = serde_json::from_str(&line).unwrap();
-        assert!(value["at"].as_f64().unwrap() >= 0.0);
+        assert!(value["at"].as_f64().unwrap() >= 0.0 && value["time"].as_f64().unwrap() > 1.7e9);
         assert_eq!((value["node"].as_str(), value["stream"].as_u64().is_some()), (Some("envoy-1"), true));
         assert!(value["delta"].is_boolean() && value["type"].is_string());
         seen.push(value["said"].as_str().unwrap().to_owned());
@@ -69,7 +71,9 @@ async fn each_event_is_one_line_of_json() {
                 assert!(value["nonce"].as_u64().unwrap() > 0 && value["bytes"].as_u64().unwrap() > 0);
                 assert!(value["names"]["names"].is_array());
             }
+            "ack" => assert_eq!(value["version"].as_str().unwrap().len(), 16),
             "nack" => {
+                assert_eq!(value["version"].as_str().unwrap().len(), 16);
                 assert_eq!(value["message"], "key: bad length");
                 assert_eq!(value["names"]["names"], serde_json::json!(["key"]));
             }
@@ -142,6 +146,35 @@ async fn it_keeps_the_newest_and_counts_all() {
         assert_eq!(kept.events().len(), capacity);
         assert!(kept.mark() >= 3);
     }
+}
+
+#[tokio::test]
+async fn who_is_connected_is_known_though_the_events_are_forgotten() {
+    let dialogue = Dialogue::keeping(0);
+    let plane = Plane::start_with(dialogue.clone(), Cache::default()).await;
+    plane.cache.set(EVERYONE, World::default().snapshot());
+    for dialect in DIALECTS {
+        let mut wire = plane.open(dialect, "n").await;
+        wire.ask(Cluster, &[]);
+        let got = wire.next().await;
+        wire.ack(&got);
+        let settled = || async {
+            let clients = dialogue.clients();
+            let stands = clients.first().map(|client| client.standing);
+            if matches!(stands, Some(Standing::Settled(_))) {
+                Ok(clients)
+            } else {
+                Err(format!("{clients:?}"))
+            }
+        };
+        let clients = wait_until("the client to settle", OFTEN, LIMIT, settled).await.unwrap();
+        let told = (&*clients[0].node, clients[0].delta, &*clients[0].types["CDS"]);
+        assert_eq!(told, ("n", dialect == Dialect::Delta, &*format!("accepted {}", got.version)));
+        wire.close().await.unwrap();
+        let gone = || std::future::ready(if dialogue.clients().is_empty() { Ok(()) } else { Err("there") });
+        wait_until("the client to be gone", OFTEN, LIMIT, gone).await.unwrap();
+    }
+    plane.stop().await;
 }
 
 /// A dialogue of at least three events that keeps `capacity` of them.

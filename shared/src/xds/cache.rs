@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use group::Group;
+use serde::Serialize;
 use tokio::sync::watch;
 
 use super::resource::{PerType, Version};
@@ -69,7 +70,8 @@ pub enum OnRefusal {
 }
 
 /// How a stream stands to the newest snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// Something is still to be sent or to be answered.
     Busy,

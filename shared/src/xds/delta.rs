@@ -21,15 +21,12 @@ impl Stream {
         let intern = Self::intern(self.target.as_ref(), kind);
         let track = &mut self.tracks[kind];
         let first = !track.subscription.has_begun();
-        let heard = match (request.response_nonce.parse::<u64>(), &request.error_detail) {
+        let mut heard = match (request.response_nonce.parse::<u64>(), &request.error_detail) {
             // Without a nonce of ours: a change of the subscription, of its own accord.
             (Err(_), None) => Heard::Ask,
             (Ok(nonce), None) => {
-                if track.accept(nonce) {
-                    Heard::Ack
-                } else {
-                    Heard::Stale
-                }
+                let accepted = track.accept(nonce);
+                accepted.map_or(Heard::Stale, |version| Heard::Ack { version, asks: false })
             }
             (nonce, Some(error)) => {
                 let newest = self.target.as_ref().map(|target| (target.seq, target.snapshot.of(kind)));
@@ -46,6 +43,9 @@ impl Stream {
         );
         if track.subscription.size() > SUBSCRIPTION_LIMIT {
             return Heard::TooMuch;
+        }
+        if let Heard::Ack { asks, .. } = &mut heard {
+            *asks = asked.is_something();
         }
         if asked.dropped_everything {
             track.forget_unwanted();

@@ -3,11 +3,14 @@
 //! Keeps the newest events, each with node, stream, type, version, nonce and names. Never what a
 //! resource holds, so that no secret can get here.
 
-use std::collections::VecDeque;
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+mod clients;
 
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+pub use clients::Client;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -82,13 +85,21 @@ pub enum Said {
         /// Its size on the wire.
         bytes: usize,
     },
-    /// The client accepted a response.
+    /// The client accepted a response, and maybe changed what it asks for.
     Ack {
+        /// The version of the response.
+        version: String,
         /// Which.
         nonce: String,
+        /// What it asks for, if it changed that.
+        names: Names,
+        /// What it no longer wants (delta).
+        dropped: Names,
     },
     /// The client refused a response.
     Nack {
+        /// The version of the response; empty if that was forgotten.
+        version: String,
         /// Which.
         nonce: String,
         /// What was new in it.
@@ -100,6 +111,10 @@ pub enum Said {
     Stale {
         /// Which.
         nonce: String,
+        /// What it asked for with it.
+        names: Names,
+        /// What it no longer wants (delta).
+        dropped: Names,
     },
     /// The client asked for a type that is not served here.
     Unserved,
@@ -110,6 +125,9 @@ pub enum Said {
 /// One thing said on one stream.
 #[derive(Clone, Debug, Serialize)]
 pub struct Event {
+    /// When; written as seconds since 1970.
+    #[serde(serialize_with = "since_1970")]
+    pub time: SystemTime,
     /// Seconds since the dialogue began.
     #[serde(serialize_with = "as_seconds")]
     pub at: Duration,
@@ -132,6 +150,11 @@ fn as_seconds<S: serde::Serializer>(at: &Duration, serializer: S) -> Result<S::O
     serializer.serialize_f64((at.as_secs_f64() * 1e6).round() / 1e6)
 }
 
+fn since_1970<S: serde::Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    // A clock before 1970 is no reason to lose the event.
+    as_seconds(&time.duration_since(UNIX_EPOCH).unwrap_or_default(), serializer)
+}
+
 impl fmt::Display for Event {
     /// One line of a timeline.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -141,12 +164,10 @@ impl fmt::Display for Event {
             Said::Opened { group } if group.is_empty() => write!(f, "opens"),
             Said::Opened { group } => write!(f, "opens, group {group}"),
             Said::Asked { names, dropped, has } => {
-                match (names.names.is_empty(), dropped.names.is_empty()) {
-                    (true, true) => write!(f, "asks for all")?,
-                    (false, true) => write!(f, "asks for {names}")?,
-                    (true, false) => write!(f, "drops {dropped}")?,
-                    (false, false) => write!(f, "asks for {names}, drops {dropped}")?,
+                if names.names.is_empty() && dropped.names.is_empty() {
+                    f.write_str("asks for all")?;
                 }
+                f.write_str(&changes(names, dropped).join(", "))?;
                 if has.is_empty() { Ok(()) } else { write!(f, ", has {has}") }
             }
             Said::Sent { version, nonce, names, removed, bytes } => {
@@ -156,13 +177,25 @@ impl fmt::Display for Event {
                 }
                 write!(f, " version {version}, {bytes} B")
             }
-            Said::Ack { nonce } => write!(f, "ACK {nonce}"),
-            Said::Nack { nonce, names, message } => write!(f, "NACK {nonce} {names}: {message}"),
-            Said::Stale { nonce } => write!(f, "answers {nonce}, too late to count"),
+            Said::Ack { nonce, names, dropped, .. } => {
+                write!(f, "ACK {nonce}")?;
+                changes(names, dropped).iter().try_for_each(|change| write!(f, ", {change}"))
+            }
+            Said::Nack { nonce, names, message, .. } => write!(f, "NACK {nonce} {names}: {message}"),
+            Said::Stale { nonce, names, dropped } => {
+                write!(f, "answers {nonce}, too late to count")?;
+                changes(names, dropped).iter().try_for_each(|change| write!(f, ", {change}"))
+            }
             Said::Unserved => write!(f, "asks for a type that is not served"),
             Said::Closed => write!(f, "closes"),
         }
     }
+}
+
+/// What a request adds to a subscription and takes from it, in words.
+fn changes(names: &Names, dropped: &Names) -> Vec<String> {
+    let change = |what: &str, names: &Names| (!names.names.is_empty()).then(|| format!("{what} {names}"));
+    change("asks for", names).into_iter().chain(change("drops", dropped)).collect()
 }
 
 /// The newest events of a server. Clones share them.
@@ -174,6 +207,7 @@ struct Kept {
     begun: Instant,
     capacity: usize,
     events: Mutex<VecDeque<Arc<Event>>>,
+    clients: Mutex<BTreeMap<u64, Client>>,
     /// How many events there ever were.
     count: watch::Sender<u64>,
 }
@@ -187,8 +221,14 @@ impl Default for Dialogue {
 impl Dialogue {
     /// A dialogue that keeps this many events.
     pub fn keeping(capacity: usize) -> Self {
-        let events = Mutex::new(VecDeque::new());
-        Self(Arc::new(Kept { begun: Instant::now(), capacity, events, count: watch::Sender::new(0) }))
+        let (events, clients) = (Mutex::new(VecDeque::new()), Mutex::default());
+        Self(Arc::new(Kept {
+            begun: Instant::now(),
+            capacity,
+            events,
+            clients,
+            count: watch::Sender::new(0),
+        }))
     }
 
     /// How many events there ever were: a place to look from, later.
@@ -198,7 +238,7 @@ impl Dialogue {
 
     /// The events since a [`mark`](Self::mark) that are still kept, oldest first.
     pub fn since(&self, mark: u64) -> Vec<Arc<Event>> {
-        let events = self.0.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let events = lock(&self.0.events);
         let count = self.mark();
         let wanted = usize::try_from(count.saturating_sub(mark)).unwrap_or(usize::MAX);
         events.iter().skip(events.len().saturating_sub(wanted)).cloned().collect()
@@ -209,7 +249,7 @@ impl Dialogue {
         let mut count = self.0.count.subscribe();
         // The sender lives as long as we do, so that an error cannot come.
         _ = count.wait_for(|count| *count > mark).await;
-        let events = self.0.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let events = lock(&self.0.events);
         let count = self.mark();
         let wanted = usize::try_from(count - mark).unwrap_or(usize::MAX);
         (events.iter().skip(events.len().saturating_sub(wanted)).cloned().collect(), count)
@@ -242,6 +282,7 @@ impl Dialogue {
 
     pub(super) fn record(&self, node: &Arc<str>, stream: u64, dialect: Dialect, kind: &str, said: Said) {
         let event = Event {
+            time: SystemTime::now(),
             at: self.now(),
             node: Arc::clone(node),
             stream,
@@ -250,13 +291,19 @@ impl Dialogue {
             said,
         };
         tracing::debug!(target: "xds", "{event}");
-        let mut events = self.0.events.lock().unwrap_or_else(PoisonError::into_inner);
+        self.note(&event);
+        let mut events = lock(&self.0.events);
         events.push_back(Arc::new(event));
         if events.len() > self.0.capacity {
             events.pop_front();
         }
         self.0.count.send_modify(|count| *count += 1);
     }
+}
+
+/// Each event and each client is replaced in one step, so a poisoned lock is no reason to fall silent.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Cuts a client's complaint to what a person reads.

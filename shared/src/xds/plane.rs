@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus::Registry;
@@ -17,10 +18,26 @@ use super::{Cache, Dialogue, LoadReports, ResourceType, Server, Snapshot};
 use crate::lifecycle::{GRACE, Lifecycle, Overdue};
 use crate::poll::{self, TimedOut};
 
+/// Why it is not known that all clients accepted a snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAccepted {
+    /// Somebody refused it, or did not answer.
+    #[error(transparent)]
+    TimedOut(#[from] TimedOut),
+    /// Something else is published now: a newer snapshot, or, after a refusal, the last accepted one.
+    #[error("another snapshot took its place{}", .refusal.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
+    Replaced {
+        /// The newest complaint of a client about it, if there was one.
+        refusal: Option<String>,
+    },
+}
+
 /// A running control plane.
 pub struct ControlPlane {
     cache: Arc<Cache>,
     dialogue: Dialogue,
+    /// Where the dialogue was when something was published last.
+    published: AtomicU64,
     registry: Registry,
     address: SocketAddr,
     life: Lifecycle,
@@ -64,7 +81,7 @@ impl ControlPlane {
             }
         };
         scope.spawn(serving);
-        Ok(Self { cache, dialogue, registry, address, life: scope })
+        Ok(Self { cache, dialogue, published: AtomicU64::new(0), registry, address, life: scope })
     }
 
     /// Shows `snapshot` to every client from now on.
@@ -75,6 +92,7 @@ impl ControlPlane {
     /// Shows `snapshot` to every client of a group from now on.
     pub fn publish_to(&self, group: &str, snapshot: Snapshot) -> Arc<Snapshot> {
         let snapshot = Arc::new(snapshot);
+        self.published.store(self.dialogue.mark(), Ordering::Relaxed);
         self.cache.set(group, Arc::clone(&snapshot));
         snapshot
     }
@@ -82,8 +100,8 @@ impl ControlPlane {
     /// Waits until every connected client accepted all of `snapshot` that it subscribes to.
     ///
     /// # Errors
-    /// If that takes longer than `limit`.
-    pub async fn accepted(&self, snapshot: &Arc<Snapshot>, limit: Duration) -> Result<(), TimedOut> {
+    /// If that takes longer than `limit`, or something else was published in the meantime.
+    pub async fn accepted(&self, snapshot: &Arc<Snapshot>, limit: Duration) -> Result<(), NotAccepted> {
         self.accepted_by(EVERYONE, snapshot, limit).await
     }
 
@@ -91,25 +109,30 @@ impl ControlPlane {
     /// `snapshot` that it subscribes to.
     ///
     /// # Errors
-    /// If that takes longer than `limit`.
+    /// If that takes longer than `limit`, or something else was published in the meantime.
     pub async fn accepted_by(
         &self,
         group: &str,
         snapshot: &Arc<Snapshot>,
         limit: Duration,
-    ) -> Result<(), TimedOut> {
+    ) -> Result<(), NotAccepted> {
+        let is_it = |other: Option<Arc<Snapshot>>| other.is_some_and(|other| Arc::ptr_eq(&other, snapshot));
         poll::wait_until("every client's ACK", Duration::from_millis(2), limit, || {
-            let accepted = self.cache.accepted(group);
-            let newest = accepted.is_some_and(|accepted| Arc::ptr_eq(&accepted, snapshot));
-            let refusal = self.refusal().unwrap_or_else(|| "no answer yet".to_owned());
-            std::future::ready(if newest { Ok(()) } else { Err(refusal) })
+            std::future::ready(if is_it(self.cache.accepted(group)) {
+                Ok(Ok(()))
+            } else if is_it(self.cache.snapshot(group)) {
+                Err(self.refusal().unwrap_or_else(|| "no answer yet".to_owned()))
+            } else {
+                Ok(Err(NotAccepted::Replaced { refusal: self.refusal() }))
+            })
         })
-        .await
+        .await?
     }
 
-    /// The newest complaint of a client, in one sentence.
+    /// The newest complaint of a client since something was published last, in one sentence.
     pub fn refusal(&self) -> Option<String> {
-        self.dialogue.events().iter().rev().find_map(|event| match &event.said {
+        let mark = self.published.load(Ordering::Relaxed);
+        self.dialogue.since(mark).iter().rev().find_map(|event| match &event.said {
             Said::Nack { message, .. } => Some(format!("{} refused: {message}", event.kind)),
             _ => None,
         })

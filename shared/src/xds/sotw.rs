@@ -24,7 +24,7 @@ impl Stream {
         let first = !track.subscription.has_begun();
         let nonce = request.response_nonce.as_str();
         // A nonce in a first request is one of an earlier stream, and died with it.
-        let heard = if first || nonce.is_empty() {
+        let mut heard = if first || nonce.is_empty() {
             Heard::Ask
         } else if nonce.parse() != Ok(track.nonce) {
             let listed: HashSet<&str> = request.resource_names.iter().map(String::as_str).collect();
@@ -35,14 +35,17 @@ impl Stream {
             let newest = self.target.as_ref().map(|target| (target.seq, target.snapshot.of(kind)));
             let blame = track.refuse(track.nonce, &error.message, kind.is_root(), newest);
             Heard::Nack { message: error.message.clone(), blame }
-        } else if track.accept(track.nonce) {
-            Heard::Ack
+        } else if let Some(version) = track.accept(track.nonce) {
+            Heard::Ack { version, asks: false }
         } else {
             Heard::Ask
         };
         let asked = track.subscription.replace(&request.resource_names, self.traits.legacy_wildcard, intern);
         if track.subscription.size() > SUBSCRIPTION_LIMIT {
             return Heard::TooMuch;
+        }
+        if let Heard::Ack { asks, .. } = &mut heard {
+            *asks = asked.is_something();
         }
         if asked.dropped_everything || !asked.dropped.is_empty() {
             track.forget_unwanted();

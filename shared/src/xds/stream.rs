@@ -39,7 +39,12 @@ pub enum Heard {
     /// It asks, and answers nothing.
     Ask,
     /// It accepts a response.
-    Ack,
+    Ack {
+        /// The version that the response carried.
+        version: Version,
+        /// Whether it changes the subscription too.
+        asks: bool,
+    },
     /// It refuses a response.
     Nack {
         /// The client's words.
@@ -275,7 +280,7 @@ impl Stream {
             let needed: Vec<_> = needed.filter(|to| to.kind == ResourceType::Endpoints).collect();
             self.awaited.extend(needed.into_iter().map(|to| Arc::clone(&to.name)), &self.tracks);
         }
-        self.tracks[kind].in_flight.push(InFlight { nonce: self.last_nonce, seq, news, gone: had });
+        self.tracks[kind].in_flight.push(InFlight { nonce: self.last_nonce, seq, version, news, gone: had });
         responses.push(Response {
             dialect: self.dialect,
             kind,

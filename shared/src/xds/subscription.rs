@@ -42,6 +42,13 @@ pub struct Asked {
     pub dropped_everything: bool,
 }
 
+impl Asked {
+    /// Whether the request changed what the client is to be told.
+    pub fn is_something(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
 impl Subscription {
     /// Whether the client wants the resource with this name.
     pub fn wants(&self, name: &str) -> bool {

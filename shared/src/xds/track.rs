@@ -101,6 +101,8 @@ pub struct InFlight {
     pub nonce: u64,
     /// The number of the publication that it told of.
     pub seq: u64,
+    /// The version that it carried.
+    pub version: Version,
     /// What was new in it, and what the client had before.
     pub news: Vec<(Arc<Resource>, Option<Held>)>,
     /// What it took away, and what the client had of that.

@@ -208,7 +208,11 @@ impl Conversation {
         let quarantine: Arc<Quarantine> = member.membership.quarantine();
         let responses = member.stream.due(&quarantine);
         let pushed = member.pushed.filter(|_| pushes);
-        member.note(self.shared.patience);
+        if member.note(self.shared.patience)
+            && let Some(dialogue) = &self.shared.dialogue
+        {
+            dialogue.stands(self.id, member.standing);
+        }
         for response in responses {
             self.send(response, pushed);
         }
@@ -295,19 +299,29 @@ impl Conversation {
         };
         match heard {
             Heard::Ask => self.say(kind.service(), || asked(request, listed)),
-            Heard::Ack => {
+            Heard::Ack { version, asks } => {
                 self.count(|metrics| metrics.accepted(kind));
-                self.say(kind.service(), || Said::Ack { nonce: nonce() });
-                return Reaction::default();
+                self.say(kind.service(), || {
+                    let (names, dropped) = if asks { listed_in(request) } else { Default::default() };
+                    Said::Ack { version: version.to_string(), nonce: nonce(), names, dropped }
+                });
+                return Reaction { refused: Vec::new(), asks };
             }
             // The stream ends, and says so with its status.
             Heard::TooMuch => {}
-            Heard::Stale => self.say(kind.service(), || Said::Stale { nonce: nonce() }),
+            Heard::Stale => self.say(kind.service(), || {
+                let (names, dropped) = listed_in(request);
+                Said::Stale { nonce: nonce(), names, dropped }
+            }),
             Heard::Nack { message, blame } => {
                 self.count(|metrics| metrics.refused(kind));
                 let names = blame.suspects.iter().map(|resource| Arc::clone(resource.name())).collect();
-                let said =
-                    Said::Nack { nonce: nonce(), names: Names::new(names), message: complaint(&message) };
+                let said = Said::Nack {
+                    version: blame.version.map(|version| version.to_string()).unwrap_or_default(),
+                    nonce: nonce(),
+                    names: Names::new(names),
+                    message: complaint(&message),
+                };
                 self.say(kind.service(), || said);
                 // A mere suspect may be innocent: it is kept from nobody else.
                 let refused = if blame.certain { blame.suspects } else { Vec::new() };
@@ -363,13 +377,15 @@ impl Drop for Conversation {
 }
 
 impl Member {
-    /// Reports how the client stands, if that changed, and sets the clock by which it has to ask.
-    fn note(&mut self, patience: Duration) {
+    /// Reports how the client stands, and sets the clock by which it has to ask. Returns whether its
+    /// standing changed.
+    fn note(&mut self, patience: Duration) -> bool {
         let standing = self.stream.standing();
         if matches!(standing, Standing::Settled(_)) {
             self.pushed = None;
         }
-        if standing != self.standing {
+        let changed = standing != self.standing;
+        if changed {
             self.standing = standing;
             self.membership.report(standing);
         }
@@ -378,23 +394,29 @@ impl Member {
             (true, Some(set)) => Some(set),
             (true, None) => Some(Instant::now() + patience),
         };
+        changed
     }
 }
 
 /// What a request subscribes to, for the dialogue.
 fn asked(request: &Request, listed: usize) -> Said {
+    let (names, dropped) = listed_in(request);
+    let has = match request {
+        Request::Sotw(request) => complaint(&request.version_info),
+        Request::Delta(_) if listed == 0 => String::new(),
+        Request::Delta(_) => format!("{listed} resources"),
+    };
+    Said::Asked { names, dropped, has }
+}
+
+/// The names that a request lists: those that it asks for, and those that it drops (delta).
+fn listed_in(request: &Request) -> (Names, Names) {
     let names = |names: &[String]| Names::new(names.iter().map(|name| name.as_str().into()).collect());
     match request {
-        Request::Sotw(request) => Said::Asked {
-            names: names(&request.resource_names),
-            dropped: Names::default(),
-            has: complaint(&request.version_info),
-        },
-        Request::Delta(request) => Said::Asked {
-            names: names(&request.resource_names_subscribe),
-            dropped: names(&request.resource_names_unsubscribe),
-            has: if listed == 0 { String::new() } else { format!("{listed} resources") },
-        },
+        Request::Sotw(request) => (names(&request.resource_names), Names::default()),
+        Request::Delta(request) => {
+            (names(&request.resource_names_subscribe), names(&request.resource_names_unsubscribe))
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::super::resource::Resource;
+use super::super::resource::{Resource, Version};
 use super::super::snapshot::Resources;
 use super::{Held, InFlight, Track};
 
@@ -28,26 +28,28 @@ pub struct Blame {
     pub suspects: Vec<Arc<Resource>>,
     /// Whether each of them does.
     pub certain: bool,
+    /// The version of the response; none if that is not known any more.
+    pub version: Option<Version>,
 }
 
 impl Track {
-    /// The client accepted a response. Returns whether it was still unanswered.
+    /// The client accepted a response. Returns its version, if it was still unanswered.
     ///
     /// Responses that were sent before it count as answered too, for a client answers in order.
-    pub fn accept(&mut self, nonce: u64) -> bool {
-        let at = self.in_flight.iter().position(|response| response.nonce == nonce);
-        let Some(at) = at else { return false };
+    pub fn accept(&mut self, nonce: u64) -> Option<Version> {
+        let at = self.in_flight.iter().position(|response| response.nonce == nonce)?;
+        let version = self.in_flight[at].version;
         self.is_foreign = false;
         let answered = self.in_flight.drain(..=at);
         if self.leftovers.is_empty() {
             // Nearly always; then there is no need to look at every name again.
-            return true;
+            return Some(version);
         }
         for response in answered {
             response.news.iter().for_each(|(resource, _)| drop(self.leftovers.remove(resource.name())));
             response.gone.iter().for_each(|(name, _)| drop(self.leftovers.remove(name)));
         }
-        true
+        Some(version)
     }
 
     /// The client refused a response: it keeps what it had of the culprits.
@@ -68,7 +70,7 @@ impl Track {
         let Some(at) = self.in_flight.iter().position(|response| response.nonce == nonce) else {
             return Blame::default();
         };
-        let Some(InFlight { news, gone, seq, .. }) = self.in_flight.drain(..=at).next_back() else {
+        let Some(InFlight { news, gone, seq, version, .. }) = self.in_flight.drain(..=at).next_back() else {
             return Blame::default();
         };
         self.complains = true;
@@ -108,7 +110,7 @@ impl Track {
         {
             self.forgive_what_was_corrected(target);
         }
-        Blame { suspects, certain }
+        Blame { suspects, certain, version: Some(version) }
     }
 
     /// Puts back what the client had before a resource that it refused.
