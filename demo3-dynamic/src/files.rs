@@ -8,7 +8,7 @@
 //!
 //! ```text
 //!   folder ──read──> texts ──parse──> resources ──Snapshot::new──> published
-//!               every half second         └── an error: told once, and what was published stays
+//!             twice the same text         └── an error: told once, and what was published stays
 //! ```
 //!
 //! The names of fields and messages are those of Envoy's API, whose description is compiled in; a message in an
@@ -17,17 +17,22 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use envoy_types::pb::google::protobuf::Any;
-use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage};
-use serde::Deserialize;
 use serde_json::Value;
 use shared::xds::resource::{Resource, ResourceType};
 use shared::xds::snapshot::{Snapshot, SnapshotError};
+
+pub mod document;
+
+mod canonical;
+
+mod telling;
 
 /// The largest file that is read, in bytes.
 const MOST: u64 = 4 << 20;
@@ -35,7 +40,8 @@ const MOST: u64 = 4 << 20;
 /// The most files that are read.
 const FILES: usize = 1000;
 
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The time between two looks. A change is published when the second one finds what the first did.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Envoy's API as `build.rs` found it.
 static API: LazyLock<Result<DescriptorPool, String>> = LazyLock::new(|| {
@@ -92,20 +98,20 @@ pub enum FilesError {
     },
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document {
-    /// Envoy's own files may have it. A version here is a hash of what it names.
-    #[serde(default, rename = "version_info")]
-    _version_info: Option<Value>,
-    resources: Vec<Value>,
-}
-
 /// A folder, and what was read from it last.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
+    seen: BTreeMap<PathBuf, Seen>,
     files: BTreeMap<PathBuf, File>,
+}
+
+/// A file as one look found it.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    text: Arc<str>,
+    /// Who writes changes the time, even if the text is the same so far.
+    modified: (i64, i64),
 }
 
 #[derive(Clone, Debug)]
@@ -117,33 +123,54 @@ struct File {
 impl Folder {
     /// A folder that has not been read yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), files: BTreeMap::new() }
+        Self { path: path.into(), seen: BTreeMap::new(), files: BTreeMap::new() }
     }
 
-    /// Reads the folder, and returns what it holds if that is not what was read last.
+    /// Reads the folder, and returns what it holds if that is news, and if the read before found the same.
     ///
-    /// Files whose text is the same are not parsed again, so that their resources keep their versions.
+    /// A file that is just being written may well parse: half a list of clusters is a list of clusters. So nothing is
+    /// published before two reads agree on every text and time. Files whose text is the same as in what was published
+    /// last are not parsed again.
     ///
     /// # Errors
-    /// [`FilesError`]; what was read last is still known then.
+    /// [`FilesError`]; what was published last is still known then.
     pub fn read(&mut self) -> Result<Option<Snapshot>, FilesError> {
-        let texts = texts(&self.path)?;
-        let same =
-            |(path, text): (&PathBuf, &String)| self.files.get(path).is_some_and(|file| *file.text == **text);
-        if texts.len() == self.files.len() && texts.iter().all(same) {
+        // An error forgets what was seen: two looks in a row have to agree.
+        let before = std::mem::take(&mut self.seen);
+        self.seen = look(&self.path)?;
+        if self.seen != before {
+            return Ok(None);
+        }
+        let same = |(path, seen): (&PathBuf, &Seen)| {
+            self.files.get(path).is_some_and(|file| *file.text == *seen.text)
+        };
+        if self.seen.len() == self.files.len() && self.seen.iter().all(same) {
             return Ok(None);
         }
         let mut files = BTreeMap::new();
-        for (path, text) in texts {
-            let file = match self.files.get(&path) {
-                Some(known) if *known.text == *text => known.clone(),
-                _ => File { resources: parse(&path, &text)?, text: text.into() },
+        for (path, Seen { text, .. }) in &self.seen {
+            let file = match self.files.get(path) {
+                Some(known) if *known.text == **text => known.clone(),
+                _ => File { resources: parse(path, text)?, text: Arc::clone(text) },
             };
-            files.insert(path, file);
+            files.insert(path.clone(), file);
         }
         let snapshot = together(&files)?;
         self.files = files;
         Ok(Some(snapshot))
+    }
+
+    /// Reads until there is something to serve: for the start.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn first(&mut self) -> Result<Snapshot, FilesError> {
+        loop {
+            if let Some(snapshot) = self.read()? {
+                return Ok(snapshot);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Reads it again and again, and hands on each new snapshot. An error is told once, in the log.
@@ -174,13 +201,13 @@ impl Folder {
     }
 }
 
-/// The texts of the files in this folder that hold resources, by path.
-fn texts(folder: &Path) -> Result<BTreeMap<PathBuf, String>, FilesError> {
+/// The files in this folder that hold resources, by path.
+fn look(folder: &Path) -> Result<BTreeMap<PathBuf, Seen>, FilesError> {
     let unreadable = |path: &Path| {
         let path = path.to_owned();
         move |why| FilesError::Unreadable { path, why }
     };
-    let mut texts = BTreeMap::new();
+    let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable(folder))? {
         let path = entry.map_err(unreadable(folder))?.path();
         let ours =
@@ -190,40 +217,42 @@ fn texts(folder: &Path) -> Result<BTreeMap<PathBuf, String>, FilesError> {
         if !ours || hidden {
             continue;
         }
-        if texts.len() == FILES {
+        if found.len() == FILES {
             let why = std::io::Error::other(format!("there are more than {FILES} files"));
             return Err(unreadable(folder)(why));
         }
-        let text = text(&path).map_err(unreadable(&path))?;
-        texts.insert(path, text);
+        let seen = see(&path).map_err(unreadable(&path))?;
+        found.insert(path, seen);
     }
-    if texts.is_empty() { Err(FilesError::Empty { folder: folder.to_owned() }) } else { Ok(texts) }
+    if found.is_empty() { Err(FilesError::Empty { folder: folder.to_owned() }) } else { Ok(found) }
 }
 
-fn text(path: &Path) -> std::io::Result<String> {
+fn see(path: &Path) -> std::io::Result<Seen> {
     let mut text = String::new();
+    let metadata = std::fs::metadata(path)?;
     // A pipe would never end, and a device may not either.
-    if !std::fs::metadata(path)?.is_file() {
+    if !metadata.is_file() {
         return Err(std::io::Error::other("it is not a file"));
     }
     std::fs::File::open(path)?.take(MOST + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MOST {
         return Err(std::io::Error::other(format!("it is larger than {MOST} bytes")));
     }
-    Ok(text)
+    Ok(Seen { text: text.into(), modified: (metadata.mtime(), metadata.mtime_nsec()) })
 }
 
 fn parse(path: &Path, text: &str) -> Result<Vec<Arc<Resource>>, FilesError> {
     let broken = |place: String, why: String| FilesError::Broken { path: path.to_owned(), place, why };
-    // JSON is YAML too.
-    let document: Document = serde_saphyr::from_str(text)
-        .map_err(|error| broken(String::new(), error.without_snippet().to_string()))?;
-    let resources = document.resources.into_iter().enumerate();
+    let json = path.extension().is_some_and(|ending| ending == "json");
+    let resources = document::resources(text, json).map_err(|why| broken(String::new(), why))?;
     resources
+        .into_iter()
+        .enumerate()
         .map(|(number, value)| {
             let place = format!("resources[{number}]");
             let at = |inner: &str| match inner {
-                "" | "." => format!("{place}: "),
+                "" => format!("{place}: "),
+                inner if inner.starts_with('[') => format!("{place}{inner}: "),
                 inner => format!("{place}.{inner}: "),
             };
             let any = any(value).map_err(|(inner, why)| broken(at(&inner), why))?;
@@ -242,14 +271,18 @@ fn any(mut value: Value) -> Result<Any, (String, String)> {
         return Err(whole("no \"@type\": it says which message of Envoy's API this is"));
     };
     let name = type_url.rsplit('/').next().unwrap_or_default();
-    let message = api
-        .get_message_by_name(name)
-        .ok_or_else(|| ("@type".to_owned(), format!("'{type_url}' is no message of Envoy's API")))?;
+    let message = api.get_message_by_name(name).ok_or_else(|| {
+        ("@type".to_owned(), telling::harmless(&format!("'{type_url}' is no message of Envoy's API")))
+    })?;
     let mut track = serde_path_to_error::Track::new();
     let tracked = serde_path_to_error::Deserializer::new(value, &mut track);
     let message = DynamicMessage::deserialize(message, tracked).map_err(|error| error.to_string());
-    let message = message.map_err(|why| (track.path().to_string(), why))?;
-    Ok(Any { type_url, value: message.encode_to_vec() })
+    let message = message.map_err(|why| {
+        let place = telling::place(&track.path());
+        let secret = telling::is_secret(name, &place);
+        (place, if secret { telling::near_a_secret(&why) } else { telling::harmless(&why) })
+    })?;
+    Ok(Any { value: canonical::encode(message), type_url })
 }
 
 fn together(files: &BTreeMap<PathBuf, File>) -> Result<Snapshot, FilesError> {

@@ -11,12 +11,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use demo3_dynamic::client::Client;
-use demo3_dynamic::files::Folder;
+use demo3_dynamic::files::{FilesError, Folder};
 use shared::envoy::{Bootstrap, Envoy};
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::poll::wait_until;
 use shared::ports::DEMO3_ENVOY;
 use shared::tools;
+use shared::xds::{Resource, Snapshot};
 use tempfile::TempDir;
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/resources");
@@ -45,19 +46,35 @@ fn edit(folder: &TempDir, file: &str, from: &str, to: &str) {
     fs::rename(whole, path).unwrap();
 }
 
+/// What a folder in which nobody writes gives.
+fn settled(folder: &mut Folder) -> Result<Option<Snapshot>, FilesError> {
+    match folder.read()? {
+        None => folder.read(),
+        some => Ok(some),
+    }
+}
+
 /// What is said of a folder with this one file.
 fn complaint(name: &str, text: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join(name), text).unwrap();
-    Folder::new(folder.path()).read().unwrap_err().to_string()
+    settled(&mut Folder::new(folder.path())).unwrap_err().to_string()
+}
+
+/// The names of the resources with their versions, in order.
+fn versions(snapshot: &Snapshot) -> Vec<(String, String)> {
+    let one = |one: &Arc<Resource>| (format!("{} {}", one.kind(), one.name()), one.version().to_string());
+    let mut versions: Vec<_> = snapshot.resources().map(one).collect();
+    versions.sort();
+    versions
 }
 
 #[test]
 fn the_example_is_consistent_and_unchanged_files_are_no_news() {
     let mut folder = Folder::new(EXAMPLE);
-    let snapshot = folder.read().unwrap().unwrap();
+    let snapshot = settled(&mut folder).unwrap().unwrap();
     assert_eq!(snapshot.resources().count(), 6);
-    assert!(folder.read().unwrap().is_none());
+    assert!(settled(&mut folder).unwrap().is_none());
 }
 
 #[test]
@@ -102,7 +119,7 @@ fn every_mistake_is_told_with_its_file_and_its_place_in_it() {
 fn names_that_stand_in_two_files_are_told_with_both() {
     let folder = example();
     fs::copy(folder.path().join("routes.yaml"), folder.path().join("copy.yml")).unwrap();
-    let told = Folder::new(folder.path()).read().unwrap_err().to_string();
+    let told = settled(&mut Folder::new(folder.path())).unwrap_err().to_string();
     for word in ["copy.yml", "routes.yaml", "route 'edge'"] {
         assert!(told.contains(word), "{told}");
     }
@@ -134,25 +151,169 @@ fn what_cannot_be_read_is_told_and_what_is_not_ours_is_passed_over() {
 fn a_file_that_did_not_change_keeps_the_versions_of_its_resources() {
     let folder = example();
     let mut reader = Folder::new(folder.path());
-    let versions = |snapshot: shared::xds::snapshot::Snapshot| -> Vec<(String, String)> {
-        let one = |one: &Arc<shared::xds::resource::Resource>| {
-            (format!("{} {}", one.kind(), one.name()), one.version().to_string())
-        };
-        let mut versions: Vec<_> = snapshot.resources().map(one).collect();
-        versions.sort();
-        versions
-    };
-    let before = versions(reader.read().unwrap().unwrap());
+    let before = versions(&settled(&mut reader).unwrap().unwrap());
     edit(&folder, "routes.yaml", "name: blue, weight: 100", "name: blue, weight: 50");
-    let after = versions(reader.read().unwrap().unwrap());
+    let after = versions(&settled(&mut reader).unwrap().unwrap());
     let changed: Vec<&str> =
         before.iter().zip(&after).filter(|(was, is)| was != is).map(|(was, _)| was.0.as_str()).collect();
     assert_eq!(changed, ["RDS edge"]);
     // A broken file changes nothing, and mending it to what it was is no news.
     edit(&folder, "routes.yaml", "prefix: /", "prefix: [");
-    reader.read().unwrap_err();
+    settled(&mut reader).unwrap_err();
     edit(&folder, "routes.yaml", "prefix: [", "prefix: /");
+    assert!(settled(&mut reader).unwrap().is_none());
+}
+
+#[test]
+fn a_file_that_is_still_being_written_is_not_published() {
+    const TYPE: &str = "\"@type\": type.googleapis.com/envoy.config.cluster.v3.Cluster";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("clusters.yaml");
+    let mut reader = Folder::new(folder.path());
+    let mut text = "resources:\n".to_owned();
+    // Each beginning of it is a file in good order.
+    for cluster in ["one", "two", "three"] {
+        text += &format!("- {TYPE}\n  name: {cluster}\n");
+        fs::write(&path, &text).unwrap();
+        assert!(reader.read().unwrap().is_none(), "published while {cluster} was being written");
+    }
+    assert_eq!(reader.read().unwrap().unwrap().resources().count(), 3);
+    // The same text, written anew: somebody is at it, but there is no news in it.
+    fs::write(&path, &text).unwrap();
     assert!(reader.read().unwrap().is_none());
+    assert!(reader.read().unwrap().is_none());
+}
+
+#[test]
+fn a_text_has_the_same_versions_whenever_and_wherever_it_is_read() {
+    let entries = |kind: &str| {
+        (0..6).map(|n| format!("{{key{n}: {kind}}}")).collect::<Vec<_>>().join(", ").replace(['{', '}'], "")
+    };
+    // A map of messages that are maps of messages, and a map inside of an `Any` inside of an `Any`.
+    let structs = (0..6).map(|n| format!("map{n}: {{{}}}", entries("7"))).collect::<Vec<_>>().join(", ");
+    let text = format!(
+        "resources:
+- \"@type\": type.googleapis.com/envoy.config.cluster.v3.Cluster
+  name: many
+  metadata: {{filter_metadata: {{{structs}}}}}
+- \"@type\": type.googleapis.com/envoy.config.listener.v3.Listener
+  name: edge
+  filter_chains:
+  - filters:
+    - name: http
+      typed_config:
+        \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+        stat_prefix: edge
+        route_config:
+          virtual_hosts:
+          - name: all
+            domains: ['*']
+            metadata: {{filter_metadata: {{{structs}}}}}
+"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("many.yaml"), &text).unwrap();
+    let read = || versions(&settled(&mut Folder::new(folder.path())).unwrap().unwrap());
+    let first = read();
+    for _ in 0..20 {
+        assert_eq!(read(), first);
+    }
+    // It is still a hash of all that is in there.
+    fs::write(folder.path().join("many.yaml"), text.replacen("key3: 7", "key3: 8", 1)).unwrap();
+    let changed: Vec<bool> = read().iter().zip(&first).map(|(one, other)| one != other).collect();
+    assert_eq!(changed, [true, false]);
+}
+
+#[test]
+fn nothing_that_may_be_secret_is_told_whatever_the_mistake() {
+    const SECRET: &str = "\"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+    const PEM: &str = "-----BEGIN PRIVATE KEY-----\\nMIGHAgEAMBMG\\n-----END PRIVATE KEY-----\\n";
+    for (field, place) in [
+        (
+            format!("tls_certificate: {{private_key: \"{PEM}\"}}"),
+            "tls_certificate.private_key: expected a map",
+        ),
+        (format!("tls_certificate: \"{PEM}\""), "tls_certificate: expected a map"),
+        (format!("tls_certificate: {{\"{PEM}\": 1}}"), "unrecognized field name"),
+        (format!("tls_certificate: {{private_key: {{\"{PEM}\": 1}}}}"), "unrecognized field name"),
+        (format!("\"{PEM}\": {{}}"), "unrecognized field name"),
+        (
+            "generic_secret: {secret: {inline_bytes: MIGHAgEAMBMG-}}".to_owned(),
+            "generic_secret.secret.inline_bytes: ",
+        ),
+        (
+            "session_ticket_keys: {keys: [{inline_bytes: [MIGHAgEAMBMG]}]}".to_owned(),
+            "session_ticket_keys.keys[0].inline_bytes: ",
+        ),
+        ("generic_secret: {secret: {inlineString: [MIGHAgEAMBMG]}}".to_owned(), "inlineString: "),
+        ("generic_secret: MIGHAgEAMBMG".to_owned(), "generic_secret: expected a map"),
+        ("generic_secret: {MIGHAgEAMBMG: 1}".to_owned(), "unrecognized field name"),
+        ("tls_certificate: {private_kee: {}}".to_owned(), "unrecognized field name 'private_kee'"),
+        (
+            "validation_context: {trust_chain_verification: MIGHAgEAMBMG}".to_owned(),
+            "trust_chain_verification: ",
+        ),
+    ] {
+        let told = complaint("secret.yaml", &format!("resources: [{{{SECRET}, name: key, {field}}}]"));
+        assert!(told.contains("secret.yaml: resources[0]") && told.contains(place), "{told} of {field}");
+        assert!(!told.contains("MIGH") && !told.contains("BEGIN") && !told.contains('\n'), "{told}");
+    }
+    // Not only in secrets, and not only where a parser knows types.
+    for text in [
+        format!("resources: \"{PEM}\""),
+        format!("\"{PEM}\": 1"),
+        format!("{{a: 1, \"{PEM}\": 1, \"{PEM}\": 2}}"),
+        format!("resources: [\"{PEM}\"]"),
+        format!("resources: [{{\"@type\": \"{PEM}\"}}]"),
+        format!(
+            "resources: [{{\"@type\": type.googleapis.com/envoy.config.cluster.v3.Cluster, name: x, metadata: {{filter_metadata: {{\"{PEM}\": 1}}}}}}]"
+        ),
+        format!(
+            "resources: [{{\"@type\": type.googleapis.com/envoy.config.cluster.v3.Cluster, name: x, type: \"{PEM}\"}}]"
+        ),
+        format!(
+            "resources: [{{\"@type\": type.googleapis.com/envoy.config.cluster.v3.Cluster, name: x, connect_timeout: \"{PEM}\"}}]"
+        ),
+    ] {
+        let one_line = text.replace("a: 1", "\"a\": 1").replace("resources:", "\"resources\":");
+        for (name, text) in [("a.yaml", &text), ("a.json", &one_line)] {
+            let told = complaint(name, text);
+            assert!(!told.contains("MIGH") && !told.contains('\n'), "{told} of {text}");
+        }
+    }
+}
+
+#[test]
+fn mistakes_are_told_in_the_words_of_who_writes_files() {
+    const ONE: &str = "{\"@type\":\"type.googleapis.com/envoy.config.cluster.v3.Cluster\",\"name\":\"x\"}";
+    for (name, text, words) in [
+        ("a.yaml", "resources: []\n---\nresources: []\n".to_owned(), &["line 3", "one document a file"][..]),
+        ("a.yaml", "resources: []\nresources: []\n".to_owned(), &["'resources' stands twice", "line 2"]),
+        ("a.yaml", "resources: [{name: x, name: y}]".to_owned(), &["'name' stands twice", "line 1"]),
+        (
+            "a.json",
+            "{\"resources\": [{\"name\": \"x\", \"name\": \"y\"}]}".to_owned(),
+            &["'name' stands twice", "line 1"],
+        ),
+        // What is in order for YAML and no JSON.
+        ("a.json", format!("{{\"resources\": [{ONE},]}}"), &["trailing comma", "line 1"]),
+        ("a.json", "resources: []".to_owned(), &["line 1"]),
+    ] {
+        let told = complaint(name, &text);
+        for word in words {
+            assert!(told.contains(word), "{word} is not in {told:?} of {text}");
+        }
+        for advice in ["from_str_multiple", "DuplicateKeyPolicy", "Options"] {
+            assert!(!told.contains(advice), "{told}");
+        }
+    }
+    // What looks alike and is in order.
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.json"), format!("{{\"resources\": [{ONE}]}}")).unwrap();
+    let merged = format!("---\nresources: [&x {}, {{<<: *x, name: z}}]", ONE.replace("\"x\"", "\"y\""));
+    fs::write(folder.path().join("b.yaml"), merged).unwrap();
+    let names = versions(&settled(&mut Folder::new(folder.path())).unwrap().unwrap());
+    assert_eq!(names.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["CDS x", "CDS y", "CDS z"]);
 }
 
 #[test]

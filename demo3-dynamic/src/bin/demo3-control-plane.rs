@@ -101,7 +101,7 @@ async fn serve(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
     let (first, world, folder) = match &args.resources {
         Some(path) => {
             let mut folder = Folder::new(path);
-            let first = folder.read().map_err(Unready::new)?.context("nothing was read")?;
+            let first = folder.first().await.map_err(Unready::new)?;
             (first, None, Some(folder))
         }
         None => {

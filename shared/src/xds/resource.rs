@@ -233,8 +233,10 @@ impl Resource {
     /// Encodes `message`.
     ///
     /// The version is a hash of the encoded bytes. Protobuf maps with several entries have no fixed
-    /// order in them: such a message may get another version in another process, and is then sent
-    /// once more than necessary.
+    /// order in them: such a message may get another version whenever it is made anew, and is then sent
+    /// once more than necessary; a change is never missed. To sort them here would take a description of all
+    /// of Envoy's API, since most maps are inside of other messages. Whoever has one sorts first, and calls
+    /// [`from_any`](Self::from_any).
     ///
     /// # Errors
     /// [`ResourceError::Nameless`].
@@ -242,7 +244,8 @@ impl Resource {
         Self::build(message, message.encode_to_vec().as_slice())
     }
 
-    /// Takes a resource in its packed form, as files and other control planes have it.
+    /// Takes a resource in its packed form, as files and other control planes have it. The same bytes always have
+    /// the same version.
     ///
     /// # Errors
     /// A type that is not served, bytes that do not decode, or a missing name.
