@@ -106,13 +106,13 @@ impl Edge {
         let loopback = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, if plan.stay { port } else { 0 }));
         // The lab ports are taken now or not at all: better to say so before the story than after it.
         for port in [ports::DEMO3_XDS, ports::DEMO3_ADMIN, ports::DEMO3_ENVOY, ports::DEMO3_CONTROL] {
-            drop(cli::listen(loopback(port)).await?);
+            drop(cli::listen_lab(loopback(port)).await?);
         }
         let xds_port = Held::new(loopback(ports::DEMO3_XDS))?;
         // The story begins with a port on which nobody listens, so it has to be ours before it is Envoy's.
         let edge_port = Held::new(loopback(ports::DEMO3_ENVOY))?;
         let address = edge_port.address();
-        let xds_listener = cli::listen(xds_port.address()).await?;
+        let xds_listener = cli::listen_lab(xds_port.address()).await?;
         let control_plane = ControlPlane::start(xds_listener, OnRefusal::RollBack, life)?;
         plan.show_dialogue(&control_plane);
         let mut apps = Vec::new();
@@ -175,7 +175,7 @@ impl Edge {
         self.show().await?;
         let control_plane = self.control_plane.take().context("the control plane is stopped just now")?;
         let admin = Arc::new(Admin::new(control_plane, Some(self.world.clone())));
-        let listener = cli::listen((Ipv4Addr::LOCALHOST, ports::DEMO3_CONTROL).into()).await?;
+        let listener = cli::listen_lab((Ipv4Addr::LOCALHOST, ports::DEMO3_CONTROL).into()).await?;
         web::serve(listener, life, move |request| Arc::clone(&admin).answer(request));
         Ok(())
     }

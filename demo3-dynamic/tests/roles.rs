@@ -193,8 +193,10 @@ async fn wrong_flags_end_with_2_and_name_what_to_do() {
     let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let taken = holder.local_addr().unwrap().to_string();
     for (args, expected) in [
-        (vec!["--listen", &taken], "taken"),
-        (vec!["--listen", "127.0.0.1:0", "--admin", &taken], "taken"),
+        (vec!["--listen", &taken], "is taken"),
+        (vec!["--listen", &taken], "--listen (or LISTEN)"),
+        (vec!["--listen", "127.0.0.1:0", "--admin", &taken], "is taken"),
+        (vec!["--listen", "127.0.0.1:0", "--admin", &taken], "--admin (or ADMIN)"),
         (
             vec!["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--blue", "nowhere.invalid:1"],
             "HOST:PORT",

@@ -4,7 +4,9 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -133,4 +135,40 @@ fn stay_lets_a_person_drive_it_with_curl_until_ctrl_c() {
     // Read on, so that a full pipe cannot hold it up.
     stdout.read_to_string(&mut told).unwrap();
     assert_eq!(demo.wait().unwrap().code(), Some(0), "{told}");
+}
+
+/// Starts the story with a folder for temporary files of its own, and waits until Envoy has one in it.
+fn begin(temporary: &Path) -> Child {
+    let before = folders(temporary);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_demo3-dynamic"));
+    command.env("TMPDIR", temporary).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut demo = command.spawn().unwrap();
+    // It may have to install Envoy first.
+    let ended = Instant::now() + Duration::from_secs(180);
+    let fresh = |path: &PathBuf| !before.contains(path) && path.join("admin-address").exists();
+    while !folders(temporary).iter().any(fresh) {
+        assert!(Instant::now() < ended && demo.try_wait().unwrap().is_none(), "no Envoy");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    demo
+}
+
+fn folders(temporary: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(temporary).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn a_signal_leaves_nothing_behind_and_what_a_kill_leaves_the_next_run_removes() {
+    let temporary = tempfile::tempdir().unwrap();
+    for (signal, code) in [(Signal::KILL, None), (Signal::HUP, Some(129)), (Signal::QUIT, Some(131))] {
+        let before = folders(temporary.path());
+        let mut demo = begin(temporary.path());
+        for orphan in before {
+            assert!(!orphan.exists(), "{} is still there", orphan.display());
+        }
+        kill_process(Pid::from_child(&demo), signal).unwrap();
+        assert_eq!(demo.wait().unwrap().code(), code, "{signal:?}");
+        let left = folders(temporary.path());
+        assert_eq!(left.len(), usize::from(code.is_none()), "{signal:?} leaves {left:?}");
+    }
 }

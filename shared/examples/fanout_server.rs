@@ -59,7 +59,7 @@ async fn main() -> ExitCode {
 
 async fn run(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
     raise_file_limit();
-    let (xds, http) = (cli::listen(args.listen).await?, cli::listen(args.http).await?);
+    let (xds, http) = (cli::listen(args.listen).await?, cli::listen_by(args.http, "--http").await?);
     let bound = json!({ "xds": xds.local_addr()?.to_string(), "http": http.local_addr()?.to_string() });
     let cache = Arc::new(Cache::default());
     cache.set(EVERYONE, world(args)?);

@@ -63,8 +63,8 @@ pub trait Stays {
 
 /// Runs a demo's story from start to end, prints its report, and returns the exit code.
 ///
-/// 0: every claim held. 1: one did not, or the story broke off. 2: [`Unready`]. 130 and 143: a
-/// signal. Everything in the [`Lifecycle`] has stopped before anything is reported, so that a
+/// 0: every claim held. 1: one did not, the story broke off, or the report could not be written. 2: [`Unready`].
+/// 129, 130, 131 and 143: a signal. Everything in the [`Lifecycle`] has stopped before anything is reported, so that a
 /// failed demo leaves nothing behind; with `--stay` a signal is what ends it, and changes no code.
 pub async fn run<S, F>(common: &Common, demo: &str, idea: &str, tell: F) -> ExitCode
 where
@@ -104,7 +104,7 @@ where
         report::print(&report, output);
     }
     match stopped {
-        Ok(()) => ExitCode::from(code),
+        Ok(()) => exit(code),
         Err(error) => {
             complain(&error);
             ExitCode::FAILURE
@@ -130,7 +130,7 @@ where
     };
     let stopped = life.shut_down(GRACE).await.map_err(anyhow::Error::from);
     match ended.and(stopped) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => exit(0),
         Err(error) => {
             complain(&error);
             ExitCode::from(code_of(&error))
@@ -138,25 +138,37 @@ where
     }
 }
 
+/// The exit code, unless it says that all is well while what was printed did not arrive.
+fn exit(code: u8) -> ExitCode {
+    match report::lost() {
+        Some(why) if code == 0 => {
+            complain(&anyhow::anyhow!("what was printed did not reach stdout: {why}"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::from(code),
+    }
+}
+
 /// Why a server has no address to listen on.
 #[derive(Debug, thiserror::Error)]
 pub enum NoListener {
     /// Another program has the port.
-    #[error(
-        "{address} is taken: stop the program that has it (`ss -ltnp` names it), or choose another \
-         address with --listen (or LISTEN); port 0 takes any free one"
-    )]
+    #[error("{address} is taken: stop the program that has it (`ss -ltnp` names it), or {instead}")]
     Taken {
         /// The address.
         address: SocketAddr,
+        /// What else to do.
+        instead: String,
     },
     /// The machine has no such address, or this user may not use it.
-    #[error("cannot listen on {address} ({why}): choose another address with --listen (or LISTEN)")]
+    #[error("cannot listen on {address} ({why}): {instead}")]
     Refused {
         /// The address.
         address: SocketAddr,
         /// What the operating system says.
         why: std::io::Error,
+        /// What to do.
+        instead: String,
     },
 }
 
@@ -165,10 +177,31 @@ pub enum NoListener {
 /// # Errors
 /// [`Unready`] with [`NoListener`], which names the next step.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, Unready> {
+    listen_by(address, "--listen (or LISTEN)").await
+}
+
+/// Binds an address that another flag of a role gives: `--admin (or ADMIN)`.
+///
+/// # Errors
+/// As [`listen`], with the flag's name.
+pub async fn listen_by(address: SocketAddr, flag: &str) -> Result<TcpListener, Unready> {
+    bind(address, &format!("choose another address with {flag}; port 0 takes any free one")).await
+}
+
+/// Binds a lab port for `--stay`, which no flag can change.
+///
+/// # Errors
+/// As [`listen`], without the advice to choose another one.
+pub async fn listen_lab(address: SocketAddr) -> Result<TcpListener, Unready> {
+    bind(address, "leave out --stay, which needs this one; without it any free ports will do").await
+}
+
+async fn bind(address: SocketAddr, instead: &str) -> Result<TcpListener, Unready> {
+    let instead = instead.to_owned();
     TcpListener::bind(address).await.map_err(|why| {
         Unready::new(match why.kind() {
-            std::io::ErrorKind::AddrInUse => NoListener::Taken { address },
-            _ => NoListener::Refused { address, why },
+            std::io::ErrorKind::AddrInUse => NoListener::Taken { address, instead },
+            _ => NoListener::Refused { address, why, instead },
         })
     })
 }

@@ -4,6 +4,8 @@ pub mod lifecycle;
 
 pub mod poll;
 
+pub mod folder;
+
 pub mod stats;
 
 pub mod report;

@@ -80,34 +80,63 @@ impl Lifecycle {
 /// The signal that asked us to stop, and the exit code that says so (128 + its number).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Stopped {
+    /// The terminal was closed.
+    #[error("hung up")]
+    Hangup,
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupt,
+    /// Ctrl-\.
+    #[error("quit")]
+    Quit,
     /// `kill`, or a container engine's stop.
     #[error("terminated")]
     Terminate,
 }
 
 impl Stopped {
-    /// 130 or 143, as shells report a program that a signal ended.
+    /// 129, 130, 131 or 143, as shells report a program that a signal ended.
     pub fn exit_code(self) -> u8 {
         match self {
+            Self::Hangup => 129,
             Self::Interrupt => 130,
+            Self::Quit => 131,
             Self::Terminate => 143,
         }
     }
 }
 
-/// Waits for SIGINT or SIGTERM.
+/// Waits for a signal that asks us to stop: SIGHUP, SIGINT, SIGQUIT or SIGTERM. A SIGHUP that was ignored when we
+/// started stays ignored, as `nohup` wants it.
 ///
 /// # Panics
 /// If the operating system refuses a signal handler; nothing could be stopped cleanly then.
 pub async fn stop_signal() -> Stopped {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).expect("a process may handle SIGTERM");
+    // Asked first: from the first handler on, nothing is ignored any more.
+    let stays = is_ignored(SignalKind::hangup());
+    let mut hangup = (!stays).then(|| signal(SignalKind::hangup()).expect("a process may handle SIGHUP"));
+    let hung_up = async {
+        match &mut hangup {
+            Some(hangup) => _ = hangup.recv().await,
+            None => std::future::pending().await,
+        }
+    };
     let mut interrupt = signal(SignalKind::interrupt()).expect("a process may handle SIGINT");
+    let mut quit = signal(SignalKind::quit()).expect("a process may handle SIGQUIT");
+    let mut terminate = signal(SignalKind::terminate()).expect("a process may handle SIGTERM");
     tokio::select! {
+        () = hung_up => Stopped::Hangup,
         _ = interrupt.recv() => Stopped::Interrupt,
+        _ = quit.recv() => Stopped::Quit,
         _ = terminate.recv() => Stopped::Terminate,
     }
+}
+
+/// Whether this process ignores the signal, as `nohup` arranges it before it starts a program. Only Linux tells.
+fn is_ignored(signal: tokio::signal::unix::SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    ignored >> (signal.as_raw_value() - 1) & 1 == 1
 }

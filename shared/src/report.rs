@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::io::{IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
@@ -229,8 +230,22 @@ pub fn print(report: &Report, output: Output) {
 
 /// Prints one line on stdout, for the roles whose output is the point of running them.
 pub fn line_out(line: &str) {
-    // A reader that went away (`| head`) is no reason to panic, as println! would.
-    _ = writeln!(std::io::stdout(), "{line}");
+    let mut stdout = io::stdout();
+    let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    match written {
+        // A reader that went away (`| head`) is no reason to panic, as println! would, nor to fail.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => _ = LOST.set(error),
+        _ => {}
+    }
+}
+
+/// Why the first line that could not be written to stdout was lost.
+static LOST: OnceLock<io::Error> = OnceLock::new();
+
+/// Why stdout lacks something that was printed, if it does: a full disk, for example. Whoever reads it must not
+/// take what is there for the whole, so a program that finds this at its end fails.
+pub fn lost() -> Option<&'static io::Error> {
+    LOST.get()
 }
 
 /// Prints one line on stderr, beside a story.

@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -293,4 +293,22 @@ fn openssl_accepts_what_the_command_wrote() {
             assert!(expected.iter().any(|expected| said.contains(expected)), "{said}");
         }
     }
+}
+
+#[test]
+fn what_does_not_reach_stdout_is_a_failure_and_a_reader_that_left_is_none() {
+    let folder = chain("");
+    let show = |stdout: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pki"));
+        command.args(["show", "certs/chain.pem"]).current_dir(folder.path()).stdout(stdout);
+        let output = command.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let (code, told) = show(full.into());
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("did not reach stdout: No space left"), "{told}");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(show(writer.into()), (Some(0), String::new()));
 }

@@ -52,7 +52,7 @@ impl Mesh {
         let mut held = Vec::new();
         let mut hold = async |lab: SocketAddr| -> anyhow::Result<SocketAddr> {
             // Tried as a listener first: its error says what to do about a port that is taken.
-            drop(cli::listen(lab).await?);
+            drop(cli::listen_lab(lab).await?);
             let one = Held::new(lab)?;
             let address = one.address();
             held.push(one);

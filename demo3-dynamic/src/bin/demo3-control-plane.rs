@@ -96,7 +96,8 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
-    let (xds, admin) = (cli::listen(args.listen).await?, cli::listen(args.admin).await?);
+    let (xds, admin) =
+        (cli::listen(args.listen).await?, cli::listen_by(args.admin, "--admin (or ADMIN)").await?);
     // First of all: what cannot be served ends it.
     let (first, world, folder) = match &args.resources {
         Some(path) => {

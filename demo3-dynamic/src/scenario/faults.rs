@@ -88,7 +88,7 @@ impl Edge {
             });
         goes_on.await?;
 
-        let listener = cli::listen(self.xds_port.address()).await?;
+        let listener = cli::listen_lab(self.xds_port.address()).await?;
         let control_plane = ControlPlane::start(listener, OnRefusal::RollBack, life)?;
         self.plan.show_dialogue(&control_plane);
         let snapshot = control_plane.publish(self.world.snapshot()?);

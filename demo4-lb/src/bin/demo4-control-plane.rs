@@ -76,7 +76,11 @@ async fn serve(args: &Args, endpoints: Endpoints, life: &Lifecycle) -> anyhow::R
     let control_plane = ControlPlane::serve(cli::listen(args.listen).await?, cache, None, life)?;
     report::line_out(&format!("demo4-control-plane serves xDS on {}", control_plane.address()));
     if let Some(address) = args.metrics {
-        metrics::serve(cli::listen(address).await?, control_plane.registry().clone(), life);
+        metrics::serve(
+            cli::listen_by(address, "--metrics (or METRICS)").await?,
+            control_plane.registry().clone(),
+            life,
+        );
     }
     if let Some(form) = args.dialogue {
         control_plane.show_dialogue(form, report::line_out);

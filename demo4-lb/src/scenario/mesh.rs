@@ -64,10 +64,10 @@ impl Mesh {
     ) -> anyhow::Result<Self> {
         let loopback = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, if plan.stay { port } else { 0 }));
         // The lab ports are taken now or not at all: better to say so before the story than after it.
-        let xds = cli::listen(loopback(ports::DEMO4_XDS)).await?.local_addr()?;
+        let xds = cli::listen_lab(loopback(ports::DEMO4_XDS)).await?.local_addr()?;
         let xds_port = Held::new(xds)?;
         for port in [ports::DEMO4_ENVOY, ports::DEMO4_ADMIN] {
-            drop(cli::listen(loopback(port)).await?);
+            drop(cli::listen_lab(loopback(port)).await?);
         }
         let mut mesh = Self {
             plan: plan.clone(),
@@ -94,7 +94,7 @@ impl Mesh {
     pub(super) async fn start_control_plane(&mut self, life: &Lifecycle) -> anyhow::Result<()> {
         let group = |node: &Node| if node.id == SECOND { SECOND } else { DataPlane::of(node).name() };
         let cache = Cache::grouped(move |node| group(node).to_owned()).on_refusal(OnRefusal::Keep);
-        let listener = cli::listen(self.xds_port.address()).await?;
+        let listener = cli::listen_lab(self.xds_port.address()).await?;
         let control_plane = ControlPlane::serve(listener, cache, Some(self.loads.clone()), life)?;
         if let Some(form) = self.plan.dialogue {
             control_plane.show_dialogue(form, report::line_err);

@@ -12,17 +12,16 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tempfile::TempDir;
 use tokio::process::Command;
 
 use super::admin::Admin;
 use crate::child::Running;
+use crate::folder::Folder;
 use crate::lifecycle::Lifecycle;
 use crate::poll::{self, TimedOut};
 
@@ -104,9 +103,7 @@ impl Envoy {
     /// [`EnvoyError::Folder`], [`EnvoyError::NotStarted`].
     pub async fn start(&self, life: &Lifecycle) -> Result<Started, EnvoyError> {
         // The log may show what other users of the machine should not see.
-        let private = fs::Permissions::from_mode(0o700);
-        let folder = tempfile::Builder::new().prefix("envoy-").permissions(private).tempdir();
-        let folder = Arc::new(folder.map_err(EnvoyError::Folder)?);
+        let folder = Arc::new(Folder::new("mesh-envoy-").map_err(EnvoyError::Folder)?);
         let log = File::create(log_file(&folder)).map_err(EnvoyError::Folder)?;
         let more_log = log.try_clone().map_err(EnvoyError::Folder)?;
         let mut command = Command::new(&self.program);
@@ -132,7 +129,7 @@ impl Envoy {
 #[derive(Debug)]
 pub struct Started {
     running: Running,
-    folder: Arc<TempDir>,
+    folder: Arc<Folder>,
 }
 
 impl Started {
@@ -194,7 +191,7 @@ impl Started {
 pub struct Serving {
     admin: Admin,
     running: Running,
-    folder: Arc<TempDir>,
+    folder: Arc<Folder>,
 }
 
 impl Serving {
@@ -230,16 +227,16 @@ impl Serving {
     }
 }
 
-fn log_file(folder: &TempDir) -> PathBuf {
+fn log_file(folder: &Folder) -> PathBuf {
     folder.path().join("envoy.log")
 }
 
-fn address_file(folder: &TempDir) -> PathBuf {
+fn address_file(folder: &Folder) -> PathBuf {
     folder.path().join("admin-address")
 }
 
 /// The log's last lines, from its last 16 KiB: with `-l trace` it grows without bound.
-fn log_tail(folder: &TempDir) -> String {
+fn log_tail(folder: &Folder) -> String {
     let read = || -> io::Result<Vec<u8>> {
         let mut log = File::open(log_file(folder))?;
         let length = log.metadata()?.len();
