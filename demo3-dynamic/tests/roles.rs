@@ -223,3 +223,14 @@ async fn wrong_flags_end_with_2_and_name_what_to_do() {
     }
     assert_eq!(run(CONTROL_PLANE, &["healthcheck", "--listen", "127.0.0.1:1"]).status.code(), Some(1));
 }
+
+#[test]
+fn a_role_that_is_told_to_stop_as_soon_as_it_speaks_stops_in_good_order() {
+    for _ in 0..20 {
+        let mut app = Role::start(APP, &["--name", "blue"]);
+        let pid = rustix::process::Pid::from_child(&app.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        // Not by the signal, which would be no exit code.
+        assert_eq!(app.child.wait().unwrap().code(), Some(0));
+    }
+}

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use tokio::net::TcpListener;
 
-use crate::lifecycle::{self, GRACE, Lifecycle, Stopped};
+use crate::lifecycle::{GRACE, Lifecycle, StopSignals, Stopped};
 use crate::report::{self, Output, Story};
 
 /// The flags that every demo knows.
@@ -72,12 +72,14 @@ where
     F: AsyncFnOnce(&mut Story, &Lifecycle) -> anyhow::Result<S>,
 {
     init_logs(common.verbose);
+    let mut signals = StopSignals::install();
     let output = if common.json { Output::Json } else { Output::Human };
     let life = Lifecycle::default();
     let mut story = Story::new(demo, idea, output);
     let told = tokio::select! {
+        biased;
+        signal = signals.next() => Err(signal.into()),
         told = tell(&mut story, &life) => told,
-        signal = lifecycle::stop_signal() => Err(signal.into()),
     };
     let mut printed = false;
     let (report, code) = match told {
@@ -89,7 +91,7 @@ where
                 if output == Output::Human {
                     report::line_out(&format!("\n{}", up.invitation()));
                 }
-                lifecycle::stop_signal().await;
+                signals.next().await;
             }
             let code = u8::from(!report.held);
             (report, code)
@@ -120,13 +122,15 @@ where
     F: AsyncFnOnce(&Lifecycle) -> anyhow::Result<()>,
 {
     init_logs(verbose.max(1));
+    let mut signals = StopSignals::install();
     let life = Lifecycle::default();
     let ended = tokio::select! {
-        ended = role(&life) => ended,
-        signal = lifecycle::stop_signal() => {
+        biased;
+        signal = signals.next() => {
             tracing::info!("{signal}: stopping");
             Ok(())
         }
+        ended = role(&life) => ended,
     };
     let stopped = life.shut_down(GRACE).await.map_err(anyhow::Error::from);
     match ended.and(stopped) {

@@ -1,7 +1,7 @@
 //! How everything stops: one token, one set of tasks, one grace period.
 //!
 //! ```text
-//! stop_signal() or the story's end
+//! StopSignals or the story's end
 //!        │
 //!        v
 //! shut_down(grace) ── cancels the token ──> every task that watches it ends
@@ -11,6 +11,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -106,35 +107,55 @@ impl Stopped {
     }
 }
 
-/// Waits for a signal that asks us to stop: SIGHUP, SIGINT, SIGQUIT or SIGTERM. A SIGHUP that was ignored when we
-/// started stays ignored, as `nohup` wants it.
+/// The signals that ask us to stop: SIGHUP, SIGINT, SIGQUIT and SIGTERM.
 ///
-/// # Panics
-/// If the operating system refuses a signal handler; nothing could be stopped cleanly then.
-pub async fn stop_signal() -> Stopped {
-    use tokio::signal::unix::{SignalKind, signal};
-    // Asked first: from the first handler on, nothing is ignored any more.
-    let stays = is_ignored(SignalKind::hangup());
-    let mut hangup = (!stays).then(|| signal(SignalKind::hangup()).expect("a process may handle SIGHUP"));
-    let hung_up = async {
-        match &mut hangup {
-            Some(hangup) => _ = hangup.recv().await,
-            None => std::future::pending().await,
+/// From [`install`](Self::install) on they are ours: none ends the process unseen, and none that comes while nobody
+/// waits is lost. A SIGHUP that was ignored when we started stays ignored, as `nohup` wants it.
+#[derive(Debug)]
+pub struct StopSignals {
+    hangup: Option<Signal>,
+    interrupt: Signal,
+    quit: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    /// Takes the signals over. To be called before anything says that we are ready: whoever reads that may send one.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, or if the operating system refuses a signal handler; nothing could be stopped
+    /// cleanly then.
+    pub fn install() -> Self {
+        let take = |kind| signal(kind).expect("a process may handle the signals that ask it to stop");
+        // Asked first: from the first handler on, nothing is ignored any more.
+        let stays = is_ignored(SignalKind::hangup());
+        Self {
+            hangup: (!stays).then(|| take(SignalKind::hangup())),
+            interrupt: take(SignalKind::interrupt()),
+            quit: take(SignalKind::quit()),
+            terminate: take(SignalKind::terminate()),
         }
-    };
-    let mut interrupt = signal(SignalKind::interrupt()).expect("a process may handle SIGINT");
-    let mut quit = signal(SignalKind::quit()).expect("a process may handle SIGQUIT");
-    let mut terminate = signal(SignalKind::terminate()).expect("a process may handle SIGTERM");
-    tokio::select! {
-        () = hung_up => Stopped::Hangup,
-        _ = interrupt.recv() => Stopped::Interrupt,
-        _ = quit.recv() => Stopped::Quit,
-        _ = terminate.recv() => Stopped::Terminate,
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) -> Stopped {
+        let hung_up = async {
+            match &mut self.hangup {
+                Some(hangup) => _ = hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = hung_up => Stopped::Hangup,
+            _ = self.interrupt.recv() => Stopped::Interrupt,
+            _ = self.quit.recv() => Stopped::Quit,
+            _ = self.terminate.recv() => Stopped::Terminate,
+        }
     }
 }
 
 /// Whether this process ignores the signal, as `nohup` arranges it before it starts a program. Only Linux tells.
-fn is_ignored(signal: tokio::signal::unix::SignalKind) -> bool {
+fn is_ignored(signal: SignalKind) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);

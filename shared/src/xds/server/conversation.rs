@@ -315,6 +315,10 @@ impl Conversation {
             }),
             Heard::Nack { message, blame } => {
                 self.count(|metrics| metrics.refused(kind));
+                if let Some(Member { node, .. }) = &self.member {
+                    // Not a warning: a client that says no is part of the protocol, and of some stories.
+                    tracing::info!(%node, "{} refused: {}", kind.service(), complaint(&message));
+                }
                 let names = blame.suspects.iter().map(|resource| Arc::clone(resource.name())).collect();
                 let said = Said::Nack {
                     version: blame.version.map(|version| version.to_string()).unwrap_or_default(),
