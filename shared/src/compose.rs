@@ -101,17 +101,15 @@ impl Plan {
     /// # Errors
     /// [`ComposeError`]; what was started is taken down again.
     pub async fn up(&self) -> Result<Stack, ComposeError> {
-        let ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
-        if ci {
-            for program in &self.programs {
-                self.lay_out(program).map_err(|why| ComposeError::Dist { program: program.clone(), why })?;
-            }
+        if is_ci() {
+            let root = self.file.parent().and_then(Path::parent).unwrap_or(Path::new(""));
+            lay_out(root, &self.programs).await?;
         }
         let program = program().await?;
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.try_up(&program, ci).await {
+            match self.try_up(&program).await {
                 // Between our choice of a free port and Docker's use of it somebody else was faster.
                 Err(ComposeError::Failed { said, .. }) if tries < 3 && is_taken(&said) => {}
                 up => return up,
@@ -119,22 +117,13 @@ impl Plan {
         }
     }
 
-    async fn try_up(&self, program: &[String], ci: bool) -> Result<Stack, ComposeError> {
+    async fn try_up(&self, program: &[String]) -> Result<Stack, ComposeError> {
         static STACKS: AtomicU32 = AtomicU32::new(0);
         let number = STACKS.fetch_add(1, Ordering::Relaxed);
         let ports = free_ports(&self.ports)
             .map_err(|why| ComposeError::NotRun { command: "bind".to_owned(), why })?;
-        let mut variables: Vec<(String, String)> =
-            ports.iter().map(|(variable, port)| (variable.clone(), port.to_string())).collect();
-        let bins = if ci { "prebuilt" } else { "build" };
-        variables.push(("BINS".to_owned(), bins.to_owned()));
-        if ci {
-            variables.push(("TOOLS".to_owned(), "mesh-bpftrace:stand-in".to_owned()));
-        }
-        // For stacks that follow the engine: who may use its socket.
-        if let Ok(socket) = std::fs::metadata(SOCKET) {
-            variables.push(("DOCKER_GID".to_owned(), socket.gid().to_string()));
-        }
+        let mut variables = variables();
+        variables.extend(ports.iter().map(|(variable, port)| (variable.clone(), port.to_string())));
         let stack = Stack {
             compose: Compose {
                 program: program.to_vec(),
@@ -146,7 +135,7 @@ impl Plan {
             is_up: true,
         };
         let mut up = vec!["up", "--detach", "--build", "--wait"];
-        if ci {
+        if is_ci() {
             up.extend(["--pull", "never"]);
         }
         match stack.compose.run(&up, UP).await {
@@ -161,24 +150,62 @@ impl Plan {
             Err(error) => Err(error),
         }
     }
+}
 
-    /// Copies a program to where the image takes it from; under its name only when it is whole.
-    fn lay_out(&self, program: &Path) -> io::Result<()> {
-        let no_place = || io::Error::from(io::ErrorKind::InvalidInput);
-        let root = self.file.parent().and_then(Path::parent).ok_or_else(no_place)?;
-        let name = program.file_name().ok_or_else(no_place)?;
-        let dist = root.join("dist");
-        std::fs::create_dir_all(&dist)?;
-        let place = dist.join(name);
-        if std::fs::read(&place).ok() == Some(std::fs::read(program)?) {
-            return Ok(());
-        }
-        let partial = tempfile::NamedTempFile::new_in(&dist)?;
-        // With its permissions.
-        std::fs::copy(program, partial.path())?;
-        partial.persist(place)?;
-        Ok(())
+/// Whether images get the programs of this machine, and nothing is pulled.
+fn is_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|ci| ci == "true")
+}
+
+/// What our compose files ask the environment for, apart from ports.
+pub fn variables() -> Vec<(String, String)> {
+    let (bins, tools) = if is_ci() { ("prebuilt", Some("mesh-bpftrace:stand-in")) } else { ("build", None) };
+    let mut variables = vec![("BINS".to_owned(), bins.to_owned())];
+    variables.extend(tools.map(|image| ("TOOLS".to_owned(), image.to_owned())));
+    // For stacks that follow the engine: who may use its socket.
+    if let Ok(socket) = std::fs::metadata(SOCKET) {
+        variables.push(("DOCKER_GID".to_owned(), socket.gid().to_string()));
     }
+    variables
+}
+
+/// Puts compiled programs where an image takes them from: `dist/` in the workspace, `root`.
+///
+/// Without their symbols, where binutils are there to take them out: they are three quarters of a program that
+/// every image and every layer of it holds anew.
+///
+/// # Errors
+/// [`ComposeError::Dist`].
+pub async fn lay_out(root: &Path, programs: &[PathBuf]) -> Result<(), ComposeError> {
+    for program in programs {
+        let laid_out = lay_out_one(root, program).await;
+        laid_out.map_err(|why| ComposeError::Dist { program: program.clone(), why })?;
+    }
+    Ok(())
+}
+
+async fn lay_out_one(root: &Path, program: &Path) -> io::Result<()> {
+    let name = program.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let compiled = program.metadata()?;
+    let dist = root.join("dist");
+    std::fs::create_dir_all(&dist)?;
+    let place = dist.join(name);
+    // It gets the time of what it was made from, which so tells whether it is still that.
+    if place.metadata().and_then(|there| there.modified()).ok() == Some(compiled.modified()?) {
+        return Ok(());
+    }
+    // Under its name only when it is whole.
+    let partial = tempfile::NamedTempFile::new_in(&dist)?;
+    let mut strip = Command::new("strip");
+    strip.arg("-o").arg(partial.path()).arg(program);
+    if !child::output(strip, COMMAND).await.is_ok_and(|stripped| stripped.status.success()) {
+        std::fs::copy(program, partial.path())?;
+    }
+    let laid_out = std::fs::File::options().write(true).open(partial.path())?;
+    laid_out.set_permissions(compiled.permissions())?;
+    laid_out.set_modified(compiled.modified()?)?;
+    partial.persist(place)?;
+    Ok(())
 }
 
 impl Stack {
