@@ -23,7 +23,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     cargo build --locked --workspace --bins --profile "$PROFILE" \
     && mkdir /out \
     && find "target/$([ "$PROFILE" = dev ] && echo debug || echo "$PROFILE")" -maxdepth 1 -type f \
-       -executable -name 'demo*' -exec cp {} /out/ ';' \
+       -executable '(' -name 'demo*' -o -name reuseport ')' -exec cp {} /out/ ';' \
     && strip /out/*
 
 FROM scratch AS prebuilt

@@ -20,6 +20,8 @@ pub mod health;
 
 pub mod web;
 
+pub mod reuseport;
+
 pub mod child;
 
 pub mod tools;

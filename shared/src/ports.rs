@@ -8,6 +8,9 @@ use std::net::SocketAddr;
 
 use socket2::{Domain, Socket, Type};
 
+/// The SO_REUSEPORT experiment: the port that several servers share.
+pub const REUSEPORT: u16 = 10000;
+
 /// Demo 1: the front Envoy, where requests come in.
 pub const DEMO1_FRONT: u16 = 11000;
 /// Demo 1: Prometheus.

@@ -16,6 +16,7 @@ mod session;
 use std::path::{Path, PathBuf};
 
 use blocks::{Block, Need};
+use shared::report;
 use tokio::sync::Mutex;
 
 /// One session at a time: the lab ports that READMEs name exist once.
@@ -60,7 +61,7 @@ async fn run_all(need: Need) {
         if let Err(finding) = session::run(&root(), &blocks, need).await {
             findings.push(format!("{name}:{finding}"));
         }
-        println!("{name}: {} blocks in {:.1?}", blocks.len(), began.elapsed());
+        report::line_out(&format!("{name}: {} blocks in {:.1?}", blocks.len(), began.elapsed()));
     }
     assert!(commands > 0, "no README has a command of this kind: {need:?}");
     assert!(findings.is_empty(), "\n{}", findings.join("\n\n"));
