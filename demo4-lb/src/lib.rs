@@ -15,3 +15,5 @@ pub mod backend;
 pub mod caller;
 
 pub mod scenario;
+
+pub mod lab;

@@ -5,11 +5,14 @@ use std::process::ExitCode;
 use clap::Parser;
 use demo4_lb::scenario::{self, Plan, Planes, Step};
 use shared::cli::{self, Common};
+use shared::lab;
 use shared::xds::dialogue::Form;
 
 /// gRPC load balancing by xDS, measured on a real Envoy
 #[derive(Parser)]
-#[command(after_help = "Examples:
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
   cargo run -p demo4-lb                         tell the story and check every claim
   cargo run -p demo4-lb -- --json               the same as a JSON report
   cargo run -p demo4-lb -- --stay               keep everything up to play with
@@ -17,8 +20,10 @@ use shared::xds::dialogue::Form;
   cargo run -p demo4-lb -- --data-plane envoy   without the proxyless client
   cargo run -p demo4-lb -- --dialogue           show each message between Envoy and its control plane
   cargo run -p demo4-lb -- --envoy /opt/envoy   with an Envoy of your own
+  cargo run -p demo4-lb -- lab                  exercises that check themselves
 
-Exit code: 0 every claim held, 1 one did not, 2 wrong usage or a missing program.")]
+Exit code: 0 every claim held, 1 one did not, 2 wrong usage or a missing program."
+)]
 struct Args {
     #[command(flatten)]
     common: Common,
@@ -31,11 +36,16 @@ struct Args {
     /// Print on stderr what Envoy and the control plane say to each other, as a timeline or as JSON lines
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "timeline")]
     dialogue: Option<Form>,
+    #[command(subcommand)]
+    command: Option<lab::Command>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Args { common, data_plane: planes, step, dialogue } = Args::parse();
+    let Args { common, data_plane: planes, step, dialogue, command } = Args::parse();
+    if let Some(lab::Command::Lab(args)) = command {
+        return lab::run(&demo4_lb::lab::lab(), &args).await;
+    }
     let (envoy, stay) = (common.envoy.clone(), common.stay);
     let plan = Plan { envoy, stay, dialogue, planes, step, ..Plan::default() };
     let idea = "a control plane decides where calls go; an Envoy, or the client itself, carries it out";

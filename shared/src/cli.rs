@@ -211,7 +211,7 @@ async fn bind(address: SocketAddr, instead: &str) -> Result<TcpListener, Unready
 }
 
 /// The exit code that an error stands for; see [`run`].
-fn code_of(error: &anyhow::Error) -> u8 {
+pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
     if let Some(signal) = error.downcast_ref::<Stopped>() {
         return signal.exit_code();
     }
@@ -219,7 +219,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
 }
 
 /// Says on stderr what went wrong, each cause on a line of its own.
-fn complain(error: &anyhow::Error) {
+pub(crate) fn complain(error: &anyhow::Error) {
     let mut stderr = std::io::stderr();
     _ = writeln!(stderr, "error: {error}");
     for cause in error.chain().skip(1) {

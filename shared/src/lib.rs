@@ -35,3 +35,5 @@ pub mod tls;
 pub mod xds;
 
 pub mod envoy;
+
+pub mod lab;

@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use statrs::distribution::{ChiSquared, ContinuousCDF};
+use statrs::distribution::{Binomial, ChiSquared, ContinuousCDF, DiscreteCDF};
 
 /// How often a single claim may be called broken though it holds.
 pub const FALSE_ALARM: f64 = 1e-5;
@@ -122,6 +123,26 @@ impl fmt::Display for Fit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "chi² {:.2}, bound {:.2}, n {}", self.statistic, self.bound, self.n)
     }
+}
+
+/// How many of `n` calls may go to a name whose share (0 to 1) is this: the counts that chance leaves with a
+/// probability of [`FALSE_ALARM`] at most, by the binomial distribution.
+///
+/// ```
+/// assert_eq!(shared::stats::band(300, 0.7), 174..=243);
+/// ```
+pub fn band(n: u64, share: f64) -> RangeInclusive<u64> {
+    match Binomial::new(share.clamp(0.0, 1.0), n) {
+        Ok(calls) => calls.inverse_cdf(FALSE_ALARM / 2.0)..=calls.inverse_cdf(1.0 - FALSE_ALARM / 2.0),
+        // A share that is no number.
+        Err(_) => 0..=n,
+    }
+}
+
+/// How far a measured share may be from this one in `n` calls, as a share: the wider side of its [`band`].
+pub fn reach(n: u64, share: f64) -> f64 {
+    let (band, all) = (band(n, share), n.max(1) as f64);
+    (share - *band.start() as f64 / all).max(*band.end() as f64 / all - share)
 }
 
 /// The longest duration that is told apart from longer ones: an hour, in microseconds.

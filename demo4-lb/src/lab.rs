@@ -1,0 +1,26 @@
+//! The exercises of this demo, each with the function that judges it by what a real Envoy does.
+//!
+//! The tasks stand in `lab/`; how a check works is told in [`shared::lab`].
+
+use std::path::PathBuf;
+
+use shared::lab::{Exercise, Lab};
+
+mod world;
+
+mod localities;
+
+mod failover;
+
+/// The exercises, from easy to hard.
+pub fn lab() -> Lab {
+    Lab {
+        demo: "demo4-lb",
+        command: "cargo run -p demo4-lb --",
+        folder: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/lab")),
+        exercises: vec![
+            Exercise { folder: "01-localities", check: |bench| Box::pin(localities::check(bench)) },
+            Exercise { folder: "02-failover", check: |bench| Box::pin(failover::check(bench)) },
+        ],
+    }
+}

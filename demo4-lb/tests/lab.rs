@@ -1,0 +1,97 @@
+//! The exercises, proven; and the `lab` command as a student, a teacher and a grader use it.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is a finding")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use demo4_lb::lab::lab;
+use serde_json::Value;
+use shared::lab::{Dice, Tools};
+use shared::lifecycle::Lifecycle;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_solution_passes_and_every_start_and_wrong_solution_fails_for_its_own_reason() {
+    let (seed, life) = (Dice::seed(), Lifecycle::default());
+    let proofs = lab().verify(None, seed, &Tools::default(), &life, |_| ()).await.unwrap();
+    let unheld: Vec<_> = proofs.iter().filter(|proof| !proof.held).collect();
+    assert!(unheld.is_empty(), "with seed {seed}: {unheld:#?}");
+}
+
+fn run(work: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_demo4-lb"));
+    command.arg("lab").args(args).env("LAB_WORK", work).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+fn solution(exercise: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab").join(exercise);
+    fs::read(folder.join("solution/envoy.yaml")).unwrap()
+}
+
+#[test]
+fn a_student_gets_the_files_a_verdict_hints_and_a_word_when_an_earlier_exercise_breaks() {
+    let work = tempfile::tempdir().unwrap();
+    let work = work.path();
+    let list = run(work, &[]);
+    assert_eq!(list.status.code(), Some(0));
+    assert!(said(&list).contains("not begun"), "{}", said(&list));
+
+    let file = work.join("01-localities/envoy.yaml");
+    let first = run(work, &["1", "--seed", "4711"]);
+    assert_eq!(first.status.code(), Some(1), "{}", said(&first));
+    let told = said(&first);
+    assert!(told.contains("# Three regions get 70, 20 and 10 %"), "{told}");
+    assert!(told.contains("with seed 4711") && told.contains("20 % of 800 calls went to east"), "{told}");
+
+    fs::write(&file, solution("01-localities")).unwrap();
+    let second = run(work, &["1"]);
+    assert_eq!(second.status.code(), Some(0), "{}", said(&second));
+    assert_eq!(fs::read(&file).unwrap(), solution("01-localities"));
+    assert!(said(&run(work, &[])).contains("solved"));
+
+    let hints: Vec<_> = (0..4).map(|_| said(&run(work, &["1", "--hint"]))).collect();
+    assert!(hints[0].starts_with("Hint 1 of 3") && hints[2].starts_with("Hint 3 of 3"), "{hints:?}");
+    assert_eq!(hints[2], hints[3]);
+
+    fs::write(&file, "static_resources: {").unwrap();
+    let third = run(work, &["2"]);
+    assert_eq!(third.status.code(), Some(1));
+    let told = said(&third);
+    assert!(told.contains("Exercise 1 broke, which you had solved"), "{told}");
+    assert!(told.contains("envoy.yaml is YAML"), "{told}");
+    assert_eq!(fs::read(&file).unwrap(), b"static_resources: {");
+}
+
+#[test]
+fn a_grader_gets_json_and_an_exit_code() {
+    let work = tempfile::tempdir().unwrap();
+    let folder = work.path().join("01-localities");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("envoy.yaml"), solution("01-localities")).unwrap();
+    let one = run(work.path(), &["1", "--json"]);
+    let grade: Value = serde_json::from_slice(&one.stdout).unwrap();
+    assert_eq!((one.status.code(), &grade["solved"]), (Some(0), &Value::Bool(true)), "{grade:#}");
+
+    let all = run(work.path(), &["--json"]);
+    let grade: Value = serde_json::from_slice(&all.stdout).unwrap();
+    assert_eq!((all.status.code(), &grade["solved"]), (Some(1), &Value::Bool(false)), "{grade:#}");
+    assert_eq!(grade["exercises"][0]["solved"], true, "{grade:#}");
+    assert_eq!(grade["exercises"][1]["state"], "not begun", "{grade:#}");
+    assert!(!work.path().join("02-failover").exists());
+}
+
+#[test]
+fn what_does_not_exist_is_wrong_usage() {
+    let work = tempfile::tempdir().unwrap();
+    for args in [&["99"][..], &["0"], &["--hint"], &["verify", "99"], &["1", "--watch", "--json"]] {
+        let output = run(work.path(), args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", said(&output));
+    }
+    let no_envoy = run(work.path(), &["1", "--envoy", "/nowhere/envoy"]);
+    assert_eq!(no_envoy.status.code(), Some(2), "{}", said(&no_envoy));
+}

@@ -1,0 +1,314 @@
+//! The `lab` subcommand of every demo: list, do, hint, watch, grade, prove.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::folder::fingerprint;
+use super::memory::{Desk, State};
+use super::tell::{self, Grade, Graded};
+use super::{Dice, Exercise, Lab, Outcome, Tools};
+use crate::cli::{self, Unready};
+use crate::lifecycle::{self, GRACE, Lifecycle};
+use crate::report::line_out;
+
+/// How often a watched folder is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What a demo's command can do beside telling its story.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Exercises that check themselves: list them, do one, get a hint
+    Lab(Args),
+}
+
+/// The flags of `lab`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
+  … lab              the exercises, and how far you are
+  … lab 2            the task, and how your files do; the first time it lays them out for you
+  … lab 2 --hint     the next hint
+  … lab 2 --watch    check again on every save
+  … lab --json       check all of them, for a grader
+  … lab verify       prove the exercises: solutions pass, the rest fails for its own reason
+
+Exit code: 0 it is solved, 1 it is not, 2 wrong usage or a missing program."
+)]
+pub struct Args {
+    /// The exercise to do; without it all are listed
+    #[arg(value_name = "N")]
+    number: Option<usize>,
+    /// Give the next hint, and check nothing
+    #[arg(long, requires = "number", conflicts_with_all = ["watch", "json"])]
+    hint: bool,
+    /// Check again on every save, until it is solved
+    #[arg(long, requires = "number", conflicts_with = "json")]
+    watch: bool,
+    /// Print what was found as JSON; without N every exercise that was begun is checked
+    #[arg(long)]
+    json: bool,
+    /// Where the work is, a folder for each exercise; unless said, in the exercises' own folders
+    #[arg(long, env = "LAB_WORK", value_name = "DIR")]
+    work: Option<PathBuf>,
+    #[command(flatten)]
+    common: Everywhere,
+    #[command(subcommand)]
+    teacher: Option<Teacher>,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Everywhere {
+    /// Use the values of an earlier check again
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u32>,
+    /// The Envoy to run; without it PATH, the tool cache, then pip are tried
+    #[arg(long, env = "ENVOY", value_name = "PATH")]
+    envoy: Option<PathBuf>,
+    /// Show logs on stderr (-v: what happens, -vv: every detail)
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Teacher {
+    /// Prove the exercises: each solution passes; each start and each wrong solution fails with its own sentence
+    Verify {
+        /// This exercise only
+        #[arg(value_name = "N")]
+        number: Option<usize>,
+        #[command(flatten)]
+        common: Everywhere,
+    },
+}
+
+/// There is no exercise of this number.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no exercise {number}: `{command} lab` lists them, 1 to {last}")]
+struct NoExercise {
+    number: usize,
+    command: &'static str,
+    last: usize,
+}
+
+/// A course under way: the exercises, a student's desk, and what checks need.
+struct Session<'a> {
+    lab: &'a Lab,
+    desk: Desk,
+    seed: u32,
+    tools: Tools,
+    life: &'a Lifecycle,
+}
+
+/// Does what the `lab` subcommand was asked for, and returns the exit code. Nothing is left running.
+pub async fn run(lab: &Lab, args: &Args) -> ExitCode {
+    let common = match &args.teacher {
+        Some(Teacher::Verify { common, .. }) => common,
+        None => &args.common,
+    };
+    cli::init_logs(common.verbose);
+    let life = Lifecycle::default();
+    let mut session = Session {
+        lab,
+        desk: Desk::new(lab, args.work.as_deref()),
+        seed: common.seed.unwrap_or_else(Dice::seed),
+        tools: Tools::new(common.envoy.clone()),
+        life: &life,
+    };
+    let done = tokio::select! {
+        done = session.dispatch(args) => done,
+        signal = lifecycle::stop_signal() => Err(signal.into()),
+    };
+    let stopped = life.shut_down(GRACE).await.map_err(anyhow::Error::from);
+    match done.and_then(|solved| stopped.map(|()| solved)) {
+        Ok(solved) => ExitCode::from(u8::from(!solved)),
+        Err(error) => {
+            cli::complain(&error);
+            ExitCode::from(cli::code_of(&error))
+        }
+    }
+}
+
+impl Session<'_> {
+    async fn dispatch(&mut self, args: &Args) -> anyhow::Result<bool> {
+        if let Some(Teacher::Verify { number, .. }) = args.teacher {
+            number.map(|number| self.exercise(number)).transpose()?;
+            return self.verify(number).await;
+        }
+        match args.number {
+            None if args.json => self.grade_all().await,
+            None => self.list(),
+            Some(number) => {
+                let exercise = self.exercise(number)?;
+                if args.hint {
+                    self.hint(&exercise)
+                } else if args.json {
+                    self.grade(number, &exercise).await
+                } else {
+                    self.tell_task(number, &exercise)?;
+                    if args.watch {
+                        self.watch(number, &exercise).await
+                    } else {
+                        self.check(number, &exercise).await
+                    }
+                }
+            }
+        }
+    }
+
+    fn exercise(&self, number: usize) -> anyhow::Result<Exercise> {
+        let none = || {
+            let (command, last) = (self.lab.command, self.lab.exercises.len());
+            Unready::new(NoExercise { number, command, last })
+        };
+        Ok(*self.lab.number(number).ok_or_else(none)?)
+    }
+
+    fn list(&self) -> anyhow::Result<bool> {
+        line_out(&format!("Exercises of {}, from easy to hard:\n", self.lab.demo));
+        for (at, exercise) in self.lab.exercises.iter().enumerate() {
+            let (title, state) = (self.lab.title(exercise)?, self.desk.state(self.lab, exercise));
+            line_out(&format!("  {:2}  {:<50}  {}", at + 1, title, state.words()));
+        }
+        let command = self.lab.command;
+        line_out(&format!(
+            "\n`{command} lab 1` tells the task and checks your files; `--hint` helps, `--watch` stays."
+        ));
+        Ok(true)
+    }
+
+    fn hint(&mut self, exercise: &Exercise) -> anyhow::Result<bool> {
+        let hints = self.lab.hints(exercise)?;
+        let at = self.desk.next_hint(exercise, hints.len());
+        let hint = hints.get(at).map_or("There is none.", String::as_str);
+        line_out(&format!("Hint {} of {}: {hint}", at + 1, hints.len()));
+        if at + 1 >= hints.len() {
+            line_out("\nThat was the last one.");
+        }
+        Ok(true)
+    }
+
+    /// The task, and where its files are; lays them out the first time.
+    fn tell_task(&self, number: usize, exercise: &Exercise) -> anyhow::Result<()> {
+        let before = self.desk.state(self.lab, exercise);
+        let work = self.desk.begin(self.lab, exercise)?;
+        line_out(&format!("Exercise {number} of {}\n", self.lab.exercises.len()));
+        line_out(self.lab.task(exercise)?.trim_end());
+        let names: Vec<_> =
+            super::folder::files(&work)?.iter().map(|file| file.display().to_string()).collect();
+        let begun = if before == State::NotBegun { "Laid out for you" } else { "Your files" };
+        line_out(&format!("\n{begun}: {} in {}", names.join(", "), tell::path(&work)));
+        Ok(())
+    }
+
+    /// Checks the work as it is now, and remembers what came of it.
+    async fn outcome(&mut self, exercise: &Exercise) -> anyhow::Result<Outcome> {
+        let work = self.desk.work(self.lab, exercise);
+        let before = fingerprint(&work)?;
+        let outcome = exercise.examine(&[&work], self.seed, &self.tools, self.life).await?;
+        self.desk.checked(exercise, &before, outcome.solved());
+        Ok(outcome)
+    }
+
+    async fn check(&mut self, number: usize, exercise: &Exercise) -> anyhow::Result<bool> {
+        line_out(&format!("\nChecking, with seed {}:\n", self.seed));
+        let outcome = self.outcome(exercise).await?;
+        tell::outcome(&outcome);
+        let unmet = outcome.requirements.iter().filter(|one| !one.met).count();
+        let command = self.lab.command;
+        line_out("");
+        match unmet {
+            0 => line_out(&format!("Exercise {number} is solved, in {:.1} s.", outcome.seconds)),
+            _ => line_out(&format!(
+                "Not solved yet: {unmet} of {} requirements not met. `{command} lab {number} --hint` helps; \
+                 `--seed {}` checks with the same values.",
+                outcome.requirements.len(),
+                self.seed
+            )),
+        }
+        for broke in self.broke(number).await? {
+            line_out(&format!("\nExercise {} broke, which you had solved: {}", broke.number, broke.title));
+            tell::outcome(&broke.outcome);
+        }
+        Ok(outcome.solved())
+    }
+
+    /// Earlier exercises that were solved, were changed since, and are not solved any more.
+    async fn broke(&mut self, number: usize) -> anyhow::Result<Vec<Graded>> {
+        let mut broke = Vec::new();
+        for earlier in 1..number {
+            let exercise = self.exercise(earlier)?;
+            if self.desk.state(self.lab, &exercise) == State::Changed {
+                let graded = self.graded(earlier, &exercise).await?;
+                if !graded.solved {
+                    broke.push(graded);
+                }
+            }
+        }
+        Ok(broke)
+    }
+
+    async fn watch(&mut self, number: usize, exercise: &Exercise) -> anyhow::Result<bool> {
+        let work = self.desk.work(self.lab, exercise);
+        loop {
+            let now = fingerprint(&work).ok();
+            if self.check(number, exercise).await? {
+                return Ok(true);
+            }
+            line_out("\nWaiting for you to save; Ctrl-C ends it.");
+            // An editor may take a file away for a moment before it puts the new one in its place.
+            while fingerprint(&work).ok().is_none_or(|new| Some(new) == now) {
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+    }
+
+    async fn graded(&mut self, number: usize, exercise: &Exercise) -> anyhow::Result<Graded> {
+        let begun = self.desk.state(self.lab, exercise) != State::NotBegun;
+        let outcome = if begun { self.outcome(exercise).await? } else { Outcome::default() };
+        let solved = outcome.solved();
+        let state = match (begun, solved) {
+            (false, _) => State::NotBegun,
+            (true, false) => State::Begun,
+            (true, true) => State::Solved,
+        };
+        Ok(Graded {
+            number,
+            folder: exercise.folder.to_owned(),
+            title: self.lab.title(exercise)?,
+            state: state.words(),
+            solved,
+            outcome,
+        })
+    }
+
+    async fn grade(&mut self, number: usize, exercise: &Exercise) -> anyhow::Result<bool> {
+        let graded = self.graded(number, exercise).await?;
+        let broke = self.broke(number).await?;
+        Ok(self.hand_in(vec![graded], broke))
+    }
+
+    async fn grade_all(&mut self) -> anyhow::Result<bool> {
+        let mut all = Vec::new();
+        for number in 1..=self.lab.exercises.len() {
+            let exercise = self.exercise(number)?;
+            all.push(self.graded(number, &exercise).await?);
+        }
+        Ok(self.hand_in(all, Vec::new()))
+    }
+
+    fn hand_in(&self, exercises: Vec<Graded>, broke: Vec<Graded>) -> bool {
+        let solved = exercises.iter().all(|one| one.solved);
+        Grade { demo: self.lab.demo, seed: self.seed, solved, exercises, broke }.print();
+        solved
+    }
+
+    async fn verify(&self, number: Option<usize>) -> anyhow::Result<bool> {
+        line_out(&format!("Exercises of {}, proven with seed {}:\n", self.lab.demo, self.seed));
+        let proofs = self.lab.verify(number, self.seed, &self.tools, self.life, tell::proof).await?;
+        let held = proofs.iter().filter(|proof| proof.held).count();
+        line_out(&format!("\n{held} of {} are as they should be.", proofs.len()));
+        Ok(held == proofs.len())
+    }
+}
