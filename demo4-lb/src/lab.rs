@@ -12,6 +12,14 @@ mod localities;
 
 mod failover;
 
+mod told;
+
+mod weights;
+
+mod nack;
+
+mod feedback;
+
 /// The exercises, from easy to hard.
 pub fn lab() -> Lab {
     Lab {
@@ -21,6 +29,9 @@ pub fn lab() -> Lab {
         exercises: vec![
             Exercise { folder: "01-localities", check: |bench| Box::pin(localities::check(bench)) },
             Exercise { folder: "02-failover", check: |bench| Box::pin(failover::check(bench)) },
+            Exercise { folder: "03-weights", check: |bench| Box::pin(weights::check(bench)) },
+            Exercise { folder: "04-nack", check: |bench| Box::pin(nack::check(bench)) },
+            Exercise { folder: "05-feedback", check: |bench| Box::pin(feedback::check(bench)) },
         ],
     }
 }

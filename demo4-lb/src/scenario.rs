@@ -25,7 +25,7 @@ mod mesh;
 
 mod lane;
 
-mod claims;
+pub(crate) mod claims;
 
 mod plain;
 

@@ -47,6 +47,7 @@ use crate::lifecycle::Lifecycle;
 
 pub use bench::Bench;
 pub use command::{Args, Command, run};
+pub use config::envoys_words;
 pub use dice::Dice;
 pub use examine::{Outcome, Tools};
 pub use program::{Program, Question};

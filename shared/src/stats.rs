@@ -40,6 +40,11 @@ impl Shares {
         }
     }
 
+    /// Shares that were counted before: names, and the calls that each answered.
+    pub fn of_calls<'a>(counts: impl IntoIterator<Item = (&'a str, u64)>) -> Self {
+        Self(counts.into_iter().map(|(name, calls)| (name.to_owned(), calls)).collect())
+    }
+
     /// Calls that `name` answered.
     pub fn of(&self, name: &str) -> u64 {
         self.0.get(name).copied().unwrap_or(0)

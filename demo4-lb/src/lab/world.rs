@@ -6,11 +6,11 @@ use anyhow::Context;
 use shared::envoy::Serving;
 use shared::lab::{Bench, Requirement};
 use shared::lifecycle::Lifecycle;
-use shared::stats::Shares;
 use tokio::net::TcpListener;
 
 use crate::backend::Backend;
 use crate::caller::{Call, Caller, Tally};
+pub(super) use crate::scenario::claims::by_region;
 
 /// Calls at once, where many are made.
 const AT_ONCE: usize = 8;
@@ -54,16 +54,6 @@ pub(super) async fn envoy(
 /// Makes calls, a few at a time.
 pub(super) async fn tally(caller: &Caller, n: usize) -> Tally {
     caller.calls(n, AT_ONCE).await.iter().collect()
-}
-
-/// The calls that each region answered: backends are named `REGION-NUMBER`.
-pub(super) fn by_region(shares: &Shares) -> Shares {
-    let mut regions = Shares::default();
-    for (backend, calls) in shares.iter() {
-        let region = backend.rsplit_once('-').map_or(backend, |(region, _)| region);
-        (0..calls).for_each(|_| regions.count(region));
-    }
-    regions
 }
 
 /// Notes that no call may fail, with what the first failure said.

@@ -46,7 +46,7 @@ pub(super) fn shares_fit(story: &mut Story, id: &str, claim: &str, expected: &st
 }
 
 /// The same calls counted by region, which is the part of a backend's name before the last dash.
-pub(super) fn by_region(shares: &Shares) -> Shares {
+pub(crate) fn by_region(shares: &Shares) -> Shares {
     let mut regions = Shares::default();
     for (name, calls) in shares.iter() {
         let region = name.rsplit_once('-').map_or(name, |(region, _)| region);

@@ -49,12 +49,13 @@ impl Bench {
         match started.ready(READY).await {
             Ok(envoy) => Ok(envoy),
             Err(EnvoyError::ExitedEarly { log, .. }) => {
-                let seen = format!("Envoy refuses {file}: {}", words(&log));
+                let seen = format!("Envoy refuses {file}: {}", envoys_words(&log));
                 let advice = "The path before the reason says where in the file it is.";
                 Err(Requirement::unmet(what, "a configuration that Envoy runs with", seen, advice).into())
             }
             Err(EnvoyError::NotReady { log, .. }) => {
-                let seen = format!("Envoy was not ready after {READY:?}; its log ends with: {}", words(&log));
+                let seen =
+                    format!("Envoy was not ready after {READY:?}; its log ends with: {}", envoys_words(&log));
                 let advice = "Does something in it wait for a server that is not there?";
                 Err(Requirement::unmet(what, "an Envoy that gets ready", seen, advice).into())
             }
@@ -63,8 +64,9 @@ impl Bench {
     }
 }
 
-/// What Envoy says against a configuration, without the configuration itself, of which its message is full.
-fn words(log: &str) -> String {
+/// What Envoy says against a configuration, in its log or in a NACK, without the configuration itself, of which its
+/// message is full.
+pub fn envoys_words(log: &str) -> String {
     let last = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
     // "… (type X reason Y: invalid JSON in X @ PATH: message M, near 1:46 (offset 45): no such field: 'f') has …"
     let unknown = last.split_once(" @ ").and_then(|(_, rest)| {
@@ -98,11 +100,11 @@ mod tests {
 
     #[test]
     fn envoys_words_are_a_path_and_a_reason() {
-        assert_eq!(words(UNKNOWN), "static_resources.clusters[0]: no such field: 'lb_polcy'");
+        assert_eq!(envoys_words(UNKNOWN), "static_resources.clusters[0]: no such field: 'lb_polcy'");
         assert_eq!(
-            words(CONSTRAINT),
+            envoys_words(CONSTRAINT),
             "StaticResources.Clusters[0].ConnectTimeout: value must be greater than 0s"
         );
-        assert_eq!(words("one\ntwo"), "two");
+        assert_eq!(envoys_words("one\ntwo"), "two");
     }
 }

@@ -1,0 +1,102 @@
+//! One client's stream, for one type of resource: the state of the world, without a network.
+
+/// What a client says. Answers to responses are requests too.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// The names of all resources that it wants.
+    pub names: Vec<String>,
+    /// The version that it goes by; empty at first.
+    pub version: String,
+    /// The nonce of the response that it answers; empty in the stream's first request.
+    pub nonce: String,
+    /// Why it refuses that response, if it does.
+    pub error: Option<String>,
+}
+
+/// What it is told.
+#[derive(Clone, Debug, Default)]
+pub struct Response {
+    /// The version of the world.
+    pub version: String,
+    /// What the answer will quote; another one for each response.
+    pub nonce: String,
+    /// What it asked for, as far as that exists.
+    pub resources: Vec<Resource>,
+}
+
+/// A named thing.
+#[derive(Clone, Debug, Default)]
+pub struct Resource {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub body: String,
+}
+
+/// All there is.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Another one for each content.
+    pub version: String,
+    /// The resources.
+    pub resources: Vec<Resource>,
+}
+
+/// What is known about the client.
+#[derive(Debug, Default)]
+pub struct Stream {
+    /// How many responses there were; the last one's nonce.
+    count: u64,
+    /// What it asked for last.
+    names: Vec<String>,
+    /// The version that it was sent last.
+    sent: Option<String>,
+    /// The version that it refused.
+    refused: Option<String>,
+}
+
+impl Stream {
+    /// The client said something; `world` is what is published now. Returns what to send, if anything.
+    pub fn requested(&mut self, request: &Request, world: &Snapshot) -> Option<Response> {
+        if !request.nonce.is_empty() && request.nonce != self.count.to_string() {
+            // It speaks of a response that was overtaken.
+            return None;
+        }
+        if request.error.is_some() {
+            self.refused = self.sent.clone();
+        } else if self.sent != self.refused {
+            self.refused = None;
+        }
+        let new = request.names.iter().any(|name| !self.names.contains(name));
+        self.names = request.names.clone();
+        if new || self.sent.as_ref() != Some(&world.version) { self.send(world) } else { None }
+    }
+
+    /// Something was published. Returns what to send, if anything.
+    pub fn published(&mut self, world: &Snapshot) -> Option<Response> {
+        if self.names.is_empty() || self.sent.as_ref() == Some(&world.version) {
+            None
+        } else {
+            self.send(world)
+        }
+    }
+
+    /// The version that the client refused last, unless it accepted another one since.
+    pub fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
+    }
+
+    fn send(&mut self, world: &Snapshot) -> Option<Response> {
+        if self.refused.as_ref() == Some(&world.version) {
+            return None;
+        }
+        self.count += 1;
+        self.sent = Some(world.version.clone());
+        let wanted = |resource: &&Resource| self.names.contains(&resource.name);
+        Some(Response {
+            version: world.version.clone(),
+            nonce: self.count.to_string(),
+            resources: world.resources.iter().filter(wanted).cloned().collect(),
+        })
+    }
+}

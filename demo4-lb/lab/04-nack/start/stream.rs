@@ -1,0 +1,81 @@
+//! One client's stream, for one type of resource: the state of the world, without a network.
+
+/// What a client says. Answers to responses are requests too.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// The names of all resources that it wants.
+    pub names: Vec<String>,
+    /// The version that it goes by; empty at first.
+    pub version: String,
+    /// The nonce of the response that it answers; empty in the stream's first request.
+    pub nonce: String,
+    /// Why it refuses that response, if it does.
+    pub error: Option<String>,
+}
+
+/// What it is told.
+#[derive(Clone, Debug, Default)]
+pub struct Response {
+    /// The version of the world.
+    pub version: String,
+    /// What the answer will quote; another one for each response.
+    pub nonce: String,
+    /// What it asked for, as far as that exists.
+    pub resources: Vec<Resource>,
+}
+
+/// A named thing.
+#[derive(Clone, Debug, Default)]
+pub struct Resource {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub body: String,
+}
+
+/// All there is.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Another one for each content.
+    pub version: String,
+    /// The resources.
+    pub resources: Vec<Resource>,
+}
+
+/// What is known about the client.
+#[derive(Debug, Default)]
+pub struct Stream {
+    /// How many responses there were.
+    count: u64,
+    /// What it asked for last.
+    names: Vec<String>,
+}
+
+impl Stream {
+    /// The client said something; `world` is what is published now. Returns what to send, if anything.
+    pub fn requested(&mut self, request: &Request, world: &Snapshot) -> Option<Response> {
+        let new = request.names.iter().any(|name| !self.names.contains(name));
+        self.names = request.names.clone();
+        if new || request.version != world.version { self.send(world) } else { None }
+    }
+
+    /// Something was published. Returns what to send, if anything.
+    pub fn published(&mut self, world: &Snapshot) -> Option<Response> {
+        if self.names.is_empty() { None } else { self.send(world) }
+    }
+
+    /// The version that the client refused last, unless it accepted another one since.
+    pub fn refused(&self) -> Option<&str> {
+        None
+    }
+
+    fn send(&mut self, world: &Snapshot) -> Option<Response> {
+        self.count += 1;
+        let wanted = |resource: &&Resource| self.names.contains(&resource.name);
+        Some(Response {
+            version: world.version.clone(),
+            nonce: self.count.to_string(),
+            resources: world.resources.iter().filter(wanted).cloned().collect(),
+        })
+    }
+}
