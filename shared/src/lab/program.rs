@@ -89,6 +89,12 @@ impl Bench {
         if compiled.status.success() {
             return Ok(Program { folder, file: file.to_owned() });
         }
+        // What the compiler finds in a file has a place; without one it lacks a linker, or a disk with room.
+        anyhow::ensure!(
+            said.contains("--> "),
+            "the compiler cannot work on this machine: {}",
+            first_lines(&said)
+        );
         let elsewhere = said.contains("--> harness.rs") || said.contains("--> main.rs");
         let advice = if elsewhere {
             "harness.rs is the checker's: it calls your function. Keep the names and types as they were given."
