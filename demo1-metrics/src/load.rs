@@ -15,7 +15,7 @@ use crate::client::Client;
 const IN_FLIGHT: usize = 1000;
 
 /// How long a request may take.
-pub const LIMIT: Duration = Duration::from_secs(10);
+pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// What to send.
 #[derive(Clone, Debug)]

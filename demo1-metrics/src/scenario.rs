@@ -12,13 +12,17 @@ use shared::lifecycle::Lifecycle;
 use shared::report::Story;
 use shared::tools;
 
-use crate::load;
+use crate::load::{self, Outcome};
 use crate::plot;
-use crate::prometheus::{self, Prometheus};
+use crate::prometheus;
 
 mod mesh;
 
-mod steps;
+mod traffic;
+
+mod faults;
+
+mod outage;
 
 pub use mesh::Mesh;
 
@@ -30,6 +34,15 @@ const DURATION: Duration = Duration::from_secs(6);
 
 /// The window of rates and quantiles.
 const WINDOW: &str = "5s";
+
+/// How much later than it should an answer may come, or else the machine was too busy to judge durations by it. Far
+/// enough below [`faults::SLOW`] that no stall looks like an injected delay.
+const STALL: Duration = Duration::from_millis(150);
+
+/// How often such a load is sent at most.
+const TRIES: u32 = 4;
+
+const NO_PROMETHEUS: &str = "no Prometheus";
 
 /// Series that one Envoy may have once its statistics are cut down to what is read.
 pub const BUDGET: usize = 200;
@@ -70,11 +83,12 @@ pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Re
     }
     let mut mesh = Mesh::start(plan, envoy, program.as_ref(), life).await?;
     story.step("Every request is counted, by everybody whom it passes");
-    mesh.counts(story).await?;
+    let first = mesh.counts(story).await?;
+    mesh.keeps_ids(story).await?;
     story.step("Rate, errors and duration of each edge of the mesh");
-    mesh.edges(story).await?;
+    mesh.edges(story, &first).await?;
     story.step("B answers 300 ms later");
-    mesh.is_slow(story).await?;
+    mesh.is_slow(story, &first).await?;
     story.step("C fails every fifth request, and Envoy tries again");
     mesh.fails(story).await?;
     story.step("A sidecar is killed");
@@ -85,30 +99,70 @@ pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Re
     Ok(mesh)
 }
 
+/// A load that was sent, answered, and scraped.
+#[derive(Debug)]
+struct Load {
+    /// What came back of the last try.
+    outcome: Outcome,
+    /// Requests of all tries, as a number that counters can be held against.
+    sent: f64,
+    /// Of these, how many failed.
+    failed: u64,
+    /// When its last request was due. A window before this moment holds nothing but the load.
+    until: SystemTime,
+    /// Why durations and rates say more about the machine than about the mesh, if they do.
+    disturbed: Option<String>,
+}
+
 impl Mesh {
-    /// Sends one step's load to the front, and waits until what came of it was scraped.
-    async fn load(&self, story: &Story, what: &str) -> anyhow::Result<load::Outcome> {
-        let plan = load::Plan { uri: self.front()?, rate: RATE, duration: DURATION };
+    /// Sends a load to the front, and waits until what came of it was scraped.
+    async fn load(&self, story: &Story, what: &str, duration: Duration) -> anyhow::Result<Load> {
+        let plan = load::Plan { uri: self.front()?, rate: RATE, duration };
         let bar = story.progress(what, plan.requests());
+        let until = SystemTime::now() + duration;
         let outcome = plan.run(|| bar.inc(1)).await;
         bar.finish_and_clear();
-        if let Some(prometheus) = self.prometheus() {
-            prometheus.catch_up().await?;
+        self.catch_up().await?;
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let sent = outcome.sent as f64;
+        Ok(Load { sent, failed: outcome.failed(), outcome, until, disturbed: None })
+    }
+
+    /// A load whose durations are to be judged. Where the load's own clock says that the machine stood still, because
+    /// it had other work, it is sent again; counts stay exact, since all tries are counted.
+    async fn steady_load(&self, story: &Story, what: &str, delay: Duration) -> anyhow::Result<Load> {
+        let (mut sent, mut failed) = (0.0, 0);
+        for tries in 1.. {
+            let load = self.load(story, what, DURATION).await?;
+            sent += load.sent;
+            failed += load.failed;
+            // All but one request of the 300. So at most one of those in a window can be later, and no p99 is.
+            let took = load.outcome.latencies.percentile(99.5);
+            let stalled = took.saturating_sub(delay);
+            if stalled <= STALL {
+                return Ok(Load { sent, failed, ..load });
+            }
+            let why = format!("the machine is too busy: answers came {stalled:.0?} late");
+            if tries == TRIES {
+                return Ok(Load { sent, failed, disturbed: Some(why), ..load });
+            }
+            story.tell(format!("{why}; once more"));
         }
-        Ok(outcome)
+        unreachable!("the loop ends at the last try")
     }
 
     /// The rate and the p99 of the first edge over the whole run, as two curves.
     async fn shows_the_run(&self, story: &Story, begun: SystemTime) -> anyhow::Result<()> {
         let Some(prometheus) = self.prometheus() else { return Ok(()) };
-        let step = Duration::from_secs(1);
-        let rate =
-            r#"sum(rate(envoy_cluster_upstream_rq_total{instance="front",envoy_cluster_name="a"}[2s]))"#;
-        let p99 = quantile(0.99, r#"instance="front",envoy_cluster_name="a""#, "2s");
+        let edge = r#"instance="front",envoy_cluster_name="a""#;
+        let rate = format!("sum(rate(envoy_cluster_upstream_rq_total{{{edge}}}[2s]))");
         story.tell("the edge front -> a over the run, a second each:");
-        for (name, query, unit) in [("rate", rate, "requests/s"), ("p99", p99.as_str(), "ms")] {
-            let values: Vec<f64> =
-                prometheus.range(query, begun, step).await?.into_iter().map(|(_, value)| value).collect();
+        for (name, query, unit) in [("rate", rate, "requests/s"), ("p99", quantile(0.99, edge, "2s"), "ms")] {
+            let span = (begun, SystemTime::now());
+            let series = prometheus.range(&query, span, Duration::from_secs(1)).await?;
+            // A second without a sample is a gap: before the first scrape, and a p99 of no requests.
+            let points = series.into_iter().next().map(|one| one.points).unwrap_or_default();
+            let values = plot::each_second(&points, prometheus::seconds(begun));
             let most = values.iter().copied().filter(|value| value.is_finite()).fold(0.0, f64::max);
             story.tell(format!("{name:>5} |{}| up to {most:.0} {unit}", plot::line(&values)));
         }
@@ -125,12 +179,15 @@ fn quantile(of: f64, selector: &str, window: &str) -> String {
 
 impl Stays for Mesh {
     fn invitation(&self) -> String {
-        let prometheus = self.prometheus().map(Prometheus::address);
-        let prometheus = prometheus.map_or_else(
+        let prometheus = self.prometheus().map_or_else(
             || "\n  (no Prometheus: none was found)".to_owned(),
-            |at| format!("\n  http://{at}/alerts and http://{at}/graph   Prometheus, in a browser"),
+            |api| {
+                format!(
+                    "\n  http://{at}/alerts and http://{at}/graph   Prometheus, in a browser",
+                    at = api.address()
+                )
+            },
         );
-        let services = self.services();
         format!(
             "Everything stays up until Ctrl-C. Try, from another terminal:\n\
              \n  curl -s http://{front}/\
@@ -139,7 +196,7 @@ impl Stays for Mesh {
              \n  curl -s http://{b}/metrics\
              \n  curl -s 'http://{admin}/stats/prometheus?usedonly'{prometheus}\n",
             front = self.places().front,
-            b = services["b"],
+            b = self.services()["b"],
             admin = self.admins()["front"],
         )
     }
@@ -153,4 +210,9 @@ fn shown(value: Option<f64>, unit: &str) -> String {
 /// An answer that has to be there.
 fn given(value: Option<f64>, query: &str) -> anyhow::Result<f64> {
     value.with_context(|| format!("no data for {query}"))
+}
+
+/// Whether two counts are the same: whole numbers in floating point.
+fn same(one: f64, other: f64) -> bool {
+    (one - other).abs() < 0.5
 }

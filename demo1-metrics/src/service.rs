@@ -17,7 +17,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use prometheus::{Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::lifecycle::Lifecycle;
@@ -34,7 +36,7 @@ pub const HANDED_ON: [HeaderName; 2] =
 const BODY: usize = 4096;
 
 /// How long a call of another service may take.
-const CALL: Duration = Duration::from_secs(10);
+const CALL: Duration = Duration::from_secs(30);
 
 /// Upper ends of the buckets of durations, in seconds.
 const BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
@@ -67,6 +69,9 @@ struct Metrics {
     requests: IntCounterVec,
     seconds: Histogram,
     in_flight: IntGauge,
+    /// What it was told to do wrong, so that a dashboard can mark when.
+    delay: Gauge,
+    error_ratio: Gauge,
 }
 
 impl Metrics {
@@ -84,7 +89,11 @@ impl Metrics {
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
-        Ok(Self { registry, requests, seconds, in_flight })
+        let delay = Gauge::new("fault_delay_seconds", "By how much answers are delayed on purpose.")?;
+        let error_ratio = Gauge::new("fault_error_ratio", "The share of requests that fails on purpose.")?;
+        registry.register(Box::new(delay.clone()))?;
+        registry.register(Box::new(error_ratio.clone()))?;
+        Ok(Self { registry, requests, seconds, in_flight, delay, error_ratio })
     }
 }
 
@@ -132,6 +141,8 @@ impl Service {
     pub fn misbehave(&self, fault: Fault) {
         *self.fault.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = fault;
         self.counted.store(0, Ordering::Relaxed);
+        self.metrics.delay.set(f64::from(fault.delay_ms) / 1000.0);
+        self.metrics.error_ratio.set(f64::from(fault.error_percent) / 100.0);
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {

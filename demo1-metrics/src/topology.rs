@@ -22,7 +22,7 @@ pub const ENVOYS: [&str; 4] = ["front", "a", "b", "c"];
 pub const EDGES: [(&str, &str); 3] = [("front", "a"), ("a", "b"), ("a", "c")];
 
 /// How often a's sidecar tries a failed call of C again.
-pub const RETRIES: u32 = 3;
+pub const RETRIES: u32 = 5;
 
 /// Where everything is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +87,8 @@ pub fn envoy(name: &str, admin: SocketAddr, places: &Places, keep: Keep) -> Stri
     let mut config = json!({
         "node": { "id": name, "cluster": "demo1" },
         "admin": { "address": address(admin) },
+        // Histograms are added up at each flush, 5 s apart unless said: a scrape would see them late.
+        "stats_flush_interval": "0.1s",
         "static_resources": { "listeners": listeners, "clusters": clusters },
     });
     if keep == Keep::Needed {
@@ -105,7 +107,7 @@ fn listener(name: &str, at: SocketAddr, routes: &[(&str, &str, u32)]) -> Value {
     let routes: Vec<Value> = routes
         .iter()
         .map(|(prefix, cluster, retries)| {
-            let mut route = json!({ "cluster": cluster, "timeout": "5s" });
+            let mut route = json!({ "cluster": cluster, "timeout": "30s" });
             if *retries > 0 {
                 route["retry_policy"] = json!({
                     "retry_on": "5xx",

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use http::Uri;
@@ -14,10 +13,10 @@ use shared::ports::{self, Held};
 use shared::tools;
 use tokio::net::TcpListener;
 
-use super::Plan;
+use super::{Load, NO_PROMETHEUS, Plan};
 use crate::client::Client;
 use crate::exposition::{self, Sample};
-use crate::prometheus::{self, Prometheus, Target};
+use crate::prometheus::{self, Api, Prometheus, Target};
 use crate::service::Service;
 use crate::topology::{self, ENVOYS, Keep, Places, SERVICES};
 
@@ -31,11 +30,10 @@ const PAGE: Duration = Duration::from_secs(10);
 pub struct Mesh {
     program: tools::Program,
     envoys: BTreeMap<&'static str, Serving>,
-    services: BTreeMap<&'static str, Arc<Service>>,
     places: Places,
     admins: BTreeMap<&'static str, SocketAddr>,
     prometheus: Option<Prometheus>,
-    client: Client,
+    pub(super) client: Client,
     /// The Envoys' ports are theirs, also while they are not there.
     _held: Vec<Held>,
 }
@@ -77,17 +75,19 @@ impl Mesh {
         let addresses = listeners.iter().map(|(name, listener)| Ok((*name, listener.local_addr()?)));
         let addresses = addresses.collect::<std::io::Result<BTreeMap<_, _>>>()?;
         let places = Places { front, inbound, outbound, services: addresses };
-        let services = services(listeners, &places, life)?;
-        let mut envoys = BTreeMap::new();
+        services(listeners, &places, life)?;
+        let mut started = Vec::new();
         for name in ENVOYS {
             let config = topology::envoy(name, admins[name], &places, Keep::All);
-            let started = Envoy::new(&program, config).start(life).await?;
+            started.push((name, Envoy::new(&program, config).start(life).await?));
+        }
+        let mut envoys = BTreeMap::new();
+        for (name, started) in started {
             envoys.insert(name, started.ready(READY).await.with_context(|| format!("the Envoy {name}"))?);
         }
         let mut mesh = Self {
             program,
             envoys,
-            services,
             places,
             admins,
             prometheus: None,
@@ -95,9 +95,8 @@ impl Mesh {
             _held: held,
         };
         if let Some(watcher) = watcher {
-            let prometheus = Prometheus::start(watcher, at_prometheus, &mesh.targets(), life).await?;
-            prometheus.catch_up().await?;
-            mesh.prometheus = Some(prometheus);
+            mesh.prometheus = Some(Prometheus::start(watcher, at_prometheus, &mesh.targets(), life).await?);
+            mesh.catch_up().await?;
         }
         Ok(mesh)
     }
@@ -116,8 +115,24 @@ impl Mesh {
     }
 
     /// Prometheus, if there is one.
-    pub fn prometheus(&self) -> Option<&Prometheus> {
-        self.prometheus.as_ref()
+    pub fn prometheus(&self) -> Option<&Api> {
+        self.prometheus.as_ref().map(Prometheus::api)
+    }
+
+    /// The Prometheus to ask about what such a load did to durations, or why that makes no sense.
+    pub(super) fn ask_about<'a>(&'a self, load: &'a Load) -> Result<&'a Api, &'a str> {
+        match &load.disturbed {
+            Some(why) => Err(why),
+            None => self.prometheus().ok_or(NO_PROMETHEUS),
+        }
+    }
+
+    /// Waits until Prometheus, if there is one, has scraped everybody anew.
+    pub(super) async fn catch_up(&self) -> anyhow::Result<()> {
+        match self.prometheus() {
+            Some(prometheus) => Ok(prometheus.catch_up(self.targets().len()).await?),
+            None => Ok(()),
+        }
     }
 
     /// Where everything is.
@@ -135,18 +150,14 @@ impl Mesh {
         &self.places.services
     }
 
-    pub(super) fn service(&self, name: &str) -> &Service {
-        &self.services[name]
-    }
-
     pub(super) fn front(&self) -> anyhow::Result<Uri> {
         Ok(format!("http://{}/", self.places.front).parse()?)
     }
 
-    /// Kills an Envoy, as a crash would.
-    pub(super) fn kill(&mut self, name: &str) -> anyhow::Result<()> {
+    /// Kills an Envoy, as a crash would. It is gone when this returns.
+    pub(super) async fn kill(&mut self, name: &str) -> anyhow::Result<()> {
         let envoy = self.envoys.remove(name).with_context(|| format!("no Envoy {name} runs"))?;
-        drop(envoy);
+        envoy.kill().await;
         Ok(())
     }
 
@@ -172,12 +183,14 @@ impl Mesh {
         metric: &str,
         labels: &[(&str, &str)],
     ) -> anyhow::Result<f64> {
-        if let Some(prometheus) = &self.prometheus {
-            let more: String = labels.iter().map(|(label, value)| format!(",{label}=\"{value}\"")).collect();
-            let query = format!("sum({metric}{{job=\"{job}\",instance=\"{instance}\"{more}}})");
-            return super::given(prometheus.value(&query).await?, &query);
-        }
-        Ok(exposition::sum(&self.page(job, instance, "").await?, metric, labels))
+        let Some(prometheus) = self.prometheus() else {
+            return Ok(exposition::sum(&self.page(job, instance, "").await?, metric, labels));
+        };
+        let more: String = labels.iter().map(|(label, value)| format!(",{label}=\"{value}\"")).collect();
+        // The last sample, also if the scrape after it failed.
+        let query =
+            format!("sum(last_over_time({metric}{{job=\"{job}\",instance=\"{instance}\"{more}}}[10s]))");
+        super::given(prometheus.value(&query, SystemTime::now()).await?, &query)
     }
 
     /// A page of metrics, asked for with this query.
@@ -195,8 +208,7 @@ fn services(
     mut listeners: BTreeMap<&'static str, TcpListener>,
     places: &Places,
     life: &Lifecycle,
-) -> anyhow::Result<BTreeMap<&'static str, Arc<Service>>> {
-    let mut services = BTreeMap::new();
+) -> anyhow::Result<()> {
     for name in SERVICES {
         let listener = listeners.remove(name).with_context(|| format!("no port for {name}"))?;
         let whom: &[&str] = if name == "a" { &["b", "c"] } else { &[] };
@@ -204,7 +216,7 @@ fn services(
             Ok(((*other).to_owned(), format!("http://{}/{other}", places.outbound).parse::<Uri>()?))
         });
         let calls = calls.collect::<anyhow::Result<Vec<_>>>()?;
-        services.insert(name, Service::start(name, calls, listener, life)?);
+        Service::start(name, calls, listener, life)?;
     }
-    Ok(services)
+    Ok(())
 }

@@ -220,6 +220,11 @@ impl Serving {
         self.running.exited().await
     }
 
+    /// Ends it at once with SIGKILL, as a crash would. It is gone when this returns.
+    pub async fn kill(self) -> Option<ExitStatus> {
+        self.running.kill().await
+    }
+
     /// Ends it: SIGTERM, and SIGKILL if it is still there after [`PATIENCE`](crate::child::PATIENCE). It is
     /// gone when this returns; so is its log.
     pub async fn stop(self) -> Option<ExitStatus> {
