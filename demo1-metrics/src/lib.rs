@@ -16,4 +16,8 @@ pub mod prometheus;
 
 pub mod plot;
 
+pub mod dashboard;
+
+pub mod pictures;
+
 pub mod scenario;

@@ -49,6 +49,22 @@ impl Outcome {
         self.sent - self.succeeded
     }
 
+    /// How many took up to so long, and longer than the one before: 1, 2, 5, 10, ... ms, from the first that has any to
+    /// the last.
+    pub fn buckets(&self) -> Vec<(Duration, u64)> {
+        let ends = (0..6).flat_map(|power| [1, 2, 5].map(|digit| digit * 10_u64.pow(power)));
+        let (mut buckets, mut before) = (Vec::new(), 0);
+        for end in ends.map(Duration::from_millis) {
+            let until = self.latencies.up_to(end);
+            buckets.push((end, until - before));
+            before = until;
+        }
+        let has = |bucket: &(Duration, u64)| bucket.1 > 0;
+        let first = buckets.iter().position(has).unwrap_or(buckets.len());
+        let last = buckets.iter().rposition(has).map_or(first, |last| last + 1);
+        buckets[first..last].to_vec()
+    }
+
     fn count(&mut self, ended: Result<(Duration, Result<(), String>), tokio::task::JoinError>) {
         // The tasks neither panic nor are they aborted.
         let Ok((took, answer)) = ended else { return };

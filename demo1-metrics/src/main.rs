@@ -26,8 +26,11 @@ struct Args {
     #[arg(long, env = "PROMETHEUS", value_name = "PATH")]
     prometheus: Option<PathBuf>,
     /// Do without Prometheus, though there may be one
-    #[arg(long, conflicts_with = "prometheus")]
+    #[arg(long, conflicts_with_all = ["prometheus", "pictures"])]
     no_prometheus: bool,
+    /// Draw the dashboard's panels of this run into this folder, as SVG
+    #[arg(long, value_name = "DIR")]
+    pictures: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -37,6 +40,7 @@ async fn main() -> ExitCode {
         envoy: args.common.envoy.clone(),
         prometheus: args.prometheus,
         without_prometheus: args.no_prometheus,
+        pictures: args.pictures,
         stay: args.common.stay,
     };
     let idea = "four Envoys and three services, and whether their metrics tell the truth";

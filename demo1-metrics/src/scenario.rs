@@ -13,7 +13,6 @@ use shared::report::Story;
 use shared::tools;
 
 use crate::load::{self, Outcome};
-use crate::plot;
 use crate::prometheus;
 
 mod mesh;
@@ -23,6 +22,8 @@ mod traffic;
 mod faults;
 
 mod outage;
+
+mod drawn;
 
 pub use mesh::Mesh;
 
@@ -56,6 +57,8 @@ pub struct Plan {
     pub prometheus: Option<PathBuf>,
     /// Do without Prometheus though there may be one.
     pub without_prometheus: bool,
+    /// Draw the dashboard's panels into this folder.
+    pub pictures: Option<PathBuf>,
     /// Use the lab ports, because everything shall stay up after the story.
     pub stay: bool,
 }
@@ -96,6 +99,9 @@ pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Re
     story.step("It returns, with statistics that are cut down");
     mesh.is_cut_down(story, life).await?;
     mesh.shows_the_run(story, begun).await?;
+    if let Some(folder) = &plan.pictures {
+        mesh.draws(story, begun, folder).await?;
+    }
     Ok(mesh)
 }
 
@@ -117,7 +123,7 @@ struct Load {
 impl Mesh {
     /// Sends a load to the front, and waits until what came of it was scraped.
     async fn load(&self, story: &Story, what: &str, duration: Duration) -> anyhow::Result<Load> {
-        let plan = load::Plan { uri: self.front()?, rate: RATE, duration };
+        let plan = load::Plan { uri: format!("http://{}/", self.front()).parse()?, rate: RATE, duration };
         let bar = story.progress(what, plan.requests());
         let until = SystemTime::now() + duration;
         let outcome = plan.run(|| bar.inc(1)).await;
@@ -150,24 +156,6 @@ impl Mesh {
         }
         unreachable!("the loop ends at the last try")
     }
-
-    /// The rate and the p99 of the first edge over the whole run, as two curves.
-    async fn shows_the_run(&self, story: &Story, begun: SystemTime) -> anyhow::Result<()> {
-        let Some(prometheus) = self.prometheus() else { return Ok(()) };
-        let edge = r#"instance="front",envoy_cluster_name="a""#;
-        let rate = format!("sum(rate(envoy_cluster_upstream_rq_total{{{edge}}}[2s]))");
-        story.tell("the edge front -> a over the run, a second each:");
-        for (name, query, unit) in [("rate", rate, "requests/s"), ("p99", quantile(0.99, edge, "2s"), "ms")] {
-            let span = (begun, SystemTime::now());
-            let series = prometheus.range(&query, span, Duration::from_secs(1)).await?;
-            // A second without a sample is a gap: before the first scrape, and a p99 of no requests.
-            let points = series.into_iter().next().map(|one| one.points).unwrap_or_default();
-            let values = plot::each_second(&points, prometheus::seconds(begun));
-            let most = values.iter().copied().filter(|value| value.is_finite()).fold(0.0, f64::max);
-            story.tell(format!("{name:>5} |{}| up to {most:.0} {unit}", plot::line(&values)));
-        }
-        Ok(())
-    }
 }
 
 /// A quantile of how long the calls of clusters took, in milliseconds, by PromQL.
@@ -188,16 +176,21 @@ impl Stays for Mesh {
                 )
             },
         );
+        let at = |job: &str, instance: &str| match self.target(job, instance) {
+            Ok(target) => format!("http://{}{}", target.address, target.path()),
+            Err(error) => error.to_string(),
+        };
+        let fault = at("service", "b").replace("/metrics", "/fault");
         format!(
             "Everything stays up until Ctrl-C. Try, from another terminal:\n\
              \n  curl -s http://{front}/\
              \n  cargo run -p demo1-metrics --bin demo1-load -- --target http://{front}/ --rate 50 --duration 60\
-             \n  curl -X PUT http://{b}/fault -d '{{\"delay_ms\": 300}}'\
-             \n  curl -s http://{b}/metrics\
-             \n  curl -s 'http://{admin}/stats/prometheus?usedonly'{prometheus}\n",
-            front = self.places().front,
-            b = self.services()["b"],
-            admin = self.admins()["front"],
+             \n  curl -X PUT {fault} -d '{{\"delay_ms\": 300}}'     and {{}} to end it\
+             \n  curl -s {}\
+             \n  curl -s '{}?usedonly'{prometheus}\n",
+            at("service", "b"),
+            at("envoy", "front"),
+            front = self.front(),
         )
     }
 }

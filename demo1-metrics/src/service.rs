@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
@@ -114,16 +115,22 @@ impl Drop for InFlight<'_> {
 }
 
 impl Service {
-    /// Starts a service that calls others, each by its name and the address of a sidecar's route to it.
+    /// Starts a service that calls others, each by its name and the URI of a sidecar's route to it.
     ///
     /// # Errors
-    /// If its name does not do as a label.
-    pub fn start(
+    /// If a URI is none, or the service's name does not do as a label.
+    pub fn start<'a>(
         name: &str,
-        calls: Vec<(String, Uri)>,
+        calls: impl IntoIterator<Item = (&'a str, String)>,
         listener: TcpListener,
         life: &Lifecycle,
-    ) -> prometheus::Result<Arc<Self>> {
+    ) -> anyhow::Result<Arc<Self>> {
+        let call = |(name, uri): (&str, String)| {
+            let parsed = uri.parse::<Uri>().with_context(|| format!("{uri} is no URI"))?;
+            anyhow::ensure!(parsed.scheme_str() == Some("http"), "{uri} does not begin with http://");
+            Ok((name.to_owned(), parsed))
+        };
+        let calls = calls.into_iter().map(call).collect::<anyhow::Result<_>>()?;
         let service = Arc::new(Self {
             name: name.to_owned(),
             calls,

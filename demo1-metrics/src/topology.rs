@@ -8,7 +8,7 @@
 //! `[x: in]` and `[x: out]` are two listeners of one Envoy, x's sidecar. Knows no process, and nothing of metrics.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Value, json};
 
@@ -24,17 +24,46 @@ pub const EDGES: [(&str, &str); 3] = [("front", "a"), ("a", "b"), ("a", "c")];
 /// How often a's sidecar tries a failed call of C again.
 pub const RETRIES: u32 = 5;
 
-/// Where everything is.
+/// A port of a host, which is an address on one machine, and a name among containers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// An IP address or a name.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl Place {
+    /// The place `host:port`.
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
+        Self { host: host.into(), port }
+    }
+}
+
+impl From<SocketAddr> for Place {
+    fn from(address: SocketAddr) -> Self {
+        Self::new(address.ip().to_string(), address.port())
+    }
+}
+
+/// Where the ends of all connections are, as whoever connects to them says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Places {
-    /// Where the front Envoy listens.
-    pub front: SocketAddr,
     /// Where the sidecar of each service takes requests for it.
-    pub inbound: BTreeMap<&'static str, SocketAddr>,
-    /// Where a's sidecar takes a's own requests.
-    pub outbound: SocketAddr,
+    pub inbound: BTreeMap<&'static str, Place>,
     /// The services themselves.
-    pub services: BTreeMap<&'static str, SocketAddr>,
+    pub services: BTreeMap<&'static str, Place>,
+}
+
+/// Where one Envoy itself listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// Its admin interface.
+    pub admin: Place,
+    /// For requests of others.
+    pub inbound: Place,
+    /// For requests of its own service, which only a makes.
+    pub outbound: Place,
 }
 
 /// What an Envoy's statistics leave out.
@@ -48,45 +77,49 @@ pub enum Keep {
 }
 
 /// The statistics that [`Keep::Needed`] keeps: begins of names as Envoy writes them in `/stats`.
-pub const NEEDED: [&str; 8] = [
-    "http.in.downstream_rq_",
-    "http.out.downstream_rq_",
+pub const NEEDED: [&str; 12] = [
     "http.in.downstream_cx_active",
+    "http.in.downstream_rq_",
+    "http.out.downstream_cx_active",
+    "http.out.downstream_rq_",
+    "cluster.a.upstream_cx_active",
     "cluster.a.upstream_rq",
+    "cluster.b.upstream_cx_active",
     "cluster.b.upstream_rq",
+    "cluster.c.upstream_cx_active",
     "cluster.c.upstream_rq",
+    "cluster.local.upstream_cx_active",
     "cluster.local.upstream_rq",
-    "server.live",
 ];
+
+/// Whom a service calls.
+pub fn calls(service: &str) -> &'static [&'static str] {
+    if service == "a" { &["b", "c"] } else { &[] }
+}
+
+/// Where a service calls another: at its own sidecar, which knows by the path whom it means.
+pub fn by_sidecar(own: &Own, service: &str) -> String {
+    format!("http://{}:{}/{service}", own.outbound.host, own.outbound.port)
+}
 
 /// The configuration of one Envoy, as JSON, which is YAML too.
 ///
 /// # Panics
 /// If `name` is none of [`ENVOYS`], or a place is missing.
-pub fn envoy(name: &str, admin: SocketAddr, places: &Places, keep: Keep) -> String {
+pub fn envoy(name: &str, own: &Own, places: &Places, keep: Keep) -> String {
+    let to = |service: &str| cluster(service, &places.inbound[service]);
+    let inbound = |cluster: &str| listener("in", &own.inbound, &[("/", cluster, 0)]);
     let (listeners, clusters) = match name {
-        "front" => {
-            (vec![listener("in", places.front, &[("/", "a", 0)])], vec![cluster("a", places.inbound["a"])])
-        }
+        "front" => (vec![inbound("a")], vec![to("a")]),
         "a" => (
-            vec![
-                listener("in", places.inbound["a"], &[("/", "local", 0)]),
-                listener("out", places.outbound, &[("/b", "b", 0), ("/c", "c", RETRIES)]),
-            ],
-            vec![
-                cluster("local", places.services["a"]),
-                cluster("b", places.inbound["b"]),
-                cluster("c", places.inbound["c"]),
-            ],
+            vec![inbound("local"), listener("out", &own.outbound, &[("/b", "b", 0), ("/c", "c", RETRIES)])],
+            vec![cluster("local", &places.services["a"]), to("b"), to("c")],
         ),
-        other => (
-            vec![listener("in", places.inbound[other], &[("/", "local", 0)])],
-            vec![cluster("local", places.services[other])],
-        ),
+        other => (vec![inbound("local")], vec![cluster("local", &places.services[other])]),
     };
     let mut config = json!({
         "node": { "id": name, "cluster": "demo1" },
-        "admin": { "address": address(admin) },
+        "admin": { "address": address(&own.admin) },
         // Histograms are added up at each flush, 5 s apart unless said: a scrape would see them late.
         "stats_flush_interval": "0.1s",
         "static_resources": { "listeners": listeners, "clusters": clusters },
@@ -98,12 +131,12 @@ pub fn envoy(name: &str, admin: SocketAddr, places: &Places, keep: Keep) -> Stri
     config.to_string()
 }
 
-fn address(at: SocketAddr) -> Value {
-    json!({ "socket_address": { "address": at.ip().to_string(), "port_value": at.port() } })
+fn address(at: &Place) -> Value {
+    json!({ "socket_address": { "address": at.host, "port_value": at.port } })
 }
 
 /// A listener whose routes are path prefixes: prefix, cluster, how often a failed request is tried again.
-fn listener(name: &str, at: SocketAddr, routes: &[(&str, &str, u32)]) -> Value {
+fn listener(name: &str, at: &Place, routes: &[(&str, &str, u32)]) -> Value {
     let routes: Vec<Value> = routes
         .iter()
         .map(|(prefix, cluster, retries)| {
@@ -141,10 +174,11 @@ fn listener(name: &str, at: SocketAddr, routes: &[(&str, &str, u32)]) -> Value {
     })
 }
 
-fn cluster(name: &str, at: SocketAddr) -> Value {
+fn cluster(name: &str, at: &Place) -> Value {
+    let kind = if at.host.parse::<IpAddr>().is_ok() { "STATIC" } else { "STRICT_DNS" };
     json!({
         "name": name,
-        "type": "STATIC",
+        "type": kind,
         "connect_timeout": "1s",
         // A retry storm would trip the default of 3 concurrent retries, and hide what is to be seen.
         "circuit_breakers": { "thresholds": [{ "max_retries": 100 }] },

@@ -174,6 +174,12 @@ impl Latencies {
         Duration::from_micros(self.0.value_at_percentile(percent))
     }
 
+    /// How many took at most this long.
+    pub fn up_to(&self, limit: Duration) -> u64 {
+        let limit = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX).min(LONGEST);
+        self.0.count_between(0, limit)
+    }
+
     /// The longest.
     pub fn max(&self) -> Duration {
         Duration::from_micros(self.0.max())

@@ -24,7 +24,7 @@ impl Mesh {
     /// Tells a service to misbehave; nothing ends it.
     async fn fault(&self, service: &str, delay_ms: u16, error_percent: u8) -> anyhow::Result<()> {
         let body = json!({ "delay_ms": delay_ms, "error_percent": error_percent }).to_string();
-        let uri = format!("http://{}/fault", self.services()[service]);
+        let uri = format!("http://{}/fault", self.target("service", service)?.address);
         let answer = self.client.send(Request::put(uri).body(Full::<Bytes>::from(body))?).await?;
         anyhow::ensure!(answer.status().is_success(), "{service} refused the fault: {}", answer.status());
         Ok(())

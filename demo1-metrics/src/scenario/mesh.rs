@@ -5,20 +5,18 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use http::Uri;
 use shared::cli;
 use shared::envoy::{Envoy, Serving};
 use shared::lifecycle::Lifecycle;
 use shared::ports::{self, Held};
 use shared::tools;
-use tokio::net::TcpListener;
 
 use super::{Load, NO_PROMETHEUS, Plan};
 use crate::client::Client;
 use crate::exposition::{self, Sample};
 use crate::prometheus::{self, Api, Prometheus, Target};
 use crate::service::Service;
-use crate::topology::{self, ENVOYS, Keep, Places, SERVICES};
+use crate::topology::{self, ENVOYS, Keep, Own, Place, Places, SERVICES};
 
 const READY: Duration = Duration::from_secs(60);
 
@@ -31,7 +29,10 @@ pub struct Mesh {
     program: tools::Program,
     envoys: BTreeMap<&'static str, Serving>,
     places: Places,
-    admins: BTreeMap<&'static str, SocketAddr>,
+    own: BTreeMap<&'static str, Own>,
+    /// What there is to scrape.
+    targets: Vec<Target>,
+    front: SocketAddr,
     prometheus: Option<Prometheus>,
     pub(super) client: Client,
     /// The Envoys' ports are theirs, also while they are not there.
@@ -58,27 +59,32 @@ impl Mesh {
         };
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let front = hold(loopback(ports::DEMO1_FRONT)).await?;
-        let outbound = hold(any).await?;
         let at_prometheus = hold(loopback(ports::DEMO1_PROMETHEUS)).await?;
-        let mut inbound = BTreeMap::new();
-        for name in SERVICES {
-            inbound.insert(name, hold(any).await?);
-        }
-        let mut admins = BTreeMap::new();
+        let (mut own, mut targets) = (BTreeMap::new(), Vec::new());
         for (name, lab) in ENVOYS.into_iter().zip(ports::DEMO1_ADMINS) {
-            admins.insert(name, hold(loopback(lab)).await?);
+            let admin = hold(loopback(lab)).await?;
+            targets.push(Target { job: "envoy", instance: name, address: admin });
+            let inbound = if name == "front" { front } else { hold(any).await? };
+            let outbound = hold(any).await?.into();
+            own.insert(name, Own { admin: admin.into(), inbound: inbound.into(), outbound });
         }
-        let mut listeners = BTreeMap::new();
+        let (mut listeners, mut at) = (Vec::new(), BTreeMap::new());
         for (name, lab) in SERVICES.into_iter().zip(ports::DEMO1_SERVICES) {
-            listeners.insert(name, cli::listen(loopback(lab)).await?);
+            let listener = cli::listen(loopback(lab)).await?;
+            let address = listener.local_addr()?;
+            targets.push(Target { job: "service", instance: name, address });
+            listeners.push((name, listener));
+            at.insert(name, Place::from(address));
         }
-        let addresses = listeners.iter().map(|(name, listener)| Ok((*name, listener.local_addr()?)));
-        let addresses = addresses.collect::<std::io::Result<BTreeMap<_, _>>>()?;
-        let places = Places { front, inbound, outbound, services: addresses };
-        services(listeners, &places, life)?;
+        let inbound = SERVICES.map(|name| (name, own[name].inbound.clone())).into();
+        let places = Places { inbound, services: at };
+        for (name, listener) in listeners {
+            let calls = topology::calls(name).iter().map(|to| (*to, topology::by_sidecar(&own[name], to)));
+            Service::start(name, calls, listener, life)?;
+        }
         let mut started = Vec::new();
         for name in ENVOYS {
-            let config = topology::envoy(name, admins[name], &places, Keep::All);
+            let config = topology::envoy(name, &own[name], &places, Keep::All);
             started.push((name, Envoy::new(&program, config).start(life).await?));
         }
         let mut envoys = BTreeMap::new();
@@ -89,29 +95,18 @@ impl Mesh {
             program,
             envoys,
             places,
-            admins,
+            own,
+            targets,
+            front,
             prometheus: None,
             client: Client::new(PAGE),
             _held: held,
         };
         if let Some(watcher) = watcher {
-            mesh.prometheus = Some(Prometheus::start(watcher, at_prometheus, &mesh.targets(), life).await?);
+            mesh.prometheus = Some(Prometheus::start(watcher, at_prometheus, &mesh.targets, life).await?);
             mesh.catch_up().await?;
         }
         Ok(mesh)
-    }
-
-    /// What there is to scrape.
-    fn targets(&self) -> Vec<Target> {
-        let envoys = self.admins.iter().map(|(name, address)| Target {
-            job: "envoy",
-            instance: name,
-            address: *address,
-        });
-        let services = self.places.services.iter();
-        let services =
-            services.map(|(name, address)| Target { job: "service", instance: name, address: *address });
-        envoys.chain(services).collect()
     }
 
     /// Prometheus, if there is one.
@@ -130,28 +125,23 @@ impl Mesh {
     /// Waits until Prometheus, if there is one, has scraped everybody anew.
     pub(super) async fn catch_up(&self) -> anyhow::Result<()> {
         match self.prometheus() {
-            Some(prometheus) => Ok(prometheus.catch_up(self.targets().len()).await?),
+            Some(prometheus) => Ok(prometheus.catch_up(self.targets.len()).await?),
             None => Ok(()),
         }
     }
 
-    /// Where everything is.
-    pub fn places(&self) -> &Places {
-        &self.places
+    /// Where requests come in.
+    pub fn front(&self) -> SocketAddr {
+        self.front
     }
 
-    /// The Envoys' admin interfaces.
-    pub fn admins(&self) -> &BTreeMap<&'static str, SocketAddr> {
-        &self.admins
-    }
-
-    /// The services' own addresses.
-    pub fn services(&self) -> &BTreeMap<&'static str, SocketAddr> {
-        &self.places.services
-    }
-
-    pub(super) fn front(&self) -> anyhow::Result<Uri> {
-        Ok(format!("http://{}/", self.places.front).parse()?)
+    /// Where the page of one target is served.
+    ///
+    /// # Errors
+    /// If there is no such target.
+    pub fn target(&self, job: &str, instance: &str) -> anyhow::Result<&Target> {
+        let found = self.targets.iter().find(|target| target.job == job && target.instance == instance);
+        found.with_context(|| format!("no target {job} {instance}"))
     }
 
     /// Kills an Envoy, as a crash would. It is gone when this returns.
@@ -168,7 +158,7 @@ impl Mesh {
         keep: Keep,
         life: &Lifecycle,
     ) -> anyhow::Result<()> {
-        let config = topology::envoy(name, self.admins[name], &self.places, keep);
+        let config = topology::envoy(name, &self.own[name], &self.places, keep);
         let envoy = Envoy::new(&self.program, config).start(life).await?.ready(READY).await?;
         self.envoys.insert(name, envoy);
         Ok(())
@@ -195,28 +185,9 @@ impl Mesh {
 
     /// A page of metrics, asked for with this query.
     pub(super) async fn page(&self, job: &str, instance: &str, query: &str) -> anyhow::Result<Vec<Sample>> {
-        let targets = self.targets();
-        let target = targets.iter().find(|target| target.job == job && target.instance == instance);
-        let target = target.with_context(|| format!("no target {job} {instance}"))?;
+        let target = self.target(job, instance)?;
         let uri = format!("http://{}{}{query}", target.address, target.path()).parse()?;
         let answer = self.client.get(uri).await?;
         Ok(exposition::samples(&String::from_utf8_lossy(answer.body())))
     }
-}
-
-fn services(
-    mut listeners: BTreeMap<&'static str, TcpListener>,
-    places: &Places,
-    life: &Lifecycle,
-) -> anyhow::Result<()> {
-    for name in SERVICES {
-        let listener = listeners.remove(name).with_context(|| format!("no port for {name}"))?;
-        let whom: &[&str] = if name == "a" { &["b", "c"] } else { &[] };
-        let calls = whom.iter().map(|other| {
-            Ok(((*other).to_owned(), format!("http://{}/{other}", places.outbound).parse::<Uri>()?))
-        });
-        let calls = calls.collect::<anyhow::Result<Vec<_>>>()?;
-        Service::start(name, calls, listener, life)?;
-    }
-    Ok(())
 }

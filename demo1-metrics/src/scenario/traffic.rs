@@ -76,8 +76,9 @@ impl Mesh {
 
     /// One request with a trace: what A, B and C say that they were given.
     pub(super) async fn keeps_ids(&self, story: &mut Story) -> anyhow::Result<()> {
-        let request =
-            Request::get(self.front()?).header("traceparent", TRACE).body(Full::<Bytes>::default())?;
+        let request = Request::get(format!("http://{}/", self.front()))
+            .header("traceparent", TRACE)
+            .body(Full::<Bytes>::default())?;
         let answer = self.client.send(request).await?;
         let page: Value = serde_json::from_slice(answer.body()).context("A's page is no JSON")?;
         let pages = [&page, &page["said"]["b"], &page["said"]["c"]];
