@@ -68,7 +68,6 @@ pub struct Plan {
 /// # Errors
 /// If something breaks; a claim that does not hold is no error, and a machine without Prometheus is none.
 pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Result<Mesh> {
-    let begun = SystemTime::now();
     let envoy = tools::envoy(plan.envoy.as_deref()).await.map_err(Unready::new)?;
     story.version("envoy", &envoy.version);
     let program = if plan.without_prometheus {
@@ -84,7 +83,11 @@ pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Re
             prometheus::REMEDY
         )),
     }
+    if plan.pictures.is_some() && program.is_none() {
+        return Err(Unready::new(NothingToDraw).into());
+    }
     let mut mesh = Mesh::start(plan, envoy, program.as_ref(), life).await?;
+    let begun = SystemTime::now();
     story.step("Every request is counted, by everybody whom it passes");
     let first = mesh.counts(story).await?;
     mesh.keeps_ids(story).await?;
@@ -104,6 +107,11 @@ pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Re
     }
     Ok(mesh)
 }
+
+/// Pictures were asked for, and nobody keeps what they would show.
+#[derive(Debug, thiserror::Error)]
+#[error("pictures are drawn of what Prometheus has, and there is none ({})", prometheus::REMEDY)]
+struct NothingToDraw;
 
 /// A load that was sent, answered, and scraped.
 #[derive(Debug)]

@@ -44,7 +44,7 @@ async fn prometheus_counts_what_was_sent_shows_a_fault_and_tells_of_a_sidecar_th
         (front, 200.0),
         (r#"sum(http_requests_total{instance="a",code="200"})"#, 200.0),
         (r#"sum(http_requests_total{instance=~"b|c",code="200"})"#, 400.0),
-        ("sum(ALERTS) or vector(0)", 0.0),
+        (r#"sum(ALERTS{alertstate="firing"}) or vector(0)"#, 0.0),
     ] {
         assert_eq!(count(query).await, expected, "{query}");
     }

@@ -1,21 +1,27 @@
 //! Two faults, each injected by a `PUT /fault` as a person would: who shows them, and who hides them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use serde_json::json;
+use shared::poll;
 use shared::report::Story;
 
 use super::{DURATION, Load, Mesh, NO_PROMETHEUS, WINDOW, given, quantile, same, shown};
+use crate::prometheus::Series;
 
 /// What B is delayed by.
 const DELAY_MS: u16 = 300;
 
 /// The bucket of durations that holds the delay begins here, in milliseconds, for the services and for Envoy.
 pub(super) const SLOW: f64 = 250.0;
+
+/// How long an alert may take.
+const LIMIT: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The share of C's requests that fail, in percent.
 const ERRORS: u8 = 20;
@@ -150,6 +156,36 @@ impl Mesh {
             all,
             same(all, load.sent + again),
         );
+        self.told_by_alerts(story).await
+    }
+
+    /// Which alerts fired while C failed: where errors are not tried again, and where they are.
+    async fn told_by_alerts(&self, story: &mut Story) -> anyhow::Result<()> {
+        let claim =
+            "Beside C an alert for errors fires; at its caller, whose retries hide them, one for retries";
+        let expected = ["ErrorsOnAnEdge c -> local", "RetriesHideErrors a -> c"];
+        let Some(prometheus) = self.prometheus() else {
+            story.not_checked("fault-alerts", claim, expected.join(", "), NO_PROMETHEUS);
+            return Ok(());
+        };
+        // They may fire a moment after the load, whose last seconds they look at.
+        let fired = r#"max by (alertname, instance, envoy_cluster_name) (max_over_time(ALERTS{alertname!="EnvoyDown",alertstate="firing"}[20s]))"#;
+        let seen = poll::wait_until("alerts", LOOK, LIMIT, || async {
+            let fired =
+                prometheus.instant(fired, SystemTime::now()).await.map_err(|error| error.to_string())?;
+            let name = |series: &Series| {
+                let label = |name: &str| series.labels.get(name).map_or("", String::as_str);
+                format!("{} {} -> {}", label("alertname"), label("instance"), label("envoy_cluster_name"))
+            };
+            let mut fired: Vec<String> = fired.iter().map(name).collect();
+            fired.sort();
+            if fired.len() >= expected.len() { Ok(fired) } else { Err(fired.join(", ")) }
+        });
+        let (seen, holds) = match seen.await {
+            Ok(fired) => (fired.join(", "), fired == expected),
+            Err(error) => (error.to_string(), false),
+        };
+        story.claim("fault-alerts", claim, expected.join(", "), seen, holds);
         Ok(())
     }
 
