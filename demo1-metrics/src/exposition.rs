@@ -73,6 +73,8 @@ fn quoted(text: &str) -> Option<(String, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const PAGE: &str = "# HELP x A thing.\n# TYPE x counter\nx{a=\"1\",b=\"q\\\"},{\\n\"} 4\nx{a=\"2\"} 3e2 1700000000\n\
@@ -87,5 +89,28 @@ mod tests {
         assert_eq!(sum(&samples, "x", &[("a", "1")]), 4.0);
         assert_eq!(sum(&samples, "x", &[("a", "3")]), 0.0);
         assert!(samples[3].value.is_infinite());
+    }
+
+    proptest! {
+        #[test]
+        fn no_page_stops_it(page in any::<String>(), odd in "[a-z{}\\\\\",= \n#]{0,80}") {
+            samples(&page);
+            samples(&odd);
+        }
+
+        #[test]
+        fn what_is_written_is_read(
+            name in "[a-z_:][a-z0-9_:]{0,12}",
+            labels in proptest::collection::btree_map("[a-z_][a-z0-9_]{0,8}", any::<String>(), 0..4),
+            value in -1e12..1e12,
+        ) {
+            let escaped = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let written: Vec<String> =
+                labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
+            let page = format!("# HELP {name} x\n{name}{{{}}} {value}\n", written.join(","));
+            // A carriage return and other ends of lines are letters to Prometheus, and to `lines` one of them is not.
+            prop_assume!(!page.contains('\r'));
+            prop_assert_eq!(samples(&page), vec![Sample { name, labels, value }]);
+        }
     }
 }

@@ -181,7 +181,7 @@ impl Service {
             let share = u64::from(fault.error_percent);
             // Spread evenly: whenever the whole part of n times the share grows.
             if (number + 1) * share / 100 > number * share / 100 {
-                return self.say(StatusCode::SERVICE_UNAVAILABLE, "was told to fail".into(), headers);
+                return self.say(StatusCode::SERVICE_UNAVAILABLE, "was told to fail", headers);
             }
         }
         let mut answers = serde_json::Map::new();
@@ -189,7 +189,7 @@ impl Service {
             match self.call(uri, headers).await {
                 Ok(answer) => drop(answers.insert(name.clone(), answer)),
                 Err(why) => {
-                    return self.say(StatusCode::BAD_GATEWAY, format!("{name}: {why}").into(), headers);
+                    return self.say(StatusCode::BAD_GATEWAY, format!("{name}: {why}"), headers);
                 }
             }
         }
@@ -213,11 +213,11 @@ impl Service {
     }
 
     /// The page: who this is, what the others said, and the ids that came with the request.
-    fn say(&self, status: StatusCode, said: Value, headers: &HeaderMap) -> Answer {
+    fn say(&self, status: StatusCode, said: impl Into<Value>, headers: &HeaderMap) -> Answer {
         let id = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let page = json!({
             "service": self.name,
-            "said": said,
+            "said": said.into(),
             "request_id": id(&HANDED_ON[0]),
             "traceparent": id(&HANDED_ON[1]),
         });
@@ -235,7 +235,9 @@ impl Service {
             Ok(body) => body,
             Err(error) => return wrong(error.to_string()),
         };
-        match serde_json::from_slice::<Fault>(&body) {
+        // An object, and not a list of its values, which serde would take too.
+        let fault = serde_json::from_slice::<serde_json::Map<String, Value>>(&body);
+        match fault.and_then(|fault| serde_json::from_value::<Fault>(Value::Object(fault))) {
             Ok(fault) if fault.delay_ms > 10_000 => wrong("delay_ms: at most 10000".to_owned()),
             Ok(fault) if fault.error_percent > 100 => wrong("error_percent: at most 100".to_owned()),
             Ok(fault) => {

@@ -1,7 +1,5 @@
 //! The demo in containers: what compose.yaml promises, on a real Docker, with a real Prometheus.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
