@@ -1,13 +1,34 @@
-#![doc = include_str!("../README.md")]
+//! The whole demo on one machine; see the crate's README.
 
-use std::io::Write;
 use std::process::ExitCode;
 
-fn main() -> ExitCode {
-    // A demo that cannot run is exit code 2, as for all of them; and nothing on stdout, where a report would be.
-    _ = writeln!(
-        std::io::stderr(),
-        "demo5-authz is not built yet and comes next; its README.md tells what it will teach, and demo4-lb runs today"
-    );
-    ExitCode::from(2)
+use clap::Parser;
+use demo5_authz::scenario::{self, Plan, Step};
+use shared::cli::{self, Common};
+
+/// External authorization of gRPC and HTTP calls, measured on a real Envoy
+#[derive(Parser)]
+#[command(after_help = "Examples:
+  cargo run -p demo5-authz                      tell the story and check every claim
+  cargo run -p demo5-authz -- --json            the same as a JSON report
+  cargo run -p demo5-authz -- --stay            keep everything up to play with
+  cargo run -p demo5-authz -- --step failures   one part of it
+  cargo run -p demo5-authz -- -v                with the authorizer's logs
+  cargo run -p demo5-authz -- --envoy /opt/envoy   with an Envoy of your own
+
+Exit code: 0 every claim held, 1 one did not, 2 wrong usage or a missing program.")]
+struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Run this step only
+    #[arg(long, value_enum, value_name = "NAME")]
+    step: Option<Step>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Args { common, step } = Args::parse();
+    let plan = Plan { envoy: common.envoy.clone(), stay: common.stay, step };
+    let idea = "Envoy asks an authorizer about each call, and carries out what it says";
+    cli::run(&common, "demo5-authz", idea, async |story, life| scenario::run(&plan, story, life).await).await
 }

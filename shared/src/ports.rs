@@ -45,6 +45,19 @@ pub const DEMO4_ADMIN: u16 = 14001;
 /// Demo 4: the control plane (xDS over gRPC).
 pub const DEMO4_XDS: u16 = 14002;
 
+/// Demo 5: Envoy's listener, where a client calls the greeter.
+pub const DEMO5_ENVOY: u16 = 15000;
+/// Demo 5: Envoy's admin interface.
+pub const DEMO5_ADMIN: u16 = 15001;
+/// Demo 5: Envoy's listener with mutual TLS.
+pub const DEMO5_TLS: u16 = 15002;
+/// Demo 5: the authorizer (gRPC).
+pub const DEMO5_AUTHZ: u16 = 15003;
+/// Demo 5: the authorizer's metrics (HTTP).
+pub const DEMO5_METRICS: u16 = 15004;
+/// Demo 5: the backend (gRPC and HTTP).
+pub const DEMO5_BACKEND: u16 = 15005;
+
 /// A port that stays ours while nobody listens on it: for a server that stops and comes back.
 ///
 /// A port that was free when it was chosen is anybody's as soon as its listener closes: another program

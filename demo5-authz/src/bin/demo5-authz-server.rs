@@ -1,0 +1,138 @@
+//! The authorizer, for a terminal or a container.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use demo5_authz::authorizer::{Authorizer, TRUST_DOMAIN};
+use demo5_authz::decision_log::DecisionLog;
+use demo5_authz::metrics::Metrics;
+use demo5_authz::reload::{self, ReloadError};
+use demo5_authz::server::{self, Running};
+use demo5_authz::token::Expected;
+use shared::cli::{self, Unready};
+use shared::health::{self, Unhealthy};
+use shared::lifecycle::Lifecycle;
+use shared::report::line_err;
+
+/// Decides about each request that Envoy asks about (ext_authz over gRPC)
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Args {
+    /// Where to listen; port 0 takes any free port
+    #[arg(long, env = "LISTEN", value_name = "ADDR", default_value = "127.0.0.1:15003", global = true)]
+    listen: SocketAddr,
+    #[command(flatten)]
+    serve: Serve,
+    /// Show more logs on stderr
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(ClapArgs)]
+struct Serve {
+    /// The public keys that sign tokens (JWKS), read again when they change
+    #[arg(long, env = "JWKS", value_name = "FILE", default_value = "keys/public/jwks.json")]
+    jwks: PathBuf,
+    /// The folder with *.cedar policies, read again when they change
+    #[arg(long, env = "POLICIES", value_name = "FOLDER", default_value = "demo5-authz/policies")]
+    policies: PathBuf,
+    /// Who issues tokens (their iss)
+    #[arg(long, env = "ISSUER", default_value_t = Expected::default().issuer)]
+    issuer: String,
+    /// For whom tokens are (their aud)
+    #[arg(long, env = "AUDIENCE", default_value_t = Expected::default().audience)]
+    audience: String,
+    /// How many seconds the issuer's clock may differ from ours
+    #[arg(long, env = "SKEW", value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(..=300))]
+    skew: u64,
+    /// The trust domain whose client certificates are believed
+    #[arg(long, env = "TRUST_DOMAIN", default_value = TRUST_DOMAIN)]
+    trust_domain: String,
+    /// Where GET /metrics is served; nowhere unless given
+    #[arg(long, env = "METRICS", value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
+    /// Where decisions are written, as JSON lines: a file, - for stdout, none for nowhere
+    #[arg(long, env = "DECISIONS", value_name = "FILE", default_value = "-")]
+    decisions: String,
+    /// Milliseconds for which checks are answered after a stop signal, so that Envoys can hear of it
+    #[arg(long, env = "LINGER", value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=3000))]
+    linger: u16,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Ask the authorizer at --listen whether it serves: exit code 0 if it does, else 1
+    Healthcheck,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  demo5-token keygen --out keys
+  demo5-authz-server --jwks keys/public/jwks.json --policies demo5-authz/policies
+  demo5-authz-server --decisions decisions.jsonl --metrics 127.0.0.1:15004
+  demo5-authz-server healthcheck
+
+stdout carries the decisions and nothing else. SIGTERM or Ctrl-C drains it: health says NOT_SERVING, the last
+checks are answered, exit code 0.";
+
+// One thread: a check is microseconds of work, and handing it to another thread costs as much again.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    cli::run_role(args.verbose, async |life| match args.command {
+        Some(Command::Healthcheck) => match health::ask(args.listen).await {
+            Err(wrong_use @ Unhealthy::NoPort) => Err(Unready::new(wrong_use).into()),
+            answer => Ok(answer?),
+        },
+        None => serve(args.listen, &args.serve, life).await,
+    })
+    .await
+}
+
+async fn serve(listen: SocketAddr, args: &Serve, life: &Lifecycle) -> anyhow::Result<()> {
+    let expected = Expected {
+        issuer: args.issuer.clone(),
+        audience: args.audience.clone(),
+        skew: Duration::from_secs(args.skew),
+    };
+    let metrics = Metrics::new()?;
+    let keys = reload::keys(&args.jwks, &expected, &metrics, life)
+        .map_err(|error: ReloadError| Unready::new(error))
+        .context("no keys to verify tokens with: make some with `demo5-token keygen --out keys`, or name yours with --jwks")?;
+    let policies = reload::policies(&args.policies, &metrics, life)
+        .map_err(|error: ReloadError| Unready::new(error))
+        .context("no policies to decide by: name their folder with --policies")?;
+    let log = match args.decisions.as_str() {
+        "none" => DecisionLog::off(),
+        "-" => {
+            let stdout = std::io::stdout().as_fd().try_clone_to_owned()?;
+            DecisionLog::to(tokio::fs::File::from_std(stdout.into()), life)
+        }
+        file => {
+            let opened = tokio::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(file).await;
+            DecisionLog::to(
+                opened.map_err(Unready::new).with_context(|| format!("cannot write {file}"))?,
+                life,
+            )
+        }
+    };
+    let authorizer = Authorizer::new(keys.newest, policies.newest, &args.trust_domain, metrics, log);
+    if let Some(address) = args.metrics {
+        let listener = cli::listen(address).await?;
+        line_err(&format!("demo5-authz-server serves metrics on {}", listener.local_addr()?));
+        server::serve_metrics(authorizer.clone(), listener, life);
+    }
+    let linger = Duration::from_millis(args.linger.into());
+    let running = Running::start(authorizer, cli::listen(listen).await?, linger, life);
+    line_err(&format!("demo5-authz-server listens on {}", running.address()));
+    // Runs until a signal ends the role; the server then drains with its lifecycle.
+    life.token().cancelled().await;
+    Ok(())
+}

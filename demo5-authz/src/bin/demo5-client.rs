@@ -1,0 +1,123 @@
+//! A caller, for a terminal or a container: makes each call by gRPC and by HTTP, and shows what it got.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+use comfy_table::{Table, presets};
+use demo5_authz::client::{Call, Caller, Protocol, Wish};
+use serde_json::json;
+use shared::cli::{self, Unready};
+use shared::report::line_out;
+use zeroize::Zeroizing;
+
+/// Calls the greeter, and shows what gRPC callers and HTTP callers get
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Args {
+    /// Envoy's host and port; a name is looked up
+    #[arg(long, env = "TARGET", value_name = "HOST:PORT", default_value = "127.0.0.1:15000")]
+    target: String,
+    /// A file that holds the token to show; - reads it from stdin. No token unless given
+    #[arg(long, env = "TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// What is wanted; everything unless given
+    #[arg(long, value_enum, value_name = "WISH")]
+    wish: Vec<Wish>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Show more logs on stderr
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  demo5-client                                        without a token
+  demo5-client --token-file reader.token
+  demo5-token make --sub ana --role admin | demo5-client --token-file - --wish delete
+
+The token is not a flag, because others see a command's flags. The exit code is 0 if every call got an answer, also
+if that was a no; 1 if there was no answer; 2 for wrong usage.";
+
+/// There is nobody.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no answer from {target}: {why}\nIs Envoy up? `demo5-authz --stay` or `docker compose up` start it; --target \
+     calls another address"
+)]
+struct NoAnswer {
+    target: String,
+    why: String,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    cli::run_role(args.verbose, async |_| call(&args).await).await
+}
+
+async fn call(args: &Args) -> anyhow::Result<()> {
+    let no_answer = |why: String| NoAnswer { target: args.target.clone(), why };
+    let mut found =
+        tokio::net::lookup_host(&args.target).await.map_err(|error| no_answer(error.to_string()))?;
+    let address: SocketAddr = found.next().ok_or_else(|| no_answer("the name has no address".to_owned()))?;
+    let token = args.token_file.as_deref().map(read).transpose()?;
+    let caller = Caller::plain(address)?;
+    let wishes = if args.wish.is_empty() { Wish::value_variants() } else { &args.wish };
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header([
+        "wish",
+        "by",
+        "status",
+        "said",
+        "principal",
+        "took",
+    ]);
+    for wish in wishes {
+        for protocol in Protocol::ALL {
+            let mut call = Call::new(*wish);
+            call.token = token.as_deref().map(|token| token.trim());
+            let seen = caller.call(protocol, &call).await.map_err(|error| no_answer(error.to_string()))?;
+            let principal = seen.arrived.as_ref().map(|arrived| arrived.principal.as_str());
+            let (wish, by) = (name(wish), name(&protocol));
+            let took = format!("{:.1?}", seen.took);
+            if args.json {
+                let line = json!({
+                    "wish": wish, "by": by, "status": seen.status, "said": seen.said.trim_end(),
+                    "principal": principal, "passed": seen.passed(), "request_id": seen.request_id(),
+                });
+                line_out(&line.to_string());
+            } else {
+                // Of a page only its text; the rest is for programs.
+                let page = serde_json::from_str::<serde_json::Value>(&seen.said).ok();
+                let said = page.and_then(|page| Some(page["text"].as_str()?.to_owned()));
+                let said = said.unwrap_or_else(|| seen.said.trim_end().to_owned());
+                table.add_row([&wish, &by, &seen.status, &said, principal.unwrap_or("-"), &took]);
+            }
+        }
+    }
+    if !args.json {
+        line_out(&table.to_string());
+    }
+    Ok(())
+}
+
+/// A token out of a file. Where it is, may be told; what it is, never.
+fn read(file: &std::path::Path) -> anyhow::Result<Zeroizing<String>> {
+    let text = if file.as_os_str() == "-" {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(file)
+    };
+    let text =
+        text.map_err(Unready::new).with_context(|| format!("cannot read a token from {}", file.display()))?;
+    Ok(Zeroizing::new(text))
+}
+
+fn name(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}

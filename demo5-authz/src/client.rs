@@ -1,0 +1,346 @@
+//! A client that keeps notes: what a call got, by gRPC or by HTTP, and after how long.
+//!
+//! With a token, a client certificate, both or neither, and with headers that nobody should send.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use shared::pki::Roots;
+use shared::proto::hello::greeter_client::GreeterClient;
+use shared::proto::hello::{Arrived, DeleteGreetingRequest, HelloRequest};
+use shared::tls::{self, Alpn, Credentials, TlsError};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use crate::topology::HOST;
+
+/// How long a call may take. Far more than the authorizer's timeout.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The most that is read of an answer.
+const ANSWER_LIMIT: usize = 64 * 1024;
+
+/// How a caller talks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Protocol {
+    /// gRPC over HTTP/2
+    Grpc,
+    /// HTTP/1.1
+    Http,
+}
+
+impl Protocol {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Grpc, Self::Http];
+}
+
+/// What a caller may want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Wish {
+    /// Hello, or GET /hello
+    Hello,
+    /// HelloNoAuth, or GET /public: on its route nobody is asked
+    Public,
+    /// DeleteGreeting, or DELETE /hello
+    Delete,
+}
+
+/// A call to be made.
+#[derive(Clone, Debug)]
+pub struct Call<'a> {
+    /// What is wanted.
+    pub wish: Wish,
+    /// The token to show.
+    pub token: Option<&'a str>,
+    /// Further headers.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+impl<'a> Call<'a> {
+    /// A call without credentials.
+    pub fn new(wish: Wish) -> Self {
+        Self { wish, token: None, headers: Vec::new() }
+    }
+
+    /// The same call with a token.
+    #[must_use]
+    pub fn token(mut self, token: &'a str) -> Self {
+        self.token = Some(token);
+        self
+    }
+
+    /// The same call with another header.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    fn headers(&self) -> Result<HeaderMap, Failed> {
+        let token = self.token.iter().map(|token| ("authorization", format!("Bearer {token}")));
+        let mut headers = HeaderMap::new();
+        for (name, value) in token.chain(self.headers.iter().cloned()) {
+            let name = HeaderName::from_static(name);
+            let value = HeaderValue::from_bytes(value.as_bytes()).map_err(Failed::because)?;
+            headers.append(name, value);
+        }
+        Ok(headers)
+    }
+}
+
+/// What a call got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The status: a number of HTTP, or a name of gRPC.
+    pub status: String,
+    /// The message or the body.
+    pub said: String,
+    /// What reached the backend, if it did.
+    pub arrived: Option<Arrived>,
+    /// The headers of the answer.
+    pub headers: HeaderMap,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Seen {
+    /// Whether the backend answered.
+    pub fn passed(&self) -> bool {
+        self.arrived.is_some()
+    }
+
+    /// The id by which people find the call in the decision log.
+    pub fn request_id(&self) -> Option<&str> {
+        self.headers.get("x-request-id")?.to_str().ok()
+    }
+}
+
+/// The status, and what was said.
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.status, self.said.trim_end())
+    }
+}
+
+/// No answer came: the connection was refused or broke, or the other side is not to be trusted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Failed(String);
+
+impl Failed {
+    #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+    fn because(error: impl std::error::Error) -> Self {
+        let mut cause: &dyn std::error::Error = &error;
+        while let Some(inner) = cause.source() {
+            cause = inner;
+        }
+        Self(cause.to_string())
+    }
+}
+
+/// Somebody who calls one address.
+#[derive(Clone)]
+pub struct Caller {
+    address: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
+    channel: Channel,
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller").field("address", &self.address).field("tls", &self.tls.is_some()).finish()
+    }
+}
+
+impl Caller {
+    /// One that speaks without TLS. Nothing is called yet.
+    ///
+    /// # Errors
+    /// If the address makes no URI, which it does.
+    pub fn plain(address: SocketAddr) -> Result<Self, Failed> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(Failed::because)?;
+        Ok(Self { address, tls: None, channel: lazy(&endpoint) })
+    }
+
+    /// One that speaks TLS, expects [`HOST`] by these roots, and shows this certificate if it is asked.
+    ///
+    /// # Errors
+    /// If certificates and TLS do not go together.
+    pub fn tls(address: SocketAddr, roots: &Roots, own: Option<&Credentials>) -> Result<Self, TlsError> {
+        let endpoint = Endpoint::from_shared(format!("https://{address}")).map_err(TlsError::Grpc)?;
+        let endpoint = tls::grpc_client(roots, own).server_name(HOST).secure(endpoint)?;
+        let config = tls::client(roots, own, Alpn::Http1)?;
+        Ok(Self { address, tls: Some(Arc::new(config)), channel: lazy(&endpoint) })
+    }
+
+    /// Makes a call. gRPC calls share a connection; each HTTP call has its own.
+    ///
+    /// # Errors
+    /// [`Failed`] if there was no answer of any kind.
+    pub async fn call(&self, protocol: Protocol, call: &Call<'_>) -> Result<Seen, Failed> {
+        let begun = Instant::now();
+        let seen = match protocol {
+            Protocol::Grpc => self.grpc(call).await?,
+            Protocol::Http => {
+                let (method, path) = match call.wish {
+                    Wish::Hello => (Method::GET, "/hello"),
+                    Wish::Public => (Method::GET, "/public"),
+                    Wish::Delete => (Method::DELETE, "/hello"),
+                };
+                self.http(method, path, call.headers()?, Bytes::new()).await?
+            }
+        };
+        Ok(Seen { took: begun.elapsed(), ..seen })
+    }
+
+    async fn grpc(&self, call: &Call<'_>) -> Result<Seen, Failed> {
+        let mut client = GreeterClient::new(self.channel.clone());
+        let metadata = tonic::metadata::MetadataMap::from_headers(call.headers()?);
+        let name = "ana".to_owned();
+        let hello = HelloRequest { name: name.clone() };
+        let answer = match call.wish {
+            Wish::Hello => {
+                let request = tonic::Request::from_parts(metadata, tonic::Extensions::default(), hello);
+                client.hello(request).await.map(|reply| take(reply, |reply| (reply.text, reply.arrived)))
+            }
+            Wish::Public => {
+                let request = tonic::Request::from_parts(metadata, tonic::Extensions::default(), hello);
+                client
+                    .hello_no_auth(request)
+                    .await
+                    .map(|reply| take(reply, |reply| (reply.text, reply.arrived)))
+            }
+            Wish::Delete => {
+                let delete = DeleteGreetingRequest { name };
+                let request = tonic::Request::from_parts(metadata, tonic::Extensions::default(), delete);
+                client
+                    .delete_greeting(request)
+                    .await
+                    .map(|reply| take(reply, |reply| (reply.deleted, reply.arrived)))
+            }
+        };
+        match answer {
+            Ok((headers, said, arrived)) => Ok(seen("OK".to_owned(), said, arrived, headers)),
+            // Made up by our own side because there was nobody to answer.
+            Err(status) if from_transport(&status) => Err(Failed::because(status)),
+            Err(status) => {
+                let headers = status.metadata().clone().into_headers();
+                Ok(seen(name_of(status.code()).to_owned(), status.message().to_owned(), None, headers))
+            }
+        }
+    }
+
+    /// Makes an HTTP call of any kind, on a connection of its own.
+    ///
+    /// # Errors
+    /// [`Failed`] if there was no answer of any kind.
+    pub async fn http(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Seen, Failed> {
+        let begun = Instant::now();
+        let mut request = http::Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = path.parse().map_err(Failed::because)?;
+        *request.headers_mut() = headers;
+        request.headers_mut().insert(http::header::HOST, HeaderValue::from_static(HOST));
+        let exchange = async {
+            let tcp = TcpStream::connect(self.address).await.map_err(Failed::because)?;
+            tcp.set_nodelay(true).map_err(Failed::because)?;
+            match &self.tls {
+                None => exchange(tcp, request).await,
+                Some(config) => {
+                    let host = ServerName::try_from(HOST).map_err(Failed::because)?;
+                    let connector = TlsConnector::from(Arc::clone(config));
+                    exchange(connector.connect(host, tcp).await.map_err(Failed::because)?, request).await
+                }
+            }
+        };
+        let late = |_| Failed(format!("no answer within {DEADLINE:?}"));
+        let seen = tokio::time::timeout(DEADLINE, exchange).await.map_err(late)??;
+        Ok(Seen { took: begun.elapsed(), ..seen })
+    }
+}
+
+fn lazy(endpoint: &Endpoint) -> Channel {
+    endpoint.clone().tcp_nodelay(true).timeout(DEADLINE).connect_lazy()
+}
+
+fn seen(status: String, said: String, arrived: Option<Arrived>, headers: HeaderMap) -> Seen {
+    Seen { status, said, arrived, headers, took: Duration::ZERO }
+}
+
+fn take<T>(
+    reply: tonic::Response<T>,
+    parts: impl FnOnce(T) -> (String, Option<Arrived>),
+) -> (HeaderMap, String, Option<Arrived>) {
+    let (metadata, reply, _) = reply.into_parts();
+    let (said, arrived) = parts(reply);
+    (metadata.into_headers(), said, arrived)
+}
+
+async fn exchange<IO>(io: IO, request: http::Request<Full<Bytes>>) -> Result<Seen, Failed>
+where
+    IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(Failed::because)?;
+    // Ends when `sender` is dropped or the other side closes; what went wrong is told to the request.
+    tokio::spawn(connection);
+    let response = sender.send_request(request).await.map_err(Failed::because)?;
+    let (head, body) = response.into_parts();
+    let body = Limited::new(body, ANSWER_LIMIT).collect().await.map_err(|error| Failed(error.to_string()))?;
+    let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+    // Only the backend's own page says who called.
+    let page: Option<serde_json::Value> = serde_json::from_str(&body).ok();
+    let arrived = page.and_then(|page| {
+        let principal = page.get("principal")?.as_str()?.to_owned();
+        let names = page.get("headers")?.as_array()?.iter();
+        Some(Arrived {
+            principal,
+            headers: names.filter_map(|name| Some(name.as_str()?.to_owned())).collect(),
+        })
+    });
+    Ok(seen(head.status.as_u16().to_string(), body, arrived, head.headers))
+}
+
+/// Whether the status tells of a connection, and not of an answer.
+fn from_transport(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
+}
+
+/// gRPC's own name of a code.
+pub fn name_of(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

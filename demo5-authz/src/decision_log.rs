@@ -1,0 +1,181 @@
+//! What was decided, for people and auditors: one JSON object a line, and never a token.
+//!
+//! ```json
+//! {"time":"2026-01-02T03:04:05.678901Z","request_id":"…","principal":"ana","method":"POST","path":"/…",
+//!  "decision":"deny","reason":"no policy permits it","policies":[],"extensions":{},"latency_us":42}
+//! ```
+//!
+//! A check never waits for the log: what the writer does not keep up with is dropped, and counted. Who needs every line
+//! (an audit) has to wait for it instead, and to refuse when the disk is full; that is a choice to make, not a default.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use shared::lifecycle::Lifecycle;
+use time::OffsetDateTime;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::authorizer::Outcome;
+use crate::decision::Decision;
+use crate::inquiry::Inquiry;
+use crate::metrics::Metrics;
+
+/// Lines that wait for the writer.
+const QUEUE: usize = 4096;
+
+/// Lines that are written at once.
+const AT_ONCE: usize = 256;
+
+/// One decision.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    principal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    decision: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    policies: Vec<String>,
+    extensions: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<Body>,
+    latency_us: u64,
+}
+
+/// What was seen of the request's body.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Body {
+    bytes: usize,
+    partial: bool,
+}
+
+impl Record {
+    /// What is told of a decision. The headers of the request are not among it.
+    pub fn new(
+        now: SystemTime,
+        request_id: Option<&str>,
+        inquiry: Option<&Inquiry<'_>>,
+        outcome: Outcome,
+        took: Duration,
+    ) -> Self {
+        let extensions = inquiry.map(|inquiry| inquiry.extensions.iter()).into_iter().flatten();
+        let (decision, reason) = match &outcome.decision {
+            Decision::Allow { .. } => ("allow", None),
+            Decision::Deny { reason } => ("deny", Some(reason.to_string())),
+        };
+        Self {
+            time: rfc3339(now),
+            request_id: request_id.map(ToOwned::to_owned),
+            principal: outcome.principal.map(|principal| principal.name().to_owned()),
+            method: inquiry.map(|inquiry| inquiry.method.to_owned()),
+            path: inquiry.map(|inquiry| inquiry.path.to_owned()),
+            decision,
+            reason,
+            policies: outcome.policies,
+            extensions: extensions.map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            body: inquiry.and_then(|inquiry| inquiry.body).map(|(bytes, partial)| Body { bytes, partial }),
+            latency_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// Where decisions go. Clones write to the same place.
+#[derive(Clone, Debug, Default)]
+pub struct DecisionLog(Option<Sending>);
+
+#[derive(Clone, Debug)]
+struct Sending {
+    lines: mpsc::Sender<Record>,
+    close: CancellationToken,
+}
+
+impl DecisionLog {
+    /// Nowhere.
+    pub fn off() -> Self {
+        Self(None)
+    }
+
+    /// To `writer`, by a task of `life` that ends when the log is [closed](Self::close) and everything is written.
+    pub fn to(writer: impl AsyncWrite + Send + Unpin + 'static, life: &Lifecycle) -> Self {
+        let (lines, queue) = mpsc::channel(QUEUE);
+        let close = CancellationToken::new();
+        life.spawn(write_all(queue, writer, close.clone()));
+        Self(Some(Sending { lines, close }))
+    }
+
+    /// Whether anything is written.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Writes a line, if the queue has room; else counts it as dropped.
+    pub fn write(&self, record: Record, metrics: &Metrics) {
+        if let Some(sending) = &self.0
+            && sending.lines.try_send(record).is_err()
+        {
+            metrics.count_dropped_line();
+        }
+    }
+
+    /// Says that no more lines will come: the authorizer has answered its last check.
+    pub fn close(&self) {
+        if let Some(sending) = &self.0 {
+            sending.close.cancel();
+        }
+    }
+}
+
+async fn write_all(
+    mut queue: mpsc::Receiver<Record>,
+    mut writer: impl AsyncWrite + Unpin,
+    close: CancellationToken,
+) {
+    let (mut records, mut text) = (Vec::new(), Vec::new());
+    loop {
+        tokio::select! {
+            biased;
+            count = queue.recv_many(&mut records, AT_ONCE) => if count == 0 { return },
+            // From now on `recv_many` gives what is there, and then nothing.
+            () = close.cancelled(), if !queue.is_closed() => { queue.close(); continue },
+        }
+        text.clear();
+        for record in records.drain(..) {
+            // Strings and numbers have a JSON form, and a Vec takes it.
+            if serde_json::to_writer(&mut text, &record).is_ok() {
+                text.push(b'\n');
+            }
+        }
+        let written = async {
+            writer.write_all(&text).await?;
+            writer.flush().await
+        };
+        if let Err(error) = written.await {
+            tracing::warn!(%error, "cannot write the decision log; it ends here");
+            return;
+        }
+    }
+}
+
+/// The time as RFC 3339, in UTC.
+fn rfc3339(now: SystemTime) -> String {
+    let now = OffsetDateTime::from(now);
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
+        now.year(),
+        u8::from(now.month()),
+        now.day(),
+        now.hour(),
+        now.minute(),
+        now.second(),
+        now.microsecond()
+    )
+}

@@ -1,0 +1,178 @@
+//! What Envoy asks: one request, described in a CheckRequest, as far as a decision needs it.
+//!
+//! Parsed, not checked: an [`Inquiry`] that exists is within its bounds, has a method and a path that mean one thing,
+//! and at most one credential of each kind. Everything in it was written by a stranger, but for the
+//! certificate's name and the context extensions, which are Envoy's own word.
+//!
+//! Source: `envoy.service.auth.v3.AttributeContext`.
+
+use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
+use envoy_types::pb::envoy::service::auth::v3::attribute_context::HttpRequest;
+
+/// The most headers that a request may have. Envoy lets 100 through unless told otherwise.
+pub const HEADERS: usize = 200;
+
+/// The most bytes that all headers may have together. Envoy lets 60 KiB through unless told otherwise.
+pub const HEADER_BYTES: usize = 96 * 1024;
+
+/// The longest path, in bytes.
+pub const PATH: usize = 8 * 1024;
+
+/// The longest request id that is repeated, in bytes.
+const ID: usize = 64;
+
+/// The header by which Envoy says that it sends the beginning of a body only.
+const PARTIAL: &str = "x-envoy-auth-partial-body";
+
+/// A request that waits for a decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inquiry<'a> {
+    /// The HTTP method.
+    pub method: &'a str,
+    /// The path without the query.
+    pub path: &'a str,
+    /// Whether the caller speaks gRPC.
+    pub grpc: bool,
+    /// The value of the one authorization header, if there is one.
+    pub authorization: Option<&'a [u8]>,
+    /// Whom the client certificate names, as Envoy has verified it; empty without one.
+    pub certificate: &'a str,
+    /// What Envoy's route adds, in order.
+    pub extensions: Vec<(&'a str, &'a str)>,
+    /// What came of the body: bytes, and whether there are more.
+    pub body: Option<(usize, bool)>,
+}
+
+/// Why a request cannot be decided about; it is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unclear {
+    /// There is no HTTP request in it.
+    #[error("the question describes no HTTP request")]
+    NoRequest,
+    /// The method or the path is missing, too long, or no text of its kind.
+    #[error("it has no method, or no path that begins with a slash")]
+    NoPath,
+    /// Two programs could read the path as two different ones.
+    #[error("its path can be read in several ways")]
+    Ambiguous,
+    /// There are more headers than any caller needs.
+    #[error("it has more than {HEADERS} headers, or more than {HEADER_BYTES} bytes of them")]
+    Headers,
+    /// Which one counts is anybody's guess.
+    #[error("it has several authorization headers")]
+    Credentials,
+}
+
+impl<'a> Inquiry<'a> {
+    /// Reads what Envoy sent.
+    ///
+    /// # Errors
+    /// [`Unclear`]
+    pub fn read(request: &'a CheckRequest) -> Result<Self, Unclear> {
+        let attributes = request.attributes.as_ref().ok_or(Unclear::NoRequest)?;
+        let http = http(request).ok_or(Unclear::NoRequest)?;
+        let mut seen = Seen::default();
+        for (name, value) in headers(http) {
+            seen.header(name, value)?;
+        }
+        let path = http.path.split(['?', '#']).next().unwrap_or_default();
+        let no_method = http.method.is_empty() || !http.method.bytes().all(|byte| byte.is_ascii_uppercase());
+        if no_method || !path.starts_with('/') || path.len() > PATH {
+            return Err(Unclear::NoPath);
+        }
+        if is_ambiguous(path) {
+            return Err(Unclear::Ambiguous);
+        }
+        let mut extensions: Vec<_> = attributes
+            .context_extensions
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        extensions.sort_unstable();
+        let bytes = http.body.len().max(http.raw_body.len());
+        Ok(Self {
+            method: &http.method,
+            path,
+            grpc: seen.grpc,
+            authorization: seen.authorization,
+            certificate: attributes.source.as_ref().map_or("", |source| source.principal.as_str()),
+            extensions,
+            body: seen.partial.map(|partial| (bytes, partial)).or((bytes > 0).then_some((bytes, false))),
+        })
+    }
+}
+
+/// The id by which people find this request in logs, if it has a decent one.
+pub fn request_id(request: &CheckRequest) -> Option<&str> {
+    let mut headers = headers(http(request)?).take(HEADERS);
+    let (_, id) = headers.find(|(name, _)| name.eq_ignore_ascii_case("x-request-id"))?;
+    let id = std::str::from_utf8(id).ok()?;
+    (id.len() <= ID && id.bytes().all(|byte| byte.is_ascii_graphic())).then_some(id)
+}
+
+/// Whether the caller speaks gRPC, also where the rest is unclear: it decides in which form the answer is.
+pub fn speaks_grpc(request: &CheckRequest) -> bool {
+    let is_grpc = |(name, value): (&str, &[u8])| {
+        name.eq_ignore_ascii_case("content-type") && value.starts_with(b"application/grpc")
+    };
+    http(request).is_some_and(|http| headers(http).take(HEADERS).any(is_grpc))
+}
+
+/// What the headers tell.
+#[derive(Default)]
+struct Seen<'a> {
+    count: usize,
+    bytes: usize,
+    grpc: bool,
+    authorization: Option<&'a [u8]>,
+    partial: Option<bool>,
+}
+
+impl<'a> Seen<'a> {
+    fn header(&mut self, name: &str, value: &'a [u8]) -> Result<(), Unclear> {
+        self.count += 1;
+        self.bytes += name.len() + value.len();
+        if self.count > HEADERS || self.bytes > HEADER_BYTES {
+            return Err(Unclear::Headers);
+        }
+        if name.eq_ignore_ascii_case("authorization") {
+            if self.authorization.replace(value).is_some() {
+                return Err(Unclear::Credentials);
+            }
+        } else if name.eq_ignore_ascii_case("content-type") {
+            self.grpc |= value.starts_with(b"application/grpc");
+        } else if name.eq_ignore_ascii_case(PARTIAL) {
+            self.partial = Some(value == b"true");
+        }
+        Ok(())
+    }
+}
+
+fn http(request: &CheckRequest) -> Option<&HttpRequest> {
+    request.attributes.as_ref()?.request.as_ref()?.http.as_ref()
+}
+
+/// The headers in either form. `header_map` (Envoy's `encode_raw_headers`) keeps several headers of one name apart, and
+/// bytes that are no UTF-8 as they are; in `headers` several values are joined by a comma, which no token has.
+fn headers(http: &HttpRequest) -> impl Iterator<Item = (&str, &[u8])> {
+    let raw = http.header_map.iter().flat_map(|map| &map.headers).map(|header| {
+        let value = if header.raw_value.is_empty() { header.value.as_bytes() } else { &header.raw_value };
+        (header.key.as_str(), value)
+    });
+    let joined = http.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    // One of the two is empty, as Envoy sends them; both count if they are not.
+    raw.chain(joined)
+}
+
+/// Whether a backend may read the path as another one. Envoy was told to clean paths up and to refuse what it cannot;
+/// what arrives here all the same is not guessed at.
+fn is_ambiguous(path: &str) -> bool {
+    let dots = |segment: &str| matches!(segment, "." | "..");
+    let encoded = |code: &[u8]| {
+        [b"%2f", b"%5c", b"%2e", b"%00"].iter().any(|one| code.eq_ignore_ascii_case(one.as_slice()))
+    };
+    path.contains("//")
+        || path.bytes().any(|byte| byte == b'\\' || byte.is_ascii_control())
+        || path.split('/').any(dots)
+        || path.as_bytes().windows(3).any(encoded)
+}

@@ -1,0 +1,33 @@
+#![doc = include_str!("../README.md")]
+
+pub mod topology;
+
+pub mod inquiry;
+
+pub mod token;
+
+pub mod jwks;
+
+pub mod cache;
+
+pub mod policy;
+
+pub mod decision;
+
+pub mod authorizer;
+
+pub mod decision_log;
+
+pub mod metrics;
+
+pub mod reload;
+
+pub mod server;
+
+pub mod issuer;
+
+pub mod backend;
+
+pub mod client;
+
+pub mod scenario;

@@ -1,0 +1,131 @@
+//! The authorizer as a running server: the gRPC service that Envoy asks, its health, and a page of metrics.
+//!
+//! ```text
+//! told to stop ──> health: NOT_SERVING ──> (lingers, so that Envoys hear of it) ──> GOAWAY ──> last checks ──> gone
+//! ```
+//!
+//! Knows nothing of tokens and policies.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use envoy_types::ext_authz::v3::pb::AuthorizationServer;
+use http::{Method, StatusCode};
+use shared::lifecycle::Lifecycle;
+use shared::web;
+use tokio::net::TcpListener;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService;
+use tonic::transport::Server;
+use tonic_health::ServingStatus;
+use tonic_health::server::{HealthReporter, HealthService};
+
+use crate::authorizer::Authorizer;
+
+/// How long the last checks may take after GOAWAY. A check takes microseconds; it is the connections that linger.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The largest question that is read, in bytes: a request body that Envoy sends along is in it.
+const QUESTION: usize = 2 << 20;
+
+/// Checks at once on one connection; Envoy lets more wait.
+const AT_ONCE: u32 = 1024;
+
+/// What health can be asked for: the server as a whole, and its one service.
+const NAMES: [&str; 2] = ["", <AuthorizationServer<Authorizer> as NamedService>::NAME];
+
+/// A running authorizer. Dropping the handle leaves it running: its [`Lifecycle`] owns it.
+#[derive(Debug)]
+pub struct Running {
+    address: SocketAddr,
+    draining: CancellationToken,
+    gone: CancellationToken,
+}
+
+impl Running {
+    /// Serves on `listener` until `life` ends or it is drained. After it was told to stop it takes checks for another
+    /// `linger`.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start(authorizer: Authorizer, listener: TcpListener, linger: Duration, life: &Lifecycle) -> Self {
+        let address = listener.local_addr().expect("a bound listener has an address");
+        let (draining, gone) = (life.token().child_token(), CancellationToken::new());
+        let serving = serve(authorizer.clone(), listener, linger, draining.clone());
+        life.spawn({
+            let gone = gone.clone().drop_guard();
+            async move {
+                serving.await;
+                authorizer.log().close();
+                drop(gone);
+            }
+        });
+        Self { address, draining, gone }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Leaves in good order, and returns when it is gone.
+    pub async fn drain(&self) {
+        self.draining.cancel();
+        self.gone.cancelled().await;
+    }
+}
+
+async fn serve(authorizer: Authorizer, listener: TcpListener, linger: Duration, draining: CancellationToken) {
+    let health = HealthReporter::new();
+    let health_service = HealthService::from_health_reporter(health.clone());
+    for name in NAMES {
+        health.set_service_status(name, ServingStatus::Serving).await;
+    }
+    let incoming = TcpListenerStream::new(listener).map(|accepted| {
+        // Small answers must not wait for more to send (Nagle).
+        accepted.inspect(|tcp| drop(tcp.set_nodelay(true)))
+    });
+    let go_away = CancellationToken::new();
+    let server = Server::builder()
+        .max_concurrent_streams(AT_ONCE)
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .add_service(tonic_health::pb::health_server::HealthServer::new(health_service))
+        .add_service(AuthorizationServer::new(authorizer).max_decoding_message_size(QUESTION))
+        .serve_with_incoming_shutdown(incoming, go_away.clone().cancelled_owned());
+    let leave = async {
+        draining.cancelled().await;
+        for name in NAMES {
+            health.set_service_status(name, ServingStatus::NotServing).await;
+        }
+        tokio::time::sleep(linger).await;
+        go_away.cancel();
+        // An open Watch has been told. It would go on for ever, and hold its connection open.
+        for name in NAMES {
+            health.clone().clear_service_status(name).await;
+        }
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        served = server => if let Err(error) = served {
+            tracing::error!(%error, "the server broke off");
+        },
+        () = leave => {}
+    }
+}
+
+/// Serves `GET /metrics` on `listener`.
+pub fn serve_metrics(authorizer: Authorizer, listener: TcpListener, life: &Lifecycle) {
+    web::serve(listener, life, move |request| {
+        let authorizer = authorizer.clone();
+        async move {
+            match (request.method(), request.uri().path()) {
+                (&Method::GET, "/metrics") => {
+                    web::page(StatusCode::OK, "text/plain; version=0.0.4", authorizer.metrics().page())
+                }
+                _ => web::text(StatusCode::NOT_FOUND, "GET /metrics\n"),
+            }
+        }
+    });
+}
