@@ -211,6 +211,9 @@ fn locate(cluster: &mut Value, name: &str, addresses: &[SocketAddr]) {
     let endpoints: Vec<Value> = addresses.iter().map(endpoint).collect();
     cluster["name"] = json!(name);
     cluster["type"] = json!("STATIC");
+    for of_names in ["dns_refresh_rate", "respect_dns_ttl"] {
+        cluster.as_object_mut().map(|cluster| cluster.remove(of_names));
+    }
     cluster["load_assignment"] =
         json!({ "cluster_name": name, "endpoints": [{ "lb_endpoints": endpoints }] });
 }

@@ -101,6 +101,14 @@ impl Plan {
     /// # Errors
     /// [`ComposeError`]; what was started is taken down again.
     pub async fn up(&self) -> Result<Stack, ComposeError> {
+        self.up_with(&[]).await
+    }
+
+    /// As [`up`](Self::up), with further variables for the file.
+    ///
+    /// # Errors
+    /// As [`up`](Self::up).
+    pub async fn up_with(&self, more: &[(&str, &str)]) -> Result<Stack, ComposeError> {
         if is_ci() {
             let root = self.file.parent().and_then(Path::parent).unwrap_or(Path::new(""));
             lay_out(root, &self.programs).await?;
@@ -109,7 +117,7 @@ impl Plan {
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.try_up(&program).await {
+            match self.try_up(&program, more).await {
                 // Between our choice of a free port and Docker's use of it somebody else was faster.
                 Err(ComposeError::Failed { said, .. }) if tries < 3 && is_taken(&said) => {}
                 up => return up,
@@ -117,13 +125,14 @@ impl Plan {
         }
     }
 
-    async fn try_up(&self, program: &[String]) -> Result<Stack, ComposeError> {
+    async fn try_up(&self, program: &[String], more: &[(&str, &str)]) -> Result<Stack, ComposeError> {
         static STACKS: AtomicU32 = AtomicU32::new(0);
         let number = STACKS.fetch_add(1, Ordering::Relaxed);
         let ports = free_ports(&self.ports)
             .map_err(|why| ComposeError::NotRun { command: "bind".to_owned(), why })?;
         let mut variables = variables();
         variables.extend(ports.iter().map(|(variable, port)| (variable.clone(), port.to_string())));
+        variables.extend(more.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
         let stack = Stack {
             compose: Compose {
                 program: program.to_vec(),

@@ -46,7 +46,7 @@ enum Command {
         #[arg(long = "role", value_name = "ROLE")]
         roles: Vec<String>,
         /// For how many minutes it is valid
-        #[arg(long = "minutes", default_value_t = 60, value_parser = clap::value_parser!(u64).range(..=1440))]
+        #[arg(long = "minutes", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=1440))]
         minutes: u64,
         /// Who issues it
         #[arg(long, env = "ISSUER", default_value_t = Expected::default().issuer)]

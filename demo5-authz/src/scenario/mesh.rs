@@ -98,6 +98,10 @@ impl Mesh {
         let two = authorizer(Metrics::new()?, DecisionLog::off());
 
         let lab = |port| loopback(if plan.stay { port } else { 0 });
+        // Envoy's own ports: a program that has one is named here better than in Envoy's log.
+        for port in [ports::DEMO5_ENVOY, ports::DEMO5_TLS, ports::DEMO5_ADMIN] {
+            drop(listen(lab(port)).await?);
+        }
         let backend = Backend::start(listen(lab(ports::DEMO5_BACKEND)).await?, life);
         let serve = async |authorizer: &Authorizer, port: SocketAddr, linger: Duration| {
             anyhow::Ok(Running::start(authorizer.clone(), listen(port).await?, linger, life))
