@@ -9,7 +9,7 @@ use super::memory::{Desk, State};
 use super::tell::{self, Grade, Graded};
 use super::{Dice, Exercise, Lab, Outcome, Tools};
 use crate::cli::{self, Unready};
-use crate::lifecycle::{self, GRACE, Lifecycle};
+use crate::lifecycle::{GRACE, Lifecycle, StopSignals};
 use crate::report::line_out;
 
 /// How often a watched folder is looked at.
@@ -108,6 +108,7 @@ pub async fn run(lab: &Lab, args: &Args) -> ExitCode {
         None => &args.common,
     };
     cli::init_logs(common.verbose);
+    let mut signals = StopSignals::install();
     let life = Lifecycle::default();
     let mut session = Session {
         lab,
@@ -117,8 +118,9 @@ pub async fn run(lab: &Lab, args: &Args) -> ExitCode {
         life: &life,
     };
     let done = tokio::select! {
+        biased;
+        signal = signals.next() => Err(signal.into()),
         done = session.dispatch(args) => done,
-        signal = lifecycle::stop_signal() => Err(signal.into()),
     };
     let stopped = life.shut_down(GRACE).await.map_err(anyhow::Error::from);
     match done.and_then(|solved| stopped.map(|()| solved)) {
