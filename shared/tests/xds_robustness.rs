@@ -116,6 +116,69 @@ async fn c53_a_slow_reader_gets_the_newest_and_holds_nobody_back() {
     plane.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_storm_of_publications_everybody_has_the_newest_in_either_dialect() {
+    const EDITIONS: u32 = 3000;
+    let plane = Plane::start(Cache::default()).await;
+    let world = |edition| clusters(&["be"]).endpoints("be", edition).snapshot();
+    for dialect in DIALECTS {
+        plane.cache.set(EVERYONE, world(1));
+        let mut staying = Vec::new();
+        for _ in 0..10 {
+            let mut wire = plane.open(dialect, "stays").await;
+            wire.ask(Endpoints, &["be"]);
+            staying.push(tokio::spawn(async move {
+                let (newest, mut told) = (any_of(&world::endpoints("be", EDITIONS)), 0);
+                loop {
+                    let got = wire.next().await;
+                    wire.ack(&got);
+                    told += 1;
+                    if got.items[0].any == newest {
+                        return told;
+                    }
+                }
+            }));
+        }
+        let cache = Arc::clone(&plane.cache);
+        // As fast as it can, on a thread of its own: far more than a thousand a second.
+        let storm = std::thread::spawn(move || {
+            for edition in 2..=EDITIONS {
+                cache.set(EVERYONE, clusters(&["be"]).endpoints("be", edition).snapshot());
+            }
+        });
+        for _ in 0..20 {
+            let mut visitor = plane.open(dialect, "comes and goes").await;
+            visitor.ask(Endpoints, &["be"]);
+            visitor.next().await;
+        }
+        for client in staying {
+            let told = tokio::time::timeout(LIMIT, client).await.expect("the newest in time").unwrap();
+            assert!(told <= EDITIONS);
+        }
+        storm.join().unwrap();
+    }
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_names_are_answered_in_either_dialect() {
+    let plane = Plane::start(Cache::default()).await;
+    plane.cache.set(EVERYONE, clusters(&["be"]).snapshot());
+    let names: Vec<String> = (0..100_000).map(|index| format!("nobody-{index}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).chain(["be"]).collect();
+    for dialect in DIALECTS {
+        let mut greedy = plane.open(dialect, "greedy").await;
+        greedy.ask(Endpoints, &names);
+        let got = greedy.next().await;
+        let told = if dialect == Dialect::Delta { 100_000 } else { 0 };
+        assert_eq!((got.items.len(), got.removed.len()), (1, told));
+        let mut other = plane.open(dialect, "other").await;
+        other.ask(Endpoints, &["be"]);
+        assert_eq!(other.next().await.items.len(), 1);
+    }
+    plane.stop().await;
+}
+
 #[test]
 fn c53_a_client_that_asks_and_never_answers_has_few_responses_in_flight() {
     let mut client = Client::new(Dialect::Delta);

@@ -6,10 +6,13 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use futures::StreamExt;
 use shared::health;
 use shared::lifecycle::{GRACE, Lifecycle};
-use shared::xds::{Cache, Server};
+use shared::xds::cache::EVERYONE;
+use shared::xds::{Cache, Server, Snapshot};
 use tokio::net::TcpListener;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
@@ -68,6 +71,29 @@ async fn a_serving_control_plane_is_healthy_and_a_stopped_one_is_not() {
 }
 
 #[tokio::test]
+async fn each_service_tells_its_health_and_whoever_watches_hears_of_the_end() {
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    let life = Lifecycle::default();
+    let at = server(&life).await;
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{at}")).unwrap().connect().await;
+    let mut client = HealthClient::new(channel.unwrap());
+    let ask = |service: &str| HealthCheckRequest { service: service.to_owned() };
+    for service in ["", "envoy.service.cluster.v3.ClusterDiscoveryService"] {
+        let answer = client.check(ask(service)).await.unwrap().into_inner();
+        assert_eq!(answer.status(), ServingStatus::Serving, "{service}");
+    }
+    let stranger = client.check(ask("no.such.Service")).await.unwrap_err();
+    assert_eq!(stranger.code(), tonic::Code::NotFound);
+    let mut watched = client.watch(ask("")).await.unwrap().into_inner();
+    assert_eq!(watched.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    let stopping = tokio::spawn(async move { life.shut_down(GRACE).await });
+    assert_eq!(watched.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    drop((watched, client));
+    stopping.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn over_mutual_tls_only_clients_of_our_own_authority_are_served() {
     use shared::pki::{Intermediate, KeyKind, Names, Root, Roots, Usage, Validity};
     use shared::tls::{self, Credentials};
@@ -90,9 +116,10 @@ async fn over_mutual_tls_only_clients_of_our_own_authority_are_served() {
     let life = Lifecycle::default();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = Server::builder(Arc::new(Cache::default()), life.token())
-        .tls(tls::grpc_server(&credentials(&ours), Some(&roots)))
-        .build();
+    let cache = Arc::new(Cache::default());
+    cache.set(EVERYONE, Snapshot::default());
+    let server =
+        Server::builder(cache, life.token()).tls(tls::grpc_server(&credentials(&ours), Some(&roots))).build();
     life.spawn(async move { server.serve(listener).await.unwrap() });
 
     let asks = async |own: Option<Credentials>| -> Result<(), String> {
@@ -100,9 +127,14 @@ async fn over_mutual_tls_only_clients_of_our_own_authority_are_served() {
         let secure = tls::grpc_client(&roots, own.as_ref()).server_name("control-plane.test");
         let channel: Channel =
             secure.secure(endpoint).unwrap().connect().await.map_err(|error| format!("{error:?}"))?;
-        let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
-        let asked = health.check(tonic_health::pb::HealthCheckRequest::default()).await;
-        asked.map(drop).map_err(|status| status.to_string())
+        // xDS itself: the first response of a stream.
+        let mut discovery = AggregatedDiscoveryServiceClient::new(channel);
+        let type_url = shared::xds::ResourceType::Cluster.url().to_owned();
+        let request = DiscoveryRequest { type_url, ..DiscoveryRequest::default() };
+        let asks = futures::stream::iter([request]).chain(futures::stream::pending());
+        let answers = discovery.stream_aggregated_resources(asks).await;
+        let mut answers = answers.map_err(|status| status.to_string())?.into_inner();
+        answers.message().await.map(drop).map_err(|status| status.to_string())
     };
     asks(Some(credentials(&ours))).await.unwrap();
     assert!(asks(None).await.is_err(), "without a certificate");

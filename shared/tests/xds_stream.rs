@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{both, told};
+use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
-use plane::{DIALECTS, Plane};
+use plane::{DIALECTS, Plane, Wire};
 use shared::poll::wait_until;
 use shared::xds::ResourceType::{self, Cluster, Endpoints, Listener, Route, Secret};
 use shared::xds::cache::EVERYONE;
@@ -257,6 +258,23 @@ async fn c12_each_nack_is_recorded_with_all_that_one_needs_to_know() {
         assert_eq!((nonce, message.as_str()), (&got.nonce, "cluster bad is rotten"));
         assert_eq!(names.to_string(), "[bad]");
         assert_eq!(*version, got.version, "of what it refused");
+    }
+    plane.stop().await;
+}
+
+#[tokio::test]
+async fn c27_a_grpc_client_that_names_nothing_is_sent_nothing() {
+    let plane = Plane::start(Cache::default()).await;
+    plane.cache.set(EVERYONE, clusters(&["be"]).snapshot());
+    for dialect in DIALECTS {
+        for (agent, expected) in [("envoy", Cluster), ("gRPC C-core linux Python", Endpoints)] {
+            let node = Node { user_agent_name: agent.to_owned(), ..Node::default() };
+            let mut wire = Wire::open_as(plane.channel().await, dialect, node).await;
+            wire.ask(Cluster, &[]);
+            wire.ask(Endpoints, &["be"]);
+            // Requests are heard in order, so the first answer tells whether the empty list got one.
+            assert_eq!(wire.next().await.kind, expected, "{agent}");
+        }
     }
     plane.stop().await;
 }

@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::transport::ServerTlsConfig;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 use tower::Service;
 
 use super::cache::Cache;
@@ -172,7 +174,7 @@ impl Server {
     pub async fn serve(self, listener: TcpListener) -> Result<(), ServerError> {
         let stop = self.0.stop.clone();
         let (health, health_service) = tonic_health::server::health_reporter();
-        health.set_service_status(Aggregated::NAME, tonic_health::ServingStatus::Serving).await;
+        set_health(&health, ServingStatus::Serving).await;
         if let Err(error) = socket2::SockRef::from(&listener).listen(QUEUE) {
             tracing::debug!(%error, "the listener keeps its queue");
         }
@@ -190,7 +192,11 @@ impl Server {
             .add_service(reflection().build_v1().expect("our own descriptors decode"))
             // Older grpcurl asks for this one.
             .add_service(reflection().build_v1alpha().expect("our own descriptors decode"))
-            .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+            .serve_with_incoming_shutdown(incoming, async {
+                stop.cancelled().await;
+                // Whoever still watches on an open connection is told before it ends.
+                set_health(&health, ServingStatus::NotServing).await;
+            });
         tokio::select! {
             served = serving => Ok(served?),
             () = async { stop.cancelled().await; tokio::time::sleep(DRAIN_LIMIT).await } => {
@@ -198,6 +204,15 @@ impl Server {
                 Ok(())
             }
         }
+    }
+}
+
+/// Says of each service, and of the server as a whole (the empty name), whether it serves.
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    let services =
+        [Aggregated::NAME, Clusters::NAME, Endpoints::NAME, Listeners::NAME, Routes::NAME, Secrets::NAME];
+    for service in services.into_iter().chain([""]) {
+        health.set_service_status(service, status).await;
     }
 }
 

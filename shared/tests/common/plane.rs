@@ -92,8 +92,12 @@ pub struct Wire {
 
 impl Wire {
     pub async fn open(channel: Channel, dialect: Dialect, node: &str) -> Self {
+        Self::open_as(channel, dialect, Node { id: node.to_owned(), ..Node::default() }).await
+    }
+
+    pub async fn open_as(channel: Channel, dialect: Dialect, node: Node) -> Self {
         let mut client = AggregatedDiscoveryServiceClient::new(channel);
-        let node = Some(Node { id: node.to_owned(), ..Node::default() });
+        let node = Some(node);
         let ends = match dialect {
             Dialect::Sotw => {
                 let (sender, requests) = mpsc::unbounded_channel();

@@ -194,7 +194,7 @@ impl Conversation {
             }
             Woken::PatienceOver => {
                 if let Some(member) = &mut self.member {
-                    tracing::warn!(node = %member.node, "does not ask for the endpoints of its clusters");
+                    tracing::info!(node = %member.node, "does not ask for the endpoints of its clusters");
                     member.stream.give_up_waiting();
                 }
                 Vec::new()
