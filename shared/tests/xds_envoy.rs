@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use shared::envoy::admin::{Kind, State};
@@ -18,6 +18,7 @@ use shared::xds::cache::{EVERYONE, OnRefusal};
 use shared::xds::dialogue::Said;
 use shared::xds::make::{self, LocalityEndpoints};
 use shared::xds::resource::Message;
+use shared::xds::stream::Traits;
 use shared::xds::{Cache, Dialogue, Resource, ResourceType, Server, Snapshot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -212,6 +213,31 @@ in_both_dialects! {
     without_rollback_a_refused_version_waits_for_its_correction: correction;
     a_returning_control_plane_repeats_nothing: returning;
     what_was_removed_while_the_control_plane_was_away_is_removed: removed_meanwhile;
+}
+
+/// A time to live may be sent to clients that say they support one; README.md builds on Envoy being none of them.
+#[tokio::test]
+async fn c49_envoy_does_not_say_that_it_supports_a_time_to_live() {
+    let (life, heard) = (Lifecycle::default(), Arc::new(Mutex::new(Vec::new())));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let cache = Arc::new(Cache::default());
+    cache.set(EVERYONE, Snapshot::default());
+    let features = Arc::clone(&heard);
+    let server = Server::builder(cache, life.token()).traits(move |node| {
+        features.lock().unwrap().push(node.client_features.clone());
+        Traits::default()
+    });
+    life.spawn(async move { server.build().serve(listener).await.unwrap() });
+    let envoy = an_envoy(address, Variant::Sotw, &life).await;
+    envoy.stop().await;
+    life.shut_down(GRACE).await.unwrap();
+    let heard = heard.lock().unwrap();
+    assert!(!heard.is_empty(), "it introduced itself");
+    assert!(
+        !heard.iter().flatten().any(|feature| feature == "xds.config.supports-resource-ttl"),
+        "{heard:?}"
+    );
 }
 
 async fn holds_the_snapshot(variant: Variant) {

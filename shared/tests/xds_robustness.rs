@@ -16,12 +16,25 @@ use client::{Client, both, told};
 use plane::{DIALECTS, Plane, Wire};
 use shared::xds::Cache;
 use shared::xds::ResourceType::{Cluster, Endpoints};
-use shared::xds::cache::EVERYONE;
+use shared::xds::cache::{EVERYONE, Standing};
 use shared::xds::frame::Dialect;
 use shared::xds::track::IN_FLIGHT_LIMIT;
 use world::{World, any_of, clusters, web};
 
 const LIMIT: Duration = Duration::from_secs(30);
+
+#[test]
+fn c50_a_client_that_has_everything_is_sent_nothing_to_keep_it() {
+    both(|mut client| {
+        client.start_like_envoy(&web());
+        assert_eq!(client.stream.standing(), Standing::Settled(1));
+        // However often it is looked at: there is no heartbeat, because nothing that was sent expires.
+        for _ in 0..1000 {
+            assert!(client.due().is_empty());
+        }
+        assert!(client.publish(&web()).is_empty(), "nor when the same is published again");
+    });
+}
 
 #[test]
 fn c51_a_name_asked_on_demand_is_answered_now_and_when_it_comes_to_exist() {
