@@ -2,30 +2,33 @@
 //!
 //! Only what a client would ask *this* control plane for counts: a cluster whose endpoints come
 //! from DNS, or a listener whose routes come from a file, needs nothing of us.
+//!
+//! Not all of Envoy's API is looked through; the crate's README lists what is left out. What is not seen here is not
+//! checked, and not waited for.
 
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::{
     cluster::v3::{Cluster, cluster::ClusterDiscoveryType, cluster::DiscoveryType},
-    core::v3::{ConfigSource, TransportSocket, config_source::ConfigSourceSpecifier, transport_socket},
+    core::v3::{ConfigSource, config_source::ConfigSourceSpecifier},
     endpoint::v3::ClusterLoadAssignment,
-    listener::v3::{Filter, Listener, filter},
+    listener::v3::{Filter, Listener, filter as network_filter},
     route::v3::{RouteAction, RouteConfiguration, route::Action, route_action::ClusterSpecifier},
 };
 use envoy_types::pb::envoy::extensions::{
-    filters::network::http_connection_manager::v3::{
-        HttpConnectionManager, http_connection_manager::RouteSpecifier,
-    },
-    filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy},
-    transport_sockets::tls::v3::{
-        CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, Secret, UpstreamTlsContext,
-        common_tls_context::ValidationContextType,
-    },
+    clusters::aggregate::v3::ClusterConfig as Aggregate, transport_sockets::tls::v3::Secret,
 };
 use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
 
 use super::resource::ResourceType;
+
+mod filter;
+
+mod socket;
+
+use filter::network;
+use socket::secrets;
 
 /// A name that must exist.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -86,6 +89,11 @@ impl Refers for Cluster {
             let name = if eds.service_name.is_empty() { &self.name } else { &eds.service_name };
             found.push(to(ResourceType::Endpoints, name));
         }
+        if let Some(ClusterDiscoveryType::ClusterType(own)) = &self.cluster_discovery_type {
+            let aggregate = own.typed_config.as_ref().and_then(unpack::<Aggregate>);
+            let parts = aggregate.map(|aggregate| aggregate.clusters).unwrap_or_default();
+            found.extend(parts.iter().map(|part| to(ResourceType::Cluster, part)));
+        }
         found.extend(self.transport_socket.iter().flat_map(secrets));
         found.extend(
             self.transport_socket_matches
@@ -114,38 +122,18 @@ impl Refers for Listener {
         let mut found = Vec::new();
         for chain in chains {
             found.extend(chain.transport_socket.iter().flat_map(secrets));
-            found.extend(chain.filters.iter().filter_map(config_of).flat_map(network_filter));
+            found.extend(chain.filters.iter().filter_map(config_of).flat_map(network));
         }
         let api = self.api_listener.as_ref().and_then(|api| api.api_listener.as_ref());
-        found.extend(api.into_iter().flat_map(network_filter));
+        found.extend(api.into_iter().flat_map(network));
         found
     }
 }
 
 fn config_of(filter: &Filter) -> Option<&Any> {
     match &filter.config_type {
-        Some(filter::ConfigType::TypedConfig(config)) => Some(config),
+        Some(network_filter::ConfigType::TypedConfig(config)) => Some(config),
         _ => None,
-    }
-}
-
-/// What a network filter refers to: an HTTP connection manager its routes, a TCP proxy its clusters.
-fn network_filter(config: &Any) -> Vec<Reference> {
-    if let Some(manager) = unpack::<HttpConnectionManager>(config) {
-        return match manager.route_specifier {
-            Some(RouteSpecifier::Rds(rds)) if is_ours(rds.config_source.as_ref()) => {
-                vec![to(ResourceType::Route, &rds.route_config_name)]
-            }
-            Some(RouteSpecifier::RouteConfig(inline)) => inline.refers(),
-            _ => Vec::new(),
-        };
-    }
-    match unpack::<TcpProxy>(config).and_then(|proxy| proxy.cluster_specifier) {
-        Some(tcp_proxy::ClusterSpecifier::Cluster(name)) => vec![to(ResourceType::Cluster, &name)],
-        Some(tcp_proxy::ClusterSpecifier::WeightedClusters(weighted)) => {
-            weighted.clusters.iter().map(|one| to(ResourceType::Cluster, &one.name)).collect()
-        }
-        _ => Vec::new(),
     }
 }
 
@@ -162,29 +150,25 @@ fn clusters(action: &RouteAction) -> Vec<Reference> {
     names.into_iter().filter(|name| !name.is_empty()).map(|name| to(ResourceType::Cluster, name)).collect()
 }
 
-/// The secrets that a TLS transport socket fetches by SDS.
-fn secrets(socket: &TransportSocket) -> Vec<Reference> {
-    let Some(transport_socket::ConfigType::TypedConfig(config)) = &socket.config_type else {
-        return Vec::new();
-    };
-    let common = unpack::<DownstreamTlsContext>(config)
-        .and_then(|context| context.common_tls_context)
-        .or_else(|| unpack::<UpstreamTlsContext>(config).and_then(|context| context.common_tls_context));
-    common.iter().flat_map(tls_secrets).filter(|sds| is_ours(sds.sds_config.as_ref())).map(named).collect()
-}
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::envoy::config::cluster::v3::cluster::CustomClusterType;
+    use envoy_types::util::pack_any;
 
-fn tls_secrets(common: &CommonTlsContext) -> Vec<&SdsSecretConfig> {
-    let mut found: Vec<&SdsSecretConfig> = common.tls_certificate_sds_secret_configs.iter().collect();
-    match &common.validation_context_type {
-        Some(ValidationContextType::ValidationContextSdsSecretConfig(sds)) => found.push(sds),
-        Some(ValidationContextType::CombinedValidationContext(combined)) => {
-            found.extend(&combined.validation_context_sds_secret_config);
-        }
-        _ => {}
+    use super::*;
+
+    #[test]
+    fn an_aggregate_needs_the_clusters_that_it_is_made_of() {
+        let parts = Aggregate { clusters: vec!["near".to_owned(), "far".to_owned()] };
+        let own = CustomClusterType {
+            name: "envoy.clusters.aggregate".to_owned(),
+            typed_config: Some(pack_any(parts)),
+        };
+        let cluster = Cluster {
+            name: "both".to_owned(),
+            cluster_discovery_type: Some(ClusterDiscoveryType::ClusterType(own)),
+            ..Cluster::default()
+        };
+        assert_eq!(cluster.refers(), ["near", "far"].map(|name| to(ResourceType::Cluster, name)));
     }
-    found
-}
-
-fn named(sds: &SdsSecretConfig) -> Reference {
-    to(ResourceType::Secret, &sds.name)
 }
