@@ -13,12 +13,13 @@
 //! control, so it listens on loopback unless told otherwise.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
-use serde_json::{Value, json};
+use serde_json::json;
 use shared::web::{self, Answer, text};
 use shared::xds::ControlPlane;
 use shared::xds::cache::EVERYONE;
@@ -26,6 +27,7 @@ use shared::xds::dialogue::Form;
 use shared::xds::metrics;
 use shared::xds::snapshot::Snapshot;
 
+use crate::files::document::Strict;
 use crate::topology::{APPS, World};
 
 /// The longest body that is read.
@@ -147,9 +149,12 @@ impl Admin {
 /// Reads `{"blue":80,"green":20}`.
 fn weights(body: &[u8]) -> Result<[u32; 2], Wrong> {
     let wrong = |field: &str, reason: String| Wrong { field: field.to_owned(), reason };
-    let given: BTreeMap<String, Value> = serde_json::from_slice(body).map_err(|error| {
-        wrong("body", format!("not a JSON object such as {{\"blue\":80,\"green\":20}}: {error}"))
-    })?;
+    let no_object = |why: &dyn Display| {
+        wrong("body", format!("not a JSON object such as {{\"blue\":80,\"green\":20}}: {why}"))
+    };
+    // Strictly: of two weights for one app, none is what was meant.
+    let Strict(given) = serde_json::from_slice(body).map_err(|error| no_object(&error))?;
+    let given = given.as_object().ok_or_else(|| no_object(&given))?;
     if let Some(stranger) = given.keys().find(|name| !APPS.contains(&name.as_str())) {
         return Err(wrong(stranger, format!("there is no such app; there are {}", APPS.join(" and "))));
     }

@@ -81,10 +81,10 @@ impl App {
         self.address
     }
 
-    /// Waits until a request waits at `/held`.
-    pub async fn holding(&self) {
+    /// Waits until so many requests wait at `/held`.
+    pub async fn holding(&self, requests: usize) {
         // The sender lives as long as we do, so that an error cannot come.
-        _ = self.held.subscribe().wait_for(|held| *held > 0).await;
+        _ = self.held.subscribe().wait_for(|held| *held >= requests).await;
     }
 
     /// Lets requests at `/held` go on, those to come too.

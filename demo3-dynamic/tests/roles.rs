@@ -154,6 +154,7 @@ async fn wrong_weights_are_refused_with_field_and_reason_and_change_nothing() {
     for (body, field, reason) in [
         ("", "body", "JSON"),
         ("[1]", "body", "JSON"),
+        (r#"{"blue":80,"blue":20,"green":1}"#, "body", "'blue' stands twice"),
         (r#"{"blue":1}"#, "green", "missing"),
         (r#"{"blue":1,"green":-1}"#, "green", "whole number"),
         (r#"{"blue":1.5,"green":1}"#, "blue", "whole number"),

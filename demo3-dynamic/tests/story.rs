@@ -22,7 +22,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Every claim of the story, in order.
-const CLAIMS: [&str; 23] = [
+const CLAIMS: [&str; 25] = [
     "starts-empty",
     "port-refuses",
     "make-before-break",
@@ -37,7 +37,9 @@ const CLAIMS: [&str; 23] = [
     "weights-0-100",
     "shift-no-failure",
     "bad-weights-refused",
+    "bad-weights-goes-on",
     "bad-listener-refused",
+    "bad-listener-goes-on",
     "mistakes-no-failure",
     "rotation-sends-secret",
     "new-serial",

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use shared::lifecycle::Lifecycle;
+use shared::poll::{self, TimedOut};
 use shared::stats::Shares;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -47,6 +48,23 @@ impl Load {
     /// How many requests have ended.
     pub fn so_far(&self) -> usize {
         self.hits.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// What the requests got that ended after the first `mark` of them.
+    pub fn since(&self, mark: usize) -> Vec<Result<Answer, Refusal>> {
+        self.hits.lock().unwrap_or_else(PoisonError::into_inner).iter().skip(mark).cloned().collect()
+    }
+
+    /// Waits until `count` more requests have ended than `mark`, for at most `limit`.
+    ///
+    /// # Errors
+    /// If they take longer.
+    pub async fn more(&self, mark: usize, count: usize, limit: Duration) -> Result<(), TimedOut> {
+        poll::wait_until("steady load", Duration::from_millis(5), limit, || {
+            let since = self.so_far() - mark;
+            std::future::ready(if since >= count { Ok(()) } else { Err(format!("{since} requests")) })
+        })
+        .await
     }
 
     /// Stops, waits for the requests in flight, and returns what all of them got.

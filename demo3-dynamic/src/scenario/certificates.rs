@@ -9,17 +9,14 @@ use shared::report::Story;
 
 use super::{Edge, LIMIT};
 use crate::client::{Client, Connection, Refusal};
+use crate::topology::{APPS, HOST};
 use crate::trust::{self, Trust};
 
 impl Edge {
     /// Who trusts the root gets an answer, who does not gets no further than the handshake.
     pub(super) async fn gets_tls(&mut self, story: &mut Story, _life: &Lifecycle) -> anyhow::Result<()> {
         let issued = self.trust.issue()?;
-        story.tell(format!(
-            "the intermediate issued certificate {} for {}",
-            issued.serial,
-            crate::topology::HOST
-        ));
+        story.tell(format!("the intermediate issued certificate {} for {}", issued.serial, HOST));
         self.world.certificate = Some(issued.into());
         self.show().await?;
         let client = self.client()?;
@@ -32,7 +29,7 @@ impl Edge {
             "A client that trusts the root gets an answer",
             "200 blue",
             format!("{} {}", answer.status.as_u16(), answer.body),
-            answer.status.is_success(),
+            answer.status.is_success() && answer.body == APPS[0],
         );
         let stranger = Client::tls(self.address, Trust::new("somebody else's")?.trusting()?);
         let refusal = stranger.get("/").await;

@@ -9,10 +9,17 @@ use shared::report::Story;
 use shared::stats::Shares;
 use shared::xds::ResourceType;
 use shared::xds::plane::{is_ack, is_sent};
+use tokio::task::JoinSet;
 
 use super::{Edge, LIMIT};
 use crate::client::{Client, Load, Refusal, sum_up};
 use crate::topology::APPS;
+
+/// Requests of the steady load that each weight has to stand, beside those that are measured.
+const STEADY: usize = 50;
+
+/// Requests that are in flight when the listener is removed.
+const IN_FLIGHT: usize = 8;
 
 /// Requests of a measurement of shares. With 1000, 90/10 and 80/20 are told apart beyond doubt.
 const REQUESTS: usize = 1000;
@@ -90,7 +97,9 @@ impl Edge {
     pub(super) async fn shifts_traffic(&mut self, story: &mut Story, life: &Lifecycle) -> anyhow::Result<()> {
         let client = self.client()?;
         let load = Load::start(&client, life);
-        for weights in [[100, 0], [90, 10], [50, 50], [0, 100]] {
+        let steps = [[100, 0], [90, 10], [50, 50], [0, 100]];
+        for weights in steps {
+            let mark = load.so_far();
             self.world.weights = weights;
             self.show().await?;
             let shares = self.measure(story, &client, weights).await?;
@@ -108,8 +117,11 @@ impl Edge {
                 format!("{shares}; chi² {:.2}", fit.statistic),
                 fit.holds(),
             );
+            load.more(mark, STEADY, LIMIT).await?;
         }
-        self.no_failure(story, "shift-no-failure", "No request fails while traffic shifts", load).await;
+        let least = steps.len() * STEADY;
+        self.no_failure(story, "shift-no-failure", "No request fails while traffic shifts", load, least)
+            .await;
         Ok(())
     }
 
@@ -125,27 +137,38 @@ impl Edge {
         Ok(shares)
     }
 
-    /// Ends a load and claims that nothing in it failed.
-    pub(super) async fn no_failure(&self, story: &mut Story, id: &str, claim: &str, load: Load) {
+    /// Ends a load and claims that nothing in it failed, and that there were at least so many requests.
+    pub(super) async fn no_failure(
+        &self,
+        story: &mut Story,
+        id: &str,
+        claim: &str,
+        load: Load,
+        least: usize,
+    ) {
         let hits = load.stop().await;
         let (_, failures) = sum_up(&hits);
         let first = failures.first().map(|first| format!(", the first: {first}")).unwrap_or_default();
         story.claim(
             id,
             claim,
-            format!("0 of {} fail", hits.len()),
-            format!("{} fail{first}", failures.len()),
-            failures.is_empty() && !hits.is_empty(),
+            format!("0 of {least} or more fail"),
+            format!("{} of {} fail{first}", failures.len(), hits.len()),
+            failures.is_empty() && hits.len() >= least,
         );
     }
 
-    /// A request in flight outlives its listener.
+    /// Requests in flight outlive their listener.
     pub(super) async fn drains(&mut self, story: &mut Story) -> anyhow::Result<()> {
         let client = self.client()?;
-        let mut connection = client.connect().await.context("no connection to Envoy")?;
-        let held = tokio::spawn(async move { connection.get("/held").await });
+        let mut held = JoinSet::new();
+        for _ in 0..IN_FLIGHT {
+            let mut connection = client.connect().await.context("no connection to Envoy")?;
+            held.spawn(async move { connection.get("/held").await });
+        }
         // All traffic goes to green by now.
-        tokio::time::timeout(LIMIT, self.apps[1].holding()).await.context("the request did not arrive")?;
+        let arrived = tokio::time::timeout(LIMIT, self.apps[1].holding(IN_FLIGHT)).await;
+        arrived.context("the requests did not arrive")?;
         self.world.listen = None;
         self.show().await?;
         let refused = poll::wait_until("the port to close", Duration::from_millis(5), LIMIT, || async {
@@ -163,15 +186,16 @@ impl Edge {
             refused == Refusal::Closed,
         );
         self.apps[1].release();
-        let answer = tokio::time::timeout(LIMIT, held).await.context("the request in flight hangs")??;
+        let ended = tokio::time::timeout(LIMIT, held.join_all()).await;
+        let ended = ended.context("a request in flight hangs")?;
+        let (shares, failures) = sum_up(&ended);
+        let first = failures.first().map(|first| format!("; {first}")).unwrap_or_default();
         story.claim(
             "in-flight-ends-well",
-            "The request that was in flight ends well",
-            "200 green",
-            answer
-                .as_ref()
-                .map_or_else(ToString::to_string, |it| format!("{} {}", it.status.as_u16(), it.body)),
-            answer.is_ok_and(|answer| answer.status.is_success() && answer.body == APPS[1]),
+            "The requests that were in flight end well",
+            format!("{} {IN_FLIGHT}", APPS[1]),
+            format!("{shares}{first}"),
+            shares.of(APPS[1]) == IN_FLIGHT as u64,
         );
         Ok(())
     }

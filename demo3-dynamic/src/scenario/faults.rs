@@ -13,7 +13,22 @@ use shared::xds::dialogue::{Event, Said};
 use shared::xds::{ControlPlane, Dialogue, ResourceType, Snapshot};
 
 use super::{Edge, LIMIT};
-use crate::client::Load;
+use crate::client::{Load, sum_up};
+use crate::topology::{APPS, World};
+
+/// Requests of the steady load that have to end after each mistake, and while the control plane is away.
+const STEADY: usize = 100;
+
+/// Requests on connections of their own after each mistake: open ones and new ones are different things to Envoy.
+const FRESH: usize = 20;
+
+/// What came of a snapshot that Envoy should refuse.
+struct Outcome {
+    /// Envoy's refusal, if it did.
+    nack: Option<Arc<Event>>,
+    /// Whether the good snapshot came back by itself, and was accepted.
+    back: bool,
+}
 
 impl Edge {
     /// Weights that add up to nothing, and a filter that does not exist: Envoy says no, and goes on.
@@ -23,47 +38,88 @@ impl Edge {
         life: &Lifecycle,
     ) -> anyhow::Result<()> {
         let load = Load::start(&self.client()?, life);
-        let good = self.control_plane()?.cache().snapshot(EVERYONE).context("nothing is published")?;
-
-        let mut nothing = self.world.clone();
-        nothing.weights = [0, 0];
-        let told = self.is_refused(&good, nothing.snapshot()?).await?;
-        story.tell(format!("Envoy on weights 0/0: {}", in_short(&told)));
-        story.claim(
-            "bad-weights-refused",
-            "Weights that add up to nothing are refused, and rolled back",
-            "NACK by RDS",
-            format!("NACK by {}", told.kind),
-            told.kind == ResourceType::Route.service(),
-        );
-        let told = self.is_refused(&good, self.world.with_unknown_filter()?).await?;
-        story.tell(format!("Envoy on an unknown filter: {}", in_short(&told)));
-        story.claim(
-            "bad-listener-refused",
-            "A listener with an unknown filter is refused, and rolled back",
-            "NACK by LDS",
-            format!("NACK by {}", told.kind),
-            told.kind == ResourceType::Listener.service(),
-        );
-        self.no_failure(story, "mistakes-no-failure", "No request fails over either mistake", load).await;
+        let nothing = World { weights: [0, 0], ..self.world.clone() };
+        let mistakes = [
+            ("bad-weights", "Weights that add up to nothing are", ResourceType::Route, nothing.snapshot()?),
+            (
+                "bad-listener",
+                "A listener with an unknown filter is",
+                ResourceType::Listener,
+                self.world.with_unknown_filter()?,
+            ),
+        ];
+        let least = mistakes.len() * STEADY;
+        for (id, mistake, kind, bad) in mistakes {
+            let outcome = self.is_refused(bad).await?;
+            if let Some(nack) = &outcome.nack {
+                story.tell(format!("Envoy: {}", in_short(nack)));
+            }
+            let by = outcome.nack.as_ref().map(|nack| format!("NACK by {}", nack.kind));
+            let expected = format!("NACK by {}", kind.service());
+            story.claim(
+                &format!("{id}-refused"),
+                &format!("{mistake} refused, and rolled back"),
+                format!("{expected}, then the good one"),
+                format!(
+                    "{}, then {}",
+                    by.as_deref().unwrap_or("no NACK"),
+                    if outcome.back { "the good one" } else { "no rollback" }
+                ),
+                by.as_ref() == Some(&expected) && outcome.back,
+            );
+            self.goes_on(story, id, kind, &load).await?;
+        }
+        self.no_failure(story, "mistakes-no-failure", "No request fails over either mistake", load, least)
+            .await;
         Ok(())
     }
 
-    /// Publishes a bad snapshot; returns Envoy's refusal once the good one is back.
-    async fn is_refused(&self, good: &Arc<Snapshot>, bad: Snapshot) -> anyhow::Result<Arc<Event>> {
+    /// Publishes a bad snapshot, and waits for the refusal and the rollback. Whatever comes, the good one is shown
+    /// in the end.
+    async fn is_refused(&self, bad: Snapshot) -> anyhow::Result<Outcome> {
         let control_plane = self.control_plane()?;
+        let cache = control_plane.cache();
+        let good = cache.snapshot(EVERYONE).context("nothing is published")?;
         let mark = control_plane.dialogue().mark();
         control_plane.publish(bad);
         let nack = control_plane.dialogue().wait_for(mark, |event| matches!(event.said, Said::Nack { .. }));
-        let nack = tokio::time::timeout(LIMIT, nack).await.context("Envoy did not refuse it")?;
+        let nack = tokio::time::timeout(LIMIT, nack).await.ok();
+        let is_back = || cache.snapshot(EVERYONE).is_some_and(|current| Arc::ptr_eq(&current, &good));
         let back = poll::wait_until("the rollback", Duration::from_millis(2), LIMIT, || {
-            let current = control_plane.cache().snapshot(EVERYONE);
-            let back = current.is_some_and(|current| Arc::ptr_eq(&current, good));
-            std::future::ready(if back { Ok(()) } else { Err("the refused snapshot is still shown") })
+            std::future::ready(if is_back() { Ok(()) } else { Err("the refused snapshot is still shown") })
         });
-        back.await?;
-        control_plane.accepted(good, LIMIT).await?;
-        Ok(nack)
+        let back = back.await.is_ok() && control_plane.accepted(&good, LIMIT).await.is_ok();
+        if !is_back() {
+            cache.set(EVERYONE, good);
+        }
+        Ok(Outcome { nack, back })
+    }
+
+    /// Traffic goes on with the last good snapshot: on open connections and on new ones, all to green by now.
+    async fn goes_on(
+        &self,
+        story: &mut Story,
+        id: &str,
+        kind: ResourceType,
+        load: &Load,
+    ) -> anyhow::Result<()> {
+        let (mark, client) = (load.so_far(), self.client()?);
+        let mut hits = Vec::new();
+        for _ in 0..FRESH {
+            hits.push(client.get("/").await);
+        }
+        load.more(mark, STEADY, LIMIT).await?;
+        hits.extend(load.since(mark));
+        let (shares, failures) = sum_up(&hits);
+        let first = failures.first().map(|first| format!("; {first}")).unwrap_or_default();
+        story.claim(
+            &format!("{id}-goes-on"),
+            &format!("After a refused {} traffic goes on as before", kind.noun()),
+            format!("{} or more requests, all by {}", STEADY + FRESH, APPS[1]),
+            format!("{shares}{first}"),
+            hits.len() >= STEADY + FRESH && shares.of(APPS[1]) == hits.len() as u64,
+        );
+        Ok(())
     }
 
     /// Without its control plane Envoy goes on; when one returns, nothing is sent that Envoy has.
@@ -81,12 +137,7 @@ impl Edge {
         });
         noticed.await?;
         let alone = load.so_far();
-        let goes_on =
-            poll::wait_until("traffic without a control plane", Duration::from_millis(5), LIMIT, || {
-                let since = load.so_far() - alone;
-                std::future::ready(if since >= 100 { Ok(()) } else { Err(format!("{since} requests")) })
-            });
-        goes_on.await?;
+        load.more(alone, STEADY, LIMIT).await?;
 
         let listener = cli::listen_lab(self.xds_port.address()).await?;
         let control_plane = ControlPlane::start(listener, OnRefusal::RollBack, life)?;
@@ -111,8 +162,8 @@ impl Edge {
             if sent.is_empty() { "no response".to_owned() } else { sent.join(", ") },
             sent.is_empty(),
         );
-        self.no_failure(story, "alone-no-failure", "No request fails while it is away and returns", load)
-            .await;
+        let claim = "No request fails while it is away and returns";
+        self.no_failure(story, "alone-no-failure", claim, load, STEADY).await;
         Ok(())
     }
 }
