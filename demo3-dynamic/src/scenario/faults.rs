@@ -177,7 +177,7 @@ pub(super) fn sent_since(dialogue: &Dialogue, mark: u64) -> Vec<String> {
 
 fn in_short(event: &Event) -> String {
     match &event.said {
-        Said::Nack { message, .. } => message.chars().take(160).collect(),
+        Said::Nack { message, .. } => message.trim().chars().take(160).collect(),
         _ => event.to_string(),
     }
 }

@@ -125,7 +125,7 @@ async fn serve(listen: SocketAddr, args: &Serve, life: &Lifecycle) -> anyhow::Re
     };
     let authorizer = Authorizer::new(keys.newest, policies.newest, &args.trust_domain, metrics, log);
     if let Some(address) = args.metrics {
-        let listener = cli::listen(address).await?;
+        let listener = cli::listen_by(address, "--metrics (or METRICS)").await?;
         line_err(&format!("demo5-authz-server serves metrics on {}", listener.local_addr()?));
         server::serve_metrics(authorizer.clone(), listener, life);
     }

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::Value;
-use shared::cli::{Stays, listen};
+use shared::cli::{Stays, listen_lab};
 use shared::envoy::{Envoy, Serving};
+use shared::folder::Folder;
 use shared::lifecycle::Lifecycle;
 use shared::pki::{Intermediate, Issued, KeyKind, Names, Root, Roots, Usage, Validity};
 use shared::ports;
 use shared::report::Story;
 use shared::tls::Credentials;
 use shared::tools::Program;
-use tempfile::TempDir;
 
 use super::faults::Fault;
 use super::{LIMIT, OFTEN, Plan, READY_LIMIT};
@@ -66,13 +66,13 @@ pub struct Mesh {
     pub(super) trust: Intermediate,
     pub(super) envoy: Serving,
     doors: BTreeMap<String, SocketAddr>,
-    folder: TempDir,
+    folder: Folder,
 }
 
 impl Mesh {
     /// Starts everybody.
     pub(super) async fn start(plan: &Plan, program: &Program, life: &Lifecycle) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("demo5-").tempdir().context("no temporary folder")?;
+        let folder = Folder::new("mesh-demo5-").context("no temporary folder")?;
         let issuer = Issuer::generate(Kind::default())?;
         std::fs::create_dir(folder.path().join("policies"))?;
         for (name, text) in POLICIES {
@@ -100,14 +100,14 @@ impl Mesh {
         let lab = |port| loopback(if plan.stay { port } else { 0 });
         // Envoy's own ports: a program that has one is named here better than in Envoy's log.
         for port in [ports::DEMO5_ENVOY, ports::DEMO5_TLS, ports::DEMO5_ADMIN] {
-            drop(listen(lab(port)).await?);
+            drop(listen_lab(lab(port)).await?);
         }
-        let backend = Backend::start(listen(lab(ports::DEMO5_BACKEND)).await?, life);
+        let backend = Backend::start(listen_lab(lab(ports::DEMO5_BACKEND)).await?, life);
         let serve = async |authorizer: &Authorizer, port: SocketAddr, linger: Duration| {
-            anyhow::Ok(Running::start(authorizer.clone(), listen(port).await?, linger, life))
+            anyhow::Ok(Running::start(authorizer.clone(), listen_lab(port).await?, linger, life))
         };
         let running = serve(&front, lab(ports::DEMO5_AUTHZ), Duration::ZERO).await?;
-        server::serve_metrics(front.clone(), listen(lab(ports::DEMO5_METRICS)).await?, life);
+        server::serve_metrics(front.clone(), listen_lab(lab(ports::DEMO5_METRICS)).await?, life);
         // Longer than Envoy's health checks are apart.
         let linger = Duration::from_millis(1500);
         let pair = [serve(&one, loopback(0), linger).await?, serve(&two, loopback(0), linger).await?];
