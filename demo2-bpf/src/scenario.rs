@@ -176,7 +176,8 @@ impl Watch<'_> {
 
     /// Runs the work under one program.
     async fn work(&self, program: Program, target: &Target) -> anyhow::Result<Recording> {
-        let arguments = program.arguments(target.pid, target.listener_port, target.backend_port);
+        let network = witness::network(target.pid)?;
+        let arguments = program.arguments(target.pid, network, target.listener_port, target.backend_port);
         let workers = witness::workers(target.pid);
         anyhow::ensure!(
             !workers.is_empty(),
@@ -246,7 +247,8 @@ impl Stays for Watched {
         format!(
             "The Envoy stays up until Ctrl-C. Try, from another terminal:\n\
              \n  sudo bpftrace demo2-bpf/bpf/accept.bt {pid}\
-             \n  sudo bpftrace demo2-bpf/bpf/states.bt {listener_port} {backend_port}\
+             \n  sudo bpftrace demo2-bpf/bpf/states.bt {listener_port} {backend_port} \
+             $(stat -Lc %i /proc/{pid}/ns/net)\
              \n  curl -s http://{call}/hello\
              \n  curl -s 'http://{}/stats?filter=downstream_cx_total'\n",
             admin.address()

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use anyhow::Context;
 use shared::envoy::{Admin, AdminError};
 
 use crate::facts::Counted;
@@ -72,6 +73,17 @@ pub fn switches(pid: u32, threads: impl IntoIterator<Item = u32>) -> BTreeMap<u3
         Some((number("voluntary_ctxt_switches:")?, number("nonvoluntary_ctxt_switches:")?))
     };
     threads.into_iter().filter_map(|tid| Some((tid, counts(tid)?))).collect()
+}
+
+/// The number of the network namespace that the process lives in.
+///
+/// # Errors
+/// If it has ended, or is somebody else's.
+pub fn network(pid: u32) -> anyhow::Result<u64> {
+    // "net:[4026531840]"
+    let link = fs::read_link(format!("/proc/{pid}/ns/net"))?;
+    let number = link.to_str().and_then(|link| link.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok());
+    number.with_context(|| format!("{} names no network", link.display()))
 }
 
 /// How many sockets listen on this port where that process lives (its network namespace).

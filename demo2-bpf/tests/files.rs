@@ -76,7 +76,7 @@ fn every_program_says_what_it_asks_how_it_is_used_what_came_out_and_where_it_is_
         let (name, source) = (program.name(), program.source());
         let head = source.split("*/").next().unwrap();
         assert!(head.contains(&format!("\n * {name}.bt - ")), "{name}");
-        let arguments = program.arguments(1, 2, 3).len();
+        let arguments = program.arguments(1, 2, 3, 4).len();
         let usage = head.lines().find_map(|line| line.strip_prefix(" * Usage: bpftrace ")).unwrap();
         let words = usage.split("  ").next().unwrap().split_whitespace();
         assert_eq!(words.count(), 1 + arguments, "{name}: {usage}");

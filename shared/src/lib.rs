@@ -1,3 +1,7 @@
+// The first definition of a link counts: these lead to pages of this documentation, the README's to files.
+#![doc = "[demo2-bpf]: ../demo2_bpf/index.html"]
+#![doc = "[demo4-lb]: ../demo4_lb/index.html"]
+#![doc = ""]
 #![doc = include_str!("../README.md")]
 
 pub mod lifecycle;

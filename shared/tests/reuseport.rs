@@ -70,25 +70,25 @@ async fn serve(name: &str, address: SocketAddr, life: &Lifecycle) -> (Running, S
 #[tokio::test]
 async fn servers_take_their_place_from_the_environment_answer_by_name_and_stop_when_told() {
     let life = Lifecycle::default();
-    let (foo, address) = serve("foo", (Ipv4Addr::LOCALHOST, 0).into(), &life).await;
+    let (first, address) = serve("foo", (Ipv4Addr::LOCALHOST, 0).into(), &life).await;
     assert_eq!(ask(address).await.unwrap(), "foo");
-    let (bar, second) = serve("bar", address, &life).await;
-    assert_eq!(second, address);
+    let (second, joined) = serve("bar", address, &life).await;
+    assert_eq!(joined, address);
     // Wherever connections go, whoever is left gets them all.
-    assert_eq!(foo.stop().await.unwrap().code(), Some(0));
-    gone(foo.pid()).await;
+    assert_eq!(first.stop().await.unwrap().code(), Some(0));
+    gone(first.pid()).await;
     for _ in 0..20 {
         assert_eq!(ask(address).await.unwrap(), "bar");
     }
     life.shut_down(GRACE).await.unwrap();
-    gone(bar.pid()).await;
+    gone(second.pid()).await;
     ask(address).await.unwrap_err();
 }
 
 #[tokio::test]
 async fn a_taken_port_is_told_in_words_with_exit_code_2() {
     let life = Lifecycle::default();
-    let (_foo, address) = serve("foo", (Ipv4Addr::LOCALHOST, 0).into(), &life).await;
+    let (_first, address) = serve("foo", (Ipv4Addr::LOCALHOST, 0).into(), &life).await;
     let mut command = Command::new(PROGRAM);
     let port = address.port().to_string();
     command.args(["serve", "--instance", "bar", "--port", &port, "--alone"]);

@@ -11,6 +11,7 @@
 
 mod blocks;
 mod compare;
+mod links;
 mod session;
 
 use std::path::{Path, PathBuf};
@@ -109,4 +110,12 @@ fn every_crate_has_a_readme_whose_marks_are_understood_and_which_is_its_document
             assert!(text.contains("#![doc = include_str!(\"../README.md\")]"), "{}", library.display());
         }
     }
+}
+
+#[test]
+fn links_lead_to_files_that_are_there_and_quoted_lines_stand_in_them() {
+    let mut texts = readmes();
+    texts.extend(["ARCHITECTURE.md", "CONTRIBUTING.md"].map(|name| root().join(name)));
+    let findings: Vec<String> = texts.iter().flat_map(|text| links::check(text)).collect();
+    assert!(findings.is_empty(), "\n{}", findings.join("\n"));
 }

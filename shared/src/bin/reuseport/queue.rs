@@ -46,9 +46,9 @@ pub(crate) struct Outcome {
 
 /// Runs the experiment.
 pub(crate) async fn run(life: &Lifecycle) -> anyhow::Result<Outcome> {
-    let foo = Instance::start("foo", (Ipv4Addr::LOCALHOST, 0).into(), life).await?;
-    let (address, port) = (foo.address, foo.address.port());
-    let bar = Instance::start("bar", address, life).await?;
+    let stays = Instance::start("foo", (Ipv4Addr::LOCALHOST, 0).into(), life).await?;
+    let (address, port) = (stays.address, stays.address.port());
+    let dies = Instance::start("bar", address, life).await?;
 
     let mut early = Vec::new();
     for _ in 0..EARLY {
@@ -61,8 +61,8 @@ pub(crate) async fn run(life: &Lifecycle) -> anyhow::Result<Outcome> {
     })
     .await?;
 
-    bar.suspend()?;
-    wait_until("bar to be suspended", OFTEN, LIMIT, async || match kernel::is_suspended(bar.pid()) {
+    dies.suspend()?;
+    wait_until("bar to be suspended", OFTEN, LIMIT, async || match kernel::is_suspended(dies.pid()) {
         Ok(true) => Ok(()),
         other => Err(format!("{other:?}")),
     })
@@ -91,7 +91,7 @@ pub(crate) async fn run(life: &Lifecycle) -> anyhow::Result<Outcome> {
         .await
         .context("connections that are neither answered nor queued")??;
 
-    bar.kill().await;
+    dies.kill().await;
     while let Some(answer) = late.join_next().await {
         match answer? {
             Ok(_) => outcome.answered += 1,

@@ -48,16 +48,16 @@ impl Stays for Up {
 /// Tells the story.
 pub(crate) async fn tell(stay: bool, story: &mut Story, life: &Lifecycle) -> anyhow::Result<Up> {
     let port = if stay { ports::REUSEPORT } else { 0 };
-    let foo = Instance::start("foo", (Ipv4Addr::LOCALHOST, port).into(), life).await?;
-    let address = foo.address;
-    let bar = two(address, story, life).await?;
+    let first = Instance::start("foo", (Ipv4Addr::LOCALHOST, port).into(), life).await?;
+    let address = first.address;
+    let second = two(address, story, life).await?;
     without(address, story).await?;
     kept(address, story).await?;
     joins(address, story, life).await?;
     dies(story, life).await?;
     stranger(address, story).await?;
     listeners(story, life).await?;
-    Ok(Up { address, _servers: [foo, bar] })
+    Ok(Up { address, _servers: [first, second] })
 }
 
 /// Asks on so many fresh connections.
@@ -82,9 +82,9 @@ fn claim_even(story: &mut Story, id: &str, claim: &str, names: &[&str], shares: 
 
 async fn two(address: SocketAddr, story: &mut Story, life: &Lifecycle) -> anyhow::Result<Instance> {
     story.step("Two processes listen on one port");
-    let bar = Instance::start("bar", address, life).await?;
-    let same = bar.address == address;
-    story.claim("both-listen", "A second process can have the port too", "one address", bar.address, same);
+    let second = Instance::start("bar", address, life).await?;
+    let same = second.address == address;
+    story.claim("both-listen", "A second process can have the port too", "one address", second.address, same);
     let seen = shares(address).await?;
     claim_even(story, "two", "300 fresh connections are shared evenly", &["foo", "bar"], &seen);
     // Normal approximation of the binomial: half, and 1.96 standard deviations to either side.
@@ -93,7 +93,7 @@ async fn two(address: SocketAddr, story: &mut Story, life: &Lifecycle) -> anyhow
     story.tell(format!(
         "a fair coin gives each {low:.0} to {high:.0} in 19 runs of 20; the run that this one repeats saw 160 and 140"
     ));
-    Ok(bar)
+    Ok(second)
 }
 
 async fn without(address: SocketAddr, story: &mut Story) -> anyhow::Result<()> {
@@ -154,12 +154,12 @@ async fn joins(address: SocketAddr, story: &mut Story, life: &Lifecycle) -> anyh
     story.step("A third process joins, and leaves");
     let mut old = Connection::open(address).await?;
     let before = old.ask().await?;
-    let baz = Instance::start("baz", address, life).await?;
+    let third = Instance::start("baz", address, life).await?;
     let seen = shares(address).await?;
     claim_even(story, "joins", "Fresh connections are shared by three", &["foo", "bar", "baz"], &seen);
     let after = old.ask().await?;
     story.claim("old-stays", "An open connection does not move to it", &before, &after, before == after);
-    baz.kill().await;
+    third.kill().await;
     let seen = shares(address).await?;
     claim_even(story, "leaves", "When it is gone the others share again", &["foo", "bar"], &seen);
     Ok(())
