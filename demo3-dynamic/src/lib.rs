@@ -15,3 +15,5 @@ pub mod scenario;
 pub mod admin;
 
 pub mod files;
+
+pub mod lab;

@@ -6,18 +6,23 @@ use clap::{Parser, ValueEnum};
 use demo3_dynamic::scenario::{self, Plan};
 use shared::cli::{self, Common};
 use shared::envoy::Variant;
+use shared::lab;
 use shared::xds::dialogue::Form;
 
 /// One Envoy, made into a TLS proxy that shifts traffic, step by step, by xDS
 #[derive(Parser)]
-#[command(after_help = "Examples:
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
   cargo run -p demo3-dynamic                       tell the story and check every claim
   cargo run -p demo3-dynamic -- --protocol delta   the same over the incremental protocol
   cargo run -p demo3-dynamic -- --dialogue         show each message between Envoy and its control plane
   cargo run -p demo3-dynamic -- --stay             then drive the control plane with curl
   cargo run -p demo3-dynamic -- --json             a JSON report
+  cargo run -p demo3-dynamic -- lab                exercises that check themselves
 
-Exit code: 0 every claim held, 1 one did not, 2 wrong usage or a missing program.")]
+Exit code: 0 every claim held, 1 one did not, 2 wrong usage or a missing program."
+)]
 struct Args {
     #[command(flatten)]
     common: Common,
@@ -27,6 +32,8 @@ struct Args {
     /// Print on stderr what Envoy and the control plane say to each other, as a timeline or as JSON lines
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "timeline")]
     dialogue: Option<Form>,
+    #[command(subcommand)]
+    command: Option<lab::Command>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -39,7 +46,10 @@ enum Protocol {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Args { common, protocol, dialogue } = Args::parse();
+    let Args { common, protocol, dialogue, command } = Args::parse();
+    if let Some(lab::Command::Lab(args)) = command {
+        return lab::run(&demo3_dynamic::lab::lab(), &args).await;
+    }
     let variant = match protocol {
         Protocol::Sotw => Variant::Sotw,
         Protocol::Delta => Variant::Delta,

@@ -12,8 +12,6 @@ mod localities;
 
 mod failover;
 
-mod told;
-
 mod weights;
 
 mod nack;

@@ -22,6 +22,8 @@ mod bench;
 
 mod config;
 
+mod told;
+
 mod program;
 
 mod course;
@@ -52,6 +54,7 @@ pub use dice::Dice;
 pub use examine::{Outcome, Tools};
 pub use program::{Program, Question};
 pub use requirement::{Requirement, sentence_says};
+pub use told::Told;
 pub use verify::Proof;
 
 /// The exercises of one crate.

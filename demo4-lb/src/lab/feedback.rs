@@ -9,11 +9,10 @@
 //! Rounds, and not seconds: a machine that is busy with other things makes a round longer, and changes nothing else.
 
 use shared::lab::Program;
-use shared::lab::{Bench, Question, Requirement};
+use shared::lab::{Bench, Question, Requirement, Told};
 use shared::stats;
 
-use super::told::{ANYWHERE, Told};
-use super::world::{backends, require_answers};
+use super::world::{backends, caller, require_answers};
 use crate::backend::Backend;
 use crate::caller::{Call, Caller};
 use crate::topology::{CLUSTER, DataPlane, Region, Split, World};
@@ -51,7 +50,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
     ask(bench, &program, &sites, &[0; 3]).await?;
     let mesh = Told::start(bench).await?;
     show(bench, &mesh, &sites).await?;
-    let caller = mesh.caller().await?;
+    let client = caller(&mesh).await?;
 
     let (quiet, busy) = demands(bench, &sites);
     let mut calls = Vec::new();
@@ -59,7 +58,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
     for demand in [quiet, busy, quiet] {
         let mut phase = Phase { demand, ..Phase::default() };
         for round in 0..ROUNDS {
-            let counted = play(&mesh, &caller, &sites, demand, &mut calls).await?;
+            let counted = play(&mesh, &client, &sites, demand, &mut calls).await?;
             let weights = ask(bench, &program, &sites, &counted).await?;
             if round > 0 {
                 phase.rounds.push(counted);
@@ -122,7 +121,7 @@ async fn ask(
 async fn show(bench: &mut Bench, mesh: &Told, sites: &[Site]) -> anyhow::Result<()> {
     let region =
         |site: &Site| Region::new(&site.name, site.weight, site.backends.iter().map(Backend::address));
-    let world = World { split: Split::Routes, ..World::of(ANYWHERE, sites.iter().map(region)) };
+    let world = World { split: Split::Routes, ..World::of(Told::ANYWHERE, sites.iter().map(region)) };
     if let Err(refusal) = mesh.show(world.snapshot(DataPlane::Envoy)?).await? {
         let weights: Vec<_> = sites.iter().map(|site| site.weight.to_string()).collect();
         let seen = format!("weights {}: {refusal}", weights.join(", "));

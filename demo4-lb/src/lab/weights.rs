@@ -9,12 +9,11 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
 };
 use envoy_types::pb::google::protobuf::UInt32Value;
-use shared::lab::{Bench, Question, Requirement};
+use shared::lab::{Bench, Question, Requirement, Told};
 use shared::stats::Shares;
 use shared::xds::{Resource, Snapshot, make};
 
-use super::told::{ANYWHERE, Told};
-use super::world::{backends, by_region, require_answers};
+use super::world::{backends, by_region, caller, require_answers};
 use crate::backend::Backend;
 use crate::caller::Tally;
 use crate::topology::{CLUSTER, LISTENER};
@@ -54,7 +53,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
     }
     bench.require("Envoy accepts the endpoints", "an ACK", "Envoy sent an ACK", true, "");
     in_place(bench, &mesh, &known).await?;
-    let calls = mesh.caller().await?.calls(CALLS, 8).await;
+    let calls = caller(&mesh).await?.calls(CALLS, 8).await;
     require_answers(bench, "every call is answered", &calls, "Are all addresses those that you were given?");
     judge(bench, &known, &calls.iter().collect::<Tally>().shares);
     Ok(())
@@ -118,7 +117,7 @@ fn world(assignment: &ClusterLoadAssignment) -> anyhow::Result<Snapshot> {
         Resource::new(&make::with_locality_weights(make::cluster(CLUSTER)))?,
         Resource::new(assignment)?,
         Resource::new(&make::route(LISTENER, CLUSTER))?,
-        Resource::new(&make::listener(LISTENER, ANYWHERE, LISTENER))?,
+        Resource::new(&make::listener(LISTENER, Told::ANYWHERE, LISTENER))?,
     ];
     Ok(Snapshot::new(resources)?)
 }

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::Context;
 use shared::envoy::Serving;
-use shared::lab::{Bench, Requirement};
+use shared::lab::{Bench, Requirement, Told};
 use shared::lifecycle::Lifecycle;
 use tokio::net::TcpListener;
 
@@ -49,6 +49,11 @@ pub(super) async fn envoy(
     };
     let caller = Caller::connect(&format!("http://{}", listener.address))?;
     Ok((envoy, caller))
+}
+
+/// A caller of the listener that Envoy was told of.
+pub(super) async fn caller(mesh: &Told) -> anyhow::Result<Caller> {
+    Ok(Caller::connect(&format!("http://{}", mesh.listener().await?))?)
 }
 
 /// Makes calls, a few at a time.

@@ -69,6 +69,7 @@ pub struct Envoy {
     config: String,
     log_level: String,
     concurrency: u16,
+    drain_time: Option<Duration>,
 }
 
 impl Envoy {
@@ -80,6 +81,7 @@ impl Envoy {
             config: config.into(),
             log_level: "warning".to_owned(),
             concurrency: 1,
+            drain_time: None,
         }
     }
 
@@ -94,6 +96,14 @@ impl Envoy {
     #[must_use]
     pub fn concurrency(mut self, workers: u16) -> Self {
         self.concurrency = workers;
+        self
+    }
+
+    /// How long connections of a listener that was replaced or removed may live on, in whole seconds: ten minutes
+    /// unless set.
+    #[must_use]
+    pub fn drain_time(mut self, time: Duration) -> Self {
+        self.drain_time = Some(time);
         self
     }
 
@@ -118,6 +128,9 @@ impl Envoy {
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(more_log);
+        if let Some(time) = self.drain_time {
+            command.args(["--drain-time-s", &time.as_secs().max(1).to_string()]);
+        }
         let running = Running::start(command, life, Arc::clone(&folder)).await;
         let running =
             running.map_err(|source| EnvoyError::NotStarted { program: self.program.clone(), source })?;

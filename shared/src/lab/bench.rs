@@ -49,6 +49,15 @@ impl Bench {
         self.folder().join(file)
     }
 
+    /// The names of all files, in order; those in folders come with the folder's.
+    ///
+    /// # Errors
+    /// If the copy cannot be read.
+    pub fn files(&self) -> std::io::Result<Vec<String>> {
+        let files = super::folder::files(self.folder())?;
+        Ok(files.into_iter().map(|file| file.to_string_lossy().into_owned()).collect())
+    }
+
     /// A file's text.
     ///
     /// # Errors

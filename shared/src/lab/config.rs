@@ -79,7 +79,7 @@ pub fn envoys_words(log: &str) -> String {
         let steps: Vec<_> = last.split("ValidationError.").skip(1).collect();
         let path: Vec<_> = steps.iter().filter_map(|step| step.split(':').next()).collect();
         let why = steps.last().and_then(|step| step.split_once(": ")).map_or("", |(_, why)| why);
-        format!("{}: {}", path.join("."), why.trim_end_matches(')'))
+        format!("{}: {}", path.join("."), why.trim().trim_end_matches(')'))
     });
     let said = unknown.or(constraint).unwrap_or_else(|| last.trim_start_matches(": ").to_owned());
     said.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(WORDS).collect()

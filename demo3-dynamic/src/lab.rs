@@ -1,0 +1,33 @@
+//! The exercises of this demo, each with the function that judges it by what a real Envoy does.
+//!
+//! The tasks stand in `lab/`; how a check works is told in [`shared::lab`]. In most of them the student writes resources
+//! in files, which the same control plane serves that `--resources` is about.
+
+use std::path::PathBuf;
+
+use shared::lab::{Exercise, Lab};
+
+mod world;
+
+mod route;
+
+mod refused;
+
+mod rotation;
+
+mod canary;
+
+/// The exercises, from easy to hard.
+pub fn lab() -> Lab {
+    Lab {
+        demo: "demo3-dynamic",
+        command: "cargo run -p demo3-dynamic --",
+        folder: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/lab")),
+        exercises: vec![
+            Exercise { folder: "01-route", check: |bench| Box::pin(route::check(bench)) },
+            Exercise { folder: "02-refused", check: |bench| Box::pin(refused::check(bench)) },
+            Exercise { folder: "03-rotation", check: |bench| Box::pin(rotation::check(bench)) },
+            Exercise { folder: "04-canary", check: |bench| Box::pin(canary::check(bench)) },
+        ],
+    }
+}
