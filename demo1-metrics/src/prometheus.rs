@@ -21,9 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::child::Running;
+use shared::folder::Folder;
 use shared::lifecycle::Lifecycle;
 use shared::poll;
-use tempfile::TempDir;
 use tokio::process::Command;
 
 pub use api::{Api, Series, seconds};
@@ -84,7 +84,7 @@ pub enum PrometheusError {
 pub struct Prometheus {
     api: Api,
     running: Running,
-    folder: Arc<TempDir>,
+    folder: Arc<Folder>,
 }
 
 impl Prometheus {
@@ -98,9 +98,7 @@ impl Prometheus {
         targets: &[Target],
         life: &Lifecycle,
     ) -> Result<Self, PrometheusError> {
-        let folder =
-            tempfile::Builder::new().prefix("prometheus-").tempdir().map_err(PrometheusError::Folder)?;
-        let folder = Arc::new(folder);
+        let folder = Arc::new(Folder::new("mesh-prometheus-").map_err(PrometheusError::Folder)?);
         let file = |name: &str| folder.path().join(name);
         let write =
             |name: &str, text: &str| std::fs::write(file(name), text).map_err(PrometheusError::Folder);
@@ -141,7 +139,7 @@ impl Prometheus {
     }
 }
 
-fn log_tail(folder: &TempDir) -> String {
+fn log_tail(folder: &Folder) -> String {
     let log = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")

@@ -106,7 +106,9 @@ fn every_claim_holds_and_every_panel_of_the_dashboard_has_data() {
     let _alone = alone();
     let pictures = tempfile::tempdir().unwrap();
     let begun = SystemTime::now();
+    let temporary = tempfile::tempdir().unwrap();
     let mut demo = Command::new(DEMO)
+        .env("TMPDIR", temporary.path())
         .args(["--json", "--stay", "--pictures"])
         .arg(pictures.path())
         .stdin(Stdio::null())
@@ -135,6 +137,7 @@ fn every_claim_holds_and_every_panel_of_the_dashboard_has_data() {
     {
         TcpStream::connect(("127.0.0.1", port)).unwrap_err();
     }
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
 }
 
 /// Everything that Grafana would ask, asked of the demo's Prometheus: variables first, with whose values the rest is
@@ -206,8 +209,10 @@ fn without_a_prometheus_it_says_so_and_how_to_get_one_and_claims_nothing_that_ne
 #[test]
 fn an_interrupt_ends_it_early_and_leaves_nothing_behind() {
     let _alone = alone();
+    let temporary = tempfile::tempdir().unwrap();
     let mut demo = Command::new(DEMO)
         .arg("--no-prometheus")
+        .env("TMPDIR", temporary.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -218,6 +223,7 @@ fn an_interrupt_ends_it_early_and_leaves_nothing_behind() {
     let begun = Instant::now();
     assert_eq!(interrupt(&mut demo, &mut stdout), Some(130));
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Mesh {
         }
         let (mut listeners, mut at) = (Vec::new(), BTreeMap::new());
         for (name, lab) in SERVICES.into_iter().zip(ports::DEMO1_SERVICES) {
-            let listener = cli::listen(loopback(lab)).await?;
+            let listener = cli::listen_lab(loopback(lab)).await?;
             let address = listener.local_addr()?;
             targets.push(Target { job: "service", instance: name, address });
             listeners.push((name, listener));
