@@ -145,24 +145,25 @@ impl Mesh {
     /// A load whose durations are to be judged. Where the load's own clock says that the machine stood still, because
     /// it had other work, it is sent again; counts stay exact, since all tries are counted.
     async fn steady_load(&self, story: &Story, what: &str, delay: Duration) -> anyhow::Result<Load> {
-        let (mut sent, mut failed) = (0.0, 0);
-        for tries in 1.. {
+        let (mut sent, mut failed, mut tries) = (0.0, 0, 0);
+        loop {
+            tries += 1;
             let load = self.load(story, what, DURATION).await?;
             sent += load.sent;
             failed += load.failed;
             // All but one request of the 300. So at most one of those in a window can be later, and no p99 is.
             let took = load.outcome.latencies.percentile(99.5);
             let stalled = took.saturating_sub(delay);
+            let load = Load { sent, failed, ..load };
             if stalled <= STALL {
-                return Ok(Load { sent, failed, ..load });
+                return Ok(load);
             }
             let why = format!("the machine is too busy: answers came {stalled:.0?} late");
             if tries == TRIES {
-                return Ok(Load { sent, failed, disturbed: Some(why), ..load });
+                return Ok(Load { disturbed: Some(why), ..load });
             }
             story.tell(format!("{why}; once more"));
         }
-        unreachable!("the loop ends at the last try")
     }
 }
 

@@ -174,13 +174,10 @@ impl Story {
 
     /// A progress bar on stderr for work of `length` parts; draws nothing if stderr is no terminal.
     pub fn progress(&self, what: &str, length: u64) -> ProgressBar {
-        let target = match self.output {
-            Output::Silent => ProgressDrawTarget::hidden(),
-            Output::Human | Output::Json => ProgressDrawTarget::stderr(),
-        };
-        let style = ProgressStyle::with_template("   {msg} [{bar:30}] {pos}/{len}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
-        ProgressBar::with_draw_target(Some(length), target).with_style(style).with_message(what.to_owned())
+        match self.output {
+            Output::Silent => ProgressBar::hidden(),
+            Output::Human | Output::Json => progress(what, length),
+        }
     }
 
     /// Ends the story: closes the last step and works out whether all of it held.
@@ -209,6 +206,14 @@ impl Story {
             line_out(line);
         }
     }
+}
+
+/// A progress bar on stderr for a role's work of `length` parts; draws nothing if stderr is no terminal.
+pub fn progress(what: &str, length: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("   {msg} [{bar:30}] {pos}/{len}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+    bar.with_style(style).with_message(what.to_owned())
 }
 
 /// Prints the report: the table for people, or JSON for programs.

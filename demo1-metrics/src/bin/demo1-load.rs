@@ -47,7 +47,9 @@ async fn main() -> ExitCode {
     let args = Args::parse();
     cli::run_role(args.verbose, async |_| {
         let plan = Plan { uri: args.target, rate: args.rate, duration: Duration::from_secs(args.duration) };
-        let outcome = plan.run(|| {}).await;
+        let bar = report::progress("requests", plan.requests());
+        let outcome = plan.run(|| bar.inc(1)).await;
+        bar.finish_and_clear();
         for line in lines(&outcome) {
             report::line_out(&line);
         }

@@ -10,6 +10,7 @@ use serde_json::json;
 use shared::poll;
 use shared::report::Story;
 
+use super::traffic::bucket;
 use super::{DURATION, Load, Mesh, NO_PROMETHEUS, WINDOW, given, quantile, same, shown};
 use crate::prometheus::Series;
 
@@ -85,7 +86,29 @@ impl Mesh {
             let holds = was < SLOW && (is >= SLOW) == rises;
             story.claim(id, claim, expected, format!("{was:.1} ms, then {is:.1} ms"), holds);
         }
+        self.is_right_to_within_a_bucket(story, &load).await?;
         self.p99s_cannot_be_averaged(story, &load).await
+    }
+
+    /// What Prometheus makes of buckets, against a clock that kept every duration.
+    async fn is_right_to_within_a_bucket(&self, story: &mut Story, load: &Load) -> anyhow::Result<()> {
+        let claim = "A p99 out of buckets is right to within a bucket, and no more";
+        let truth = load.outcome.latencies.percentile(99.0);
+        let (from, to) = bucket(truth);
+        let expected =
+            format!("front -> a from {from} to {to} ms, the bucket of the load's own p99, {truth:.1?}");
+        let prometheus = match self.ask_about(load) {
+            Ok(prometheus) => prometheus,
+            Err(why) => {
+                story.not_checked("p99-by-buckets", claim, expected, why);
+                return Ok(());
+            }
+        };
+        let query = quantile(0.99, r#"instance="front",envoy_cluster_name="a""#, WINDOW);
+        let p99 = prometheus.value(&query, load.until).await?;
+        let holds = p99.is_some_and(|p99| from < p99 && p99 <= to);
+        story.claim("p99-by-buckets", claim, expected, shown(p99, "ms"), holds);
+        Ok(())
     }
 
     /// While B is slow and C is not: the p99 of all calls of both, and the mean of two p99s.
