@@ -41,7 +41,7 @@ const WINDOW: &str = "5s";
 const STALL: Duration = Duration::from_millis(150);
 
 /// How often such a load is sent at most.
-const TRIES: u32 = 4;
+const TRIES: u32 = 6;
 
 const NO_PROMETHEUS: &str = "no Prometheus";
 
@@ -178,10 +178,11 @@ impl Stays for Mesh {
     fn invitation(&self) -> String {
         let prometheus = self.prometheus().map_or_else(
             || "\n  (no Prometheus: none was found)".to_owned(),
+            // Its root knows where its pages are, which differs between builds.
             |api| {
                 format!(
-                    "\n  http://{at}/alerts and http://{at}/graph   Prometheus, in a browser",
-                    at = api.address()
+                    "\n  http://{}/     Prometheus, in a browser: ask it for `up`, or `ALERTS`",
+                    api.address()
                 )
             },
         );

@@ -11,7 +11,7 @@ use shared::poll;
 use shared::report::Story;
 
 use super::traffic::bucket;
-use super::{DURATION, Load, Mesh, NO_PROMETHEUS, WINDOW, given, quantile, same, shown};
+use super::{DURATION, Load, Mesh, NO_PROMETHEUS, WINDOW, quantile, same, shown};
 use crate::prometheus::Series;
 
 /// What B is delayed by.
@@ -81,10 +81,16 @@ impl Mesh {
                     continue;
                 }
             };
-            let was = given(prometheus.value(&query, before.until).await?, &query)?;
-            let is = given(prometheus.value(&query, load.until).await?, &query)?;
-            let holds = was < SLOW && (is >= SLOW) == rises;
-            story.claim(id, claim, expected, format!("{was:.1} ms, then {is:.1} ms"), holds);
+            let was = prometheus.value(&query, before.until).await?;
+            let is = prometheus.value(&query, load.until).await?;
+            let holds = was.zip(is).is_some_and(|(was, is)| was < SLOW && (is >= SLOW) == rises);
+            story.claim(
+                id,
+                claim,
+                expected,
+                format!("{}, then {}", shown(was, "ms"), shown(is, "ms")),
+                holds,
+            );
         }
         self.is_right_to_within_a_bucket(story, &load).await?;
         self.p99s_cannot_be_averaged(story, &load).await
@@ -107,7 +113,13 @@ impl Mesh {
         let query = quantile(0.99, r#"instance="front",envoy_cluster_name="a""#, WINDOW);
         let p99 = prometheus.value(&query, load.until).await?;
         let holds = p99.is_some_and(|p99| from < p99 && p99 <= to);
-        story.claim("p99-by-buckets", claim, expected, shown(p99, "ms"), holds);
+        story.claim(
+            "p99-by-buckets",
+            claim,
+            expected,
+            format!("{} for {truth:.1?}", shown(p99, "ms")),
+            holds,
+        );
         Ok(())
     }
 
