@@ -139,7 +139,6 @@ impl fmt::Display for Seen {
 pub struct Failed(String);
 
 impl Failed {
-    #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
     fn because(error: impl std::error::Error) -> Self {
         let mut cause: &dyn std::error::Error = &error;
         while let Some(inner) = cause.source() {

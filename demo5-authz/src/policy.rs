@@ -131,11 +131,9 @@ impl Policies {
         let mut set = PolicySet::new();
         let validator = Validator::new(schema());
         for (file, text) in files {
-            let at = |error: &dyn Diagnostic, why: String| PolicyError::new(file, text, error, why);
-            let parsed: PolicySet = text.parse().map_err(|errors: cedar_policy::ParseErrors| {
-                let why = errors.to_string();
-                at(&errors, why)
-            })?;
+            let at = |error: &dyn Diagnostic, why: &str| PolicyError::new(file, text, error, why);
+            let parsed: PolicySet =
+                text.parse().map_err(|errors: cedar_policy::ParseErrors| at(&errors, &errors.to_string()))?;
             if parsed.templates().next().is_some() {
                 return Err(PolicyError::at_start(file, "templates are not used here"));
             }
@@ -153,10 +151,10 @@ impl Policies {
             let checked = validator.validate(&named, ValidationMode::Strict);
             // A warning is, for instance, a policy that can never apply: nobody means to write that.
             if let Some(error) = checked.validation_errors().next() {
-                return Err(at(error, error.to_string()));
+                return Err(at(error, &error.to_string()));
             }
             if let Some(warning) = checked.validation_warnings().next() {
-                return Err(at(warning, warning.to_string()));
+                return Err(at(warning, &warning.to_string()));
             }
         }
         Ok(Self { set, authorizer: Authorizer::new() })
@@ -208,7 +206,7 @@ impl fmt::Debug for Policies {
 }
 
 impl PolicyError {
-    fn new(file: &str, text: &str, error: &dyn Diagnostic, why: String) -> Self {
+    fn new(file: &str, text: &str, error: &dyn Diagnostic, why: &str) -> Self {
         let offset = error.labels().and_then(|mut labels| labels.next()).map_or(0, |label| label.offset());
         let before = text.get(..offset).unwrap_or(text);
         let line = before.matches('\n').count() + 1;

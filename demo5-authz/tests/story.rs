@@ -85,6 +85,8 @@ fn every_claim_holds_and_json_is_all_there_is_on_stdout() {
         "open-garbage",
         "empty-is-a-yes",
         "errors-are-counted",
+        "open-door-headers",
+        "health-is-heard",
         "drain-loses-no-call",
         "cost",
         "log-holds-no-token",

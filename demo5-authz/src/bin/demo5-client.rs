@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
-use comfy_table::{Table, presets};
+use comfy_table::{LineStyle, Table, presets};
 use demo5_authz::client::{Call, Caller, Protocol, Wish};
 use serde_json::json;
 use shared::cli::{self, Unready};
@@ -69,14 +69,8 @@ async fn call(args: &Args) -> anyhow::Result<()> {
     let caller = Caller::plain(address)?;
     let wishes = if args.wish.is_empty() { Wish::value_variants() } else { &args.wish };
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header([
-        "wish",
-        "by",
-        "status",
-        "said",
-        "principal",
-        "took",
-    ]);
+    let style = presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─'));
+    table.load_style(style).set_header(["wish", "by", "status", "said", "principal", "took"]);
     for wish in wishes {
         for protocol in Protocol::ALL {
             let mut call = Call::new(*wish);
@@ -101,7 +95,7 @@ async fn call(args: &Args) -> anyhow::Result<()> {
         }
     }
     if !args.json {
-        line_out(&table.to_string());
+        table.to_string().lines().for_each(|line| line_out(line.trim_end()));
     }
     Ok(())
 }

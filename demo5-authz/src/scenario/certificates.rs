@@ -12,6 +12,8 @@ const PRINTER: &str = "spiffe://demo5.example/ns/cards/sa/printer";
 /// Somebody at the door with TLS.
 struct Case<'a> {
     id: &'static str,
+    /// What is shown, in a few words.
+    shows: &'static str,
     claim: &'static str,
     /// Who vouches for the certificate, and what is in it; nobody shows none.
     certificate: Option<(&'a Intermediate, Names)>,
@@ -23,7 +25,7 @@ struct Case<'a> {
 impl Mesh {
     /// A certificate is enough, if the right one vouches for it, and if it names somebody.
     pub(super) async fn certificates(&self, story: &mut Story) -> anyhow::Result<()> {
-        let mut shown = table(["claim", "gRPC", "HTTP", "the backend sees"]);
+        let mut shown = table(["caller shows", "gRPC", "HTTP", "the backend sees"]);
         let foreign = authority("elsewhere")?;
         for case in self.visitors(&foreign)? {
             let own = match &case.certificate {
@@ -46,7 +48,7 @@ impl Mesh {
                 if case.principal.is_empty() { names.is_empty() } else { names == [case.principal; 2] };
             let named = named && reached == names.len() as u64;
             names.dedup();
-            shown.add_row([case.claim, &got[0], &got[1], names.first().map_or("nothing", String::as_str)]);
+            shown.add_row([case.shows, &got[0], &got[1], names.first().map_or("nothing", String::as_str)]);
             let (grpc, http) = case.expected;
             story.claim(
                 case.id,
@@ -66,17 +68,23 @@ impl Mesh {
         let ours = &self.trust;
         let named = |id: &str| Names::default().spiffe(id);
         let printer = || named(PRINTER);
-        let case = |id, claim, certificate, token, expected, principal| Case {
+        let case = |id, shows, claim, certificate, token, expected, principal| Case {
             id,
+            shows,
             claim,
             certificate,
             token,
             expected,
             principal,
         };
+        let token = self.token("rita", &["reader"])?;
+        let other = named("spiffe://demo5.example/ns/cards/sa/other")?;
+        let elsewhere = named("spiffe://elsewhere.example/ns/cards/sa/printer")?;
+        let nameless = Names::default().dns("printer.demo5.example")?;
         Ok(vec![
             case(
                 "certificate-is-enough",
+                "the printer's certificate",
                 "A client certificate is enough, without a token",
                 Some((ours, printer()?)),
                 None,
@@ -85,14 +93,16 @@ impl Mesh {
             ),
             case(
                 "certificate-of-another",
+                "another service's certificate",
                 "Another service's certificate is believed, and may not",
-                Some((ours, named("spiffe://demo5.example/ns/cards/sa/other")?)),
+                Some((ours, other)),
                 None,
                 no,
                 "",
             ),
             case(
                 "no-certificate",
+                "nothing",
                 "Without a certificate and a token nobody passes here either",
                 None,
                 None,
@@ -101,14 +111,16 @@ impl Mesh {
             ),
             case(
                 "token-over-tls",
+                "a token",
                 "Without a certificate a token will do",
                 None,
-                Some(self.token("rita", &["reader"])?),
+                Some(token),
                 yes,
                 "rita",
             ),
             case(
                 "foreign-authority",
+                "the printer's name, by a foreign CA",
                 "A certificate with the same name by another authority is not even connected",
                 Some((foreign, printer()?)),
                 None,
@@ -117,22 +129,25 @@ impl Mesh {
             ),
             case(
                 "foreign-trust-domain",
+                "a name of another trust domain",
                 "A name of another trust domain is nobody here",
-                Some((ours, named("spiffe://elsewhere.example/ns/cards/sa/printer")?)),
+                Some((ours, elsewhere)),
                 None,
                 unknown,
                 "",
             ),
             case(
                 "certificate-without-id",
+                "a certificate without a SPIFFE ID",
                 "A certificate without a SPIFFE ID names nobody",
-                Some((ours, Names::default().dns("printer.demo5.example")?)),
+                Some((ours, nameless)),
                 None,
                 unknown,
                 "",
             ),
             case(
                 "bad-token-good-certificate",
+                "that certificate and a bad token",
                 "A certificate does not make a bad token good",
                 Some((ours, printer()?)),
                 Some("not.a.token".into()),

@@ -1,7 +1,9 @@
 //! An authorizer leaves in good order, and nobody notices.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use shared::lifecycle::Lifecycle;
 use shared::poll::wait_until;
@@ -38,13 +40,24 @@ impl Mesh {
         });
         let asked = |authorizer: &Authorizer| authorizer.metrics().checks().0;
         at_least("both to be asked", || asked(leaving).min(asked(staying)), CALLS).await?;
-        running.drain().await;
+        let (heard, gone) = tokio::join!(self.unhealthy(running.address()), async {
+            running.drain().await;
+            Instant::now()
+        });
+        let heard = heard?;
         let (last, before) = (asked(leaving), asked(staying));
         at_least("the other one to be asked", || asked(staying) - before, CALLS).await?;
         enough.cancel();
         let failed = load.await?;
         let made = made.load(Ordering::Relaxed);
         let after = asked(leaving) - last;
+        story.claim(
+            "health-is-heard",
+            "It says NOT_SERVING first: Envoy's health check passes it over while it still answers",
+            "before it has gone",
+            format!("{:.0?} before it had gone", gone.saturating_duration_since(heard)),
+            heard < gone,
+        );
         story.claim(
             "drain-loses-no-call",
             "An authorizer that is told to stop leaves without one call failing, and the other one takes over",
@@ -53,6 +66,20 @@ impl Mesh {
             failed == 0 && after == 0,
         );
         Ok(())
+    }
+
+    /// When Envoy took this authorizer out, by its own account.
+    async fn unhealthy(&self, address: SocketAddr) -> anyhow::Result<Instant> {
+        let look = || async {
+            let clusters = self.envoy.admin().clusters().await.map_err(|error| error.to_string())?;
+            let pair =
+                clusters.into_iter().filter(|cluster| cluster.name == PAIR).flat_map(|cluster| cluster.hosts);
+            match pair.into_iter().find(|host| host.address == address) {
+                Some(host) if !host.health.is_healthy() => Ok(Instant::now()),
+                host => Err(format!("{host:?}")),
+            }
+        };
+        Ok(wait_until("Envoy's health check", OFTEN, LIMIT, look).await?)
     }
 }
 

@@ -9,6 +9,7 @@ use super::faults::{Fault, SLOW};
 use super::mesh::Mesh;
 use super::tables::{table, tell};
 use crate::client::{Call, Protocol, Wish};
+use crate::decision::PRINCIPAL;
 use crate::topology::TIMEOUT;
 
 /// Calls of each protocol at each door.
@@ -61,7 +62,29 @@ impl Mesh {
                 lets_through(story, *fault, open);
             }
         }
-        self.counted_as_errors(story).await
+        self.counted_as_errors(story).await?;
+        self.unattended(story).await
+    }
+
+    /// What becomes of headers at an open door, while nobody looks after them.
+    async fn unattended(&self, story: &mut Story) -> anyhow::Result<()> {
+        let caller = self.at(&format!("open-{}", Fault::Down.name()))?;
+        let token = self.token("rita", &["reader"])?;
+        let call = Call::new(Wish::Hello).token(&token).header(PRINCIPAL, "adam");
+        let arrived = caller.call(Protocol::Http, &call).await?.arrived.context("an open door was shut")?;
+        let has_token = arrived.headers.iter().any(|name| name == "authorization");
+        story.claim(
+            "open-door-headers",
+            "A limit: through an open door the token goes on to the backend; a forged name still does not",
+            "a token, and no name",
+            format!(
+                "{}, and \"{}\" as name",
+                if has_token { "a token" } else { "no token" },
+                arrived.principal
+            ),
+            has_token && arrived.principal.is_empty(),
+        );
+        Ok(())
     }
 
     async fn measure(&self, door: &str) -> anyhow::Result<Measured> {

@@ -109,7 +109,7 @@ impl Mesh {
         let running = serve(&front, lab(ports::DEMO5_AUTHZ), Duration::ZERO).await?;
         server::serve_metrics(front.clone(), listen_lab(lab(ports::DEMO5_METRICS)).await?, life);
         // Longer than Envoy's health checks are apart.
-        let linger = Duration::from_millis(1500);
+        let linger = Duration::from_secs(2);
         let pair = [serve(&one, loopback(0), linger).await?, serve(&two, loopback(0), linger).await?];
 
         let mut doors = vec![

@@ -1,18 +1,20 @@
 //! Tables for people.
 
-use comfy_table::{Table, presets};
+use comfy_table::{LineStyle, Table, presets};
 use shared::report::Story;
 
 /// A table with these columns.
 pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    // One line under the header: these tables are read along columns.
+    let style = presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─'));
+    table.load_style(style).set_header(header);
     table
 }
 
 /// Tells the table, line by line.
 pub(super) fn tell(story: &Story, table: &Table) {
     for line in table.to_string().lines() {
-        story.tell(line);
+        story.tell(line.trim_end());
     }
 }
