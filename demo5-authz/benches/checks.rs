@@ -166,10 +166,10 @@ impl Server {
             .arg("--decisions")
             .arg(decisions)
             .env("RUST_LOG", "error")
-            .stderr(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()?;
         let mut line = String::new();
-        BufReader::new(child.stderr.take().context("no stderr")?).read_line(&mut line)?;
+        BufReader::new(child.stdout.take().context("no stdout")?).read_line(&mut line)?;
         let address = line.trim().rsplit(' ').next().unwrap_or_default();
         Ok(Self { url: format!("http://{address}"), child, _keys: keys })
     }

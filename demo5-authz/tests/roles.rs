@@ -110,21 +110,18 @@ impl Authz {
             .arg(&policies)
             .args(log)
             .args(args)
-            .stderr(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut address = |of: &str| {
             let mut line = String::new();
-            while !line.contains(of) {
-                line.clear();
-                assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended early: {:?}", child.try_wait());
-            }
+            assert!(stdout.read_line(&mut line).unwrap() > 0, "it ended early: {:?}", child.try_wait());
+            assert!(line.contains(of), "{line}");
             line.trim().rsplit(' ').next().unwrap().parse().unwrap()
         };
         let (metrics, address) = (address("serves metrics on"), address("listens on"));
-        // Its logs go on, and must not fill a pipe that nobody reads.
-        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
         Self { child, address, metrics, keys }
     }
 

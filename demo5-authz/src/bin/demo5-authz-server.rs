@@ -17,7 +17,7 @@ use demo5_authz::token::Expected;
 use shared::cli::{self, Unready};
 use shared::health::{self, Unhealthy};
 use shared::lifecycle::Lifecycle;
-use shared::report::line_err;
+use shared::report::{line_err, line_out};
 
 /// Decides about each request that Envoy asks about (ext_authz over gRPC)
 #[derive(Parser)]
@@ -79,7 +79,7 @@ Examples:
   demo5-authz-server --decisions decisions.jsonl --metrics 127.0.0.1:15004
   demo5-authz-server healthcheck
 
-stdout carries the decisions and nothing else. SIGTERM or Ctrl-C drains it: health says NOT_SERVING, the last
+With --decisions - stdout carries the decisions and nothing else. SIGTERM or Ctrl-C drains it: health says NOT_SERVING, the last
 checks are answered, exit code 0.";
 
 // One thread: a check is microseconds of work, and handing it to another thread costs as much again.
@@ -124,14 +124,16 @@ async fn serve(listen: SocketAddr, args: &Serve, life: &Lifecycle) -> anyhow::Re
         }
     };
     let authorizer = Authorizer::new(keys.newest, policies.newest, &args.trust_domain, metrics, log);
+    // Where stdout is for decisions, it is for nothing else.
+    let say = if args.decisions == "-" { line_err } else { line_out };
     if let Some(address) = args.metrics {
         let listener = cli::listen_by(address, "--metrics (or METRICS)").await?;
-        line_err(&format!("demo5-authz-server serves metrics on {}", listener.local_addr()?));
+        say(&format!("demo5-authz-server serves metrics on {}", listener.local_addr()?));
         server::serve_metrics(authorizer.clone(), listener, life);
     }
     let linger = Duration::from_millis(args.linger.into());
     let running = Running::start(authorizer, cli::listen(listen).await?, linger, life);
-    line_err(&format!("demo5-authz-server listens on {}", running.address()));
+    say(&format!("demo5-authz-server listens on {}", running.address()));
     // Runs until a signal ends the role; the server then drains with its lifecycle.
     life.token().cancelled().await;
     Ok(())

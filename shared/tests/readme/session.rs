@@ -177,7 +177,7 @@ pub(crate) async fn run(root: &Path, blocks: &[Block], need: Need) -> Result<(),
 fn link(root: &Path, desk: &TempDir) {
     for entry in fs::read_dir(root).unwrap() {
         let entry = entry.unwrap();
-        if !["target", "certs"].map(Into::into).contains(&entry.file_name()) {
+        if !["target", "certs", "keys"].map(Into::into).contains(&entry.file_name()) {
             symlink(entry.path(), desk.path().join(entry.file_name())).unwrap();
         }
     }
