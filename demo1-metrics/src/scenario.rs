@@ -19,7 +19,9 @@ mod mesh;
 
 mod traffic;
 
-mod faults;
+mod slow;
+
+mod errors;
 
 mod outage;
 
@@ -37,7 +39,7 @@ const DURATION: Duration = Duration::from_secs(6);
 const WINDOW: &str = "5s";
 
 /// How much later than it should an answer may come, or else the machine was too busy to judge durations by it. Far
-/// enough below [`faults::SLOW`] that no stall looks like an injected delay.
+/// enough below [`slow::SLOW`] that no stall looks like an injected delay.
 const STALL: Duration = Duration::from_millis(150);
 
 /// How often such a load is sent at most.
@@ -177,7 +179,7 @@ fn quantile(of: f64, selector: &str, window: &str) -> String {
 impl Stays for Mesh {
     fn invitation(&self) -> String {
         let prometheus = self.prometheus().map_or_else(
-            || "\n  (no Prometheus: none was found)".to_owned(),
+            || "\n  (no Prometheus in this run)".to_owned(),
             // Its root knows where its pages are, which differs between builds.
             |api| {
                 format!(

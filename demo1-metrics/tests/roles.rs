@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use demo1_metrics::client::{Client, ClientError, MOST};
 use demo1_metrics::exposition::{self, Sample};
+use demo1_metrics::load::Plan;
 use demo1_metrics::prometheus::{Api, PrometheusError};
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::Full;
@@ -92,7 +93,7 @@ async fn peer(answer: impl Into<Vec<u8>>) -> SocketAddr {
 }
 
 fn ok(body: &str) -> String {
-    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
 /// An address where nobody listens.
@@ -227,6 +228,25 @@ async fn the_load_does_not_wait_for_answers_and_counts_each() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("90 succeeded, 10 failed"), "{}", text(&output.stdout));
     assert!(text(&output.stderr).contains("10 failed, the first: 503"), "{}", text(&output.stderr));
+}
+
+#[tokio::test]
+async fn a_request_that_is_held_up_counts_the_wait() {
+    let uri = format!("http://{}/", peer(ok("")).await).parse().unwrap();
+    let plan = Plan { uri, rate: 100, duration: Duration::from_millis(500) };
+    let mut sent = 0;
+    // The machine stands still for 300 ms: on one thread, nobody else gets a turn.
+    let outcome = plan.run(|| {
+        sent += 1;
+        if sent == 10 {
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    });
+    let outcome = outcome.await;
+    assert_eq!((outcome.sent, outcome.failed()), (50, 0), "{:?}", outcome.first_failure);
+    // Due each 10 ms: twenty of them in the first 200 ms of it, and so at least 100 ms late, less one for rounding.
+    let late = outcome.latencies.len() - outcome.latencies.up_to(Duration::from_millis(99));
+    assert!(late >= 19, "{late}");
 }
 
 #[tokio::test]

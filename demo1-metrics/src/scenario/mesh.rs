@@ -5,6 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use serde_json::json;
 use shared::cli;
 use shared::envoy::{Envoy, Serving};
 use shared::lifecycle::Lifecycle;
@@ -142,6 +146,15 @@ impl Mesh {
     pub fn target(&self, job: &str, instance: &str) -> anyhow::Result<&Target> {
         let found = self.targets.iter().find(|target| target.job == job && target.instance == instance);
         found.with_context(|| format!("no target {job} {instance}"))
+    }
+
+    /// Tells a service to misbehave; zeros end it.
+    pub(super) async fn fault(&self, service: &str, delay_ms: u16, error_percent: u8) -> anyhow::Result<()> {
+        let body = json!({ "delay_ms": delay_ms, "error_percent": error_percent }).to_string();
+        let uri = format!("http://{}/fault", self.target("service", service)?.address);
+        let answer = self.client.send(Request::put(uri).body(Full::<Bytes>::from(body))?).await?;
+        anyhow::ensure!(answer.status().is_success(), "{service} refused the fault: {}", answer.status());
+        Ok(())
     }
 
     /// Kills an Envoy, as a crash would. It is gone when this returns.
