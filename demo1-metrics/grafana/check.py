@@ -85,9 +85,11 @@ def main():
     complaints = [*lost(written, read), *wrong_types(dashboard)]
     for complaint in complaints:
         print(complaint.lstrip("."))
-    typed = sum(type(panel.options).__module__.startswith("grafana_foundation_sdk") for panel in dashboard.panels or [] if hasattr(panel, "options"))
-    queries = sum(type(target).__name__ == "Dataquery" for panel in dashboard.panels or [] for target in getattr(panel, "targets", None) or [])
-    print(f"{len(complaints)} complaints; {typed} panels and {queries} queries were read into types of their own")
+    panels = dashboard.panels or []
+    typed = [panel for panel in panels if type(getattr(panel, "options", None)).__name__ == "Options"]
+    queries = [query for panel in panels for query in getattr(panel, "targets", None) or []]
+    queries = [query for query in queries if type(query).__name__ == "Dataquery"]
+    print(f"{len(complaints)} complaints; {len(typed)} panels and {len(queries)} queries were read into types of their own")
     sys.exit(bool(complaints))
 
 
