@@ -51,7 +51,16 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
     let answers = bench.ask(&program, &questions).await?;
     for (scenario, answer) in scenarios.iter().zip(&answers) {
         match scenario.judge(answer) {
-            Ok(()) => bench.require(scenario.rule, "just that", "so it did", true, ""),
+            Ok(()) => {
+                let n = scenario.events.len();
+                bench.require(
+                    scenario.rule,
+                    format!("all {n}"),
+                    format!("{n} events had the right outcome"),
+                    true,
+                    "",
+                );
+            }
             Err(found) => bench.require(found.what, found.expected, found.seen, false, found.advice),
         }
     }
@@ -205,8 +214,10 @@ fn request(names: &[&str], version: &str, nonce: &str, error: &str) -> Event {
     let listed = names.join(" and ");
     let shown = match (nonce, error) {
         ("", _) => format!("a first request for {listed}"),
-        (nonce, "") => format!("an ACK of response {nonce} (names {listed}, version {version:?}, no error)"),
-        (nonce, _) => format!("a NACK of response {nonce} (names {listed}, version {version:?}, an error)"),
+        (nonce, "") => {
+            format!("a request that answers {nonce} without an error (names {listed}, version {version:?})")
+        }
+        (nonce, _) => format!("one that answers {nonce} with an error (names {listed}, version {version:?})"),
     };
     event(format!("R|{}|{version}|{nonce}|{error}", names.join(",")), shown)
 }

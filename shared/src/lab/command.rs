@@ -92,6 +92,13 @@ struct NoExercise {
     last: usize,
 }
 
+/// The exercises are files beside the sources, and these are gone.
+#[derive(Debug, thiserror::Error)]
+#[error("the exercises are not in {}: run this from a checkout of the sources", folder.display())]
+struct NoFolder {
+    folder: PathBuf,
+}
+
 /// A course under way: the exercises, a student's desk, and what checks need.
 struct Session<'a> {
     lab: &'a Lab,
@@ -134,6 +141,9 @@ pub async fn run(lab: &Lab, args: &Args) -> ExitCode {
 
 impl Session<'_> {
     async fn dispatch(&mut self, args: &Args) -> anyhow::Result<bool> {
+        if !self.lab.folder.is_dir() {
+            return Err(Unready::new(NoFolder { folder: self.lab.folder.clone() }).into());
+        }
         if let Some(Teacher::Verify { number, .. }) = args.teacher {
             number.map(|number| self.exercise(number)).transpose()?;
             return self.verify(number).await;
