@@ -3,8 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is a finding")]
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use demo4_lb::lab::lab;
 use serde_json::Value;
@@ -65,6 +66,20 @@ fn a_student_gets_the_files_a_verdict_hints_and_a_word_when_an_earlier_exercise_
     assert!(told.contains("Exercise 1 broke, which you had solved"), "{told}");
     assert!(told.contains("envoy.yaml is YAML"), "{told}");
     assert_eq!(fs::read(&file).unwrap(), b"static_resources: {");
+}
+
+#[test]
+fn watching_checks_again_on_a_save_and_ends_when_it_is_solved() {
+    let work = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_demo4-lb"));
+    command.args(["lab", "1", "--watch"]).env("LAB_WORK", work.path()).stdout(Stdio::piped());
+    let mut watching = command.spawn().unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    // Its end, too, ends the loop: then the assertions say what is wrong.
+    assert!(lines.any(|line| line.unwrap().starts_with("Waiting for you to save")));
+    fs::write(work.path().join("01-localities/envoy.yaml"), solution("01-localities")).unwrap();
+    assert!(lines.any(|line| line.unwrap().starts_with("Exercise 1 is solved")));
+    assert_eq!(watching.wait().unwrap().code(), Some(0));
 }
 
 #[test]

@@ -138,7 +138,7 @@ async fn play(
             apps: [stable.address(), canary],
             weights: [100 - percent, percent],
         };
-        if let Err(refusal) = told.show(world.snapshot()?).await? {
+        if let Err(refusal) = told.show(world.snapshot()?).await {
             anyhow::bail!("Envoy does not take the weights: {refusal}");
         }
         let client = Client::plain(told.listener().await?);

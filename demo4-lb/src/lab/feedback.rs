@@ -122,7 +122,7 @@ async fn show(bench: &mut Bench, mesh: &Told, sites: &[Site]) -> anyhow::Result<
     let region =
         |site: &Site| Region::new(&site.name, site.weight, site.backends.iter().map(Backend::address));
     let world = World { split: Split::Routes, ..World::of(Told::ANYWHERE, sites.iter().map(region)) };
-    if let Err(refusal) = mesh.show(world.snapshot(DataPlane::Envoy)?).await? {
+    if let Err(refusal) = mesh.show(world.snapshot(DataPlane::Envoy)?).await {
         let weights: Vec<_> = sites.iter().map(|site| site.weight.to_string()).collect();
         let seen = format!("weights {}: {refusal}", weights.join(", "));
         let advice = "Somebody has to get the calls: not all weights can be 0, whatever the load is.";

@@ -45,7 +45,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
     let assignment = assignment(&answer)?;
 
     let mesh = Told::start(bench).await?;
-    if let Err(refusal) = mesh.show(world(&assignment)?).await? {
+    if let Err(refusal) = mesh.show(world(&assignment)?).await {
         let what = "Envoy accepts the endpoints";
         let advice =
             "Weights begin at 1, for endpoints and for localities: what is to get nothing is left out.";

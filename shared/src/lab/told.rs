@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::TcpListener;
 
-use super::{Bench, envoys_words};
+use super::{Bench, Requirement, envoys_words};
 use crate::envoy::{Bootstrap, Envoy, Serving};
 use crate::poll;
 use crate::xds::cache::OnRefusal;
@@ -16,6 +16,9 @@ use crate::xds::{ControlPlane, Snapshot};
 
 /// Far more than anything here needs.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a listener may take to open that was accepted.
+const LISTENS: Duration = Duration::from_secs(10);
 
 /// How long Envoy lets connections of a replaced listener live. Ten minutes, unless said: too long for a check.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -46,21 +49,23 @@ impl Told {
         Ok(Self { envoy: envoy.ready(LIMIT).await?, control_plane })
     }
 
-    /// Publishes, and waits until Envoy accepted it; or says in Envoy's words why it does not.
+    /// Publishes, and waits until Envoy accepted it.
     ///
     /// # Errors
-    /// If Envoy says neither.
-    pub async fn show(&self, snapshot: Snapshot) -> anyhow::Result<Result<(), String>> {
+    /// Why it did not, in its own words.
+    pub async fn show(&self, snapshot: Snapshot) -> Result<(), String> {
         let dialogue = self.control_plane.dialogue();
         let mark = dialogue.mark();
         let snapshot: Arc<Snapshot> = self.control_plane.publish(snapshot);
         tokio::select! {
-            accepted = self.control_plane.accepted(&snapshot, LIMIT) => Ok(Ok(accepted?)),
+            accepted = self.control_plane.accepted(&snapshot, LIMIT) => {
+                accepted.map_err(|waited| format!("Envoy said neither yes nor no: {waited}"))
+            }
             refused = dialogue.wait_for(mark, |event| matches!(event.said, Said::Nack { .. })) => {
-                Ok(Err(match &refused.said {
+                Err(match &refused.said {
                     Said::Nack { message, .. } => format!("{} refused: {}", refused.kind, envoys_words(message)),
                     _ => refused.to_string(),
-                }))
+                })
             }
         }
     }
@@ -68,12 +73,15 @@ impl Told {
     /// Where Envoy's first listener is, once there is one.
     ///
     /// # Errors
-    /// If that takes too long.
-    pub async fn listener(&self) -> anyhow::Result<SocketAddr> {
-        let found = poll::wait_until("Envoy's listener", Duration::from_millis(5), LIMIT, || async {
+    /// A [`Requirement`] if none comes.
+    pub async fn listener(&self) -> Result<SocketAddr, Requirement> {
+        let found = poll::wait_until("Envoy's listener", Duration::from_millis(5), LISTENS, || async {
             let listeners = self.envoy.admin().listeners().await.map_err(|error| error.to_string())?;
             listeners.first().map(|one| one.address).ok_or_else(|| "no listener yet".to_owned())
         });
-        Ok(found.await?)
+        found.await.map_err(|waited| {
+            let advice = "A listener without its routes, or without its certificate, does not open.";
+            Requirement::unmet("Envoy listens", "a listener that is open", waited, advice)
+        })
     }
 }
