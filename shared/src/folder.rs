@@ -41,11 +41,13 @@ impl Folder {
         }
         let private = fs::Permissions::from_mode(0o700);
         let folder = tempfile::Builder::new().prefix(prefix).permissions(private).tempdir_in(parent)?;
-        // It gets its name when it is locked: who sweeps at this moment finds it locked, or not at all.
+        // It gets its name when it is locked: who sweeps at this moment finds it locked, or not at all. On a file
+        // system that knows no locks it never does, and nobody will sweep.
         let unnamed = folder.path().join(".owner-to-be");
         let alive = File::create_new(&unnamed)?;
-        alive.lock()?;
-        fs::rename(unnamed, folder.path().join(OWNER))?;
+        if alive.lock().is_ok() {
+            fs::rename(unnamed, folder.path().join(OWNER))?;
+        }
         Ok(Self { folder, _alive: alive })
     }
 
