@@ -259,8 +259,9 @@ fn the_examples_in_the_help_work() {
 fn readme() -> Vec<String> {
     let readme = include_str!("../README.md");
     let section = readme.split("\n## Certificates\n").nth(1).unwrap().split("\n## ").next().unwrap();
-    let blocks = section.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap());
-    blocks.flat_map(|block| block.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+    // What follows the language on the first line says how a block is run.
+    let blocks = section.split("```sh").skip(1).map(|block| block.split("```").next().unwrap());
+    blocks.flat_map(|block| block.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
 #[test]
