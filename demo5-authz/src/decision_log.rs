@@ -1,7 +1,7 @@
 //! What was decided, for people and auditors: one JSON object a line, and never a token.
 //!
 //! ```json
-//! {"time":"2026-01-02T03:04:05.678901Z","request_id":"…","principal":"ana","method":"POST","path":"/…",
+//! {"time":"2026-01-02T03:04:05.678901Z","request_id":"…","principal":"ana","action":"POST /…",
 //!  "decision":"deny","reason":"no policy permits it","policies":[],"extensions":{},"latency_us":42}
 //! ```
 //!
@@ -38,9 +38,7 @@ pub struct Record {
     #[serde(skip_serializing_if = "Option::is_none")]
     principal: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    method: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<String>,
+    action: Option<String>,
     decision: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -76,8 +74,7 @@ impl Record {
             time: rfc3339(now),
             request_id: request_id.map(ToOwned::to_owned),
             principal: outcome.principal.map(|principal| principal.name().to_owned()),
-            method: inquiry.map(|inquiry| inquiry.method.to_owned()),
-            path: inquiry.map(|inquiry| inquiry.path.to_owned()),
+            action: inquiry.map(|inquiry| format!("{} {}", inquiry.method, inquiry.path)),
             decision,
             reason,
             policies: outcome.policies,

@@ -259,8 +259,8 @@ async fn the_authorizer_decides_logs_counts_and_drains() {
     let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |line: usize, name: &str| lines[line][name].clone();
     assert_eq!(
-        (of(0, "principal"), of(0, "decision"), of(0, "path")),
-        ("ana".into(), "allow".into(), HELLO.into())
+        (of(0, "principal"), of(0, "decision"), of(0, "action")),
+        ("ana".into(), "allow".into(), format!("POST {HELLO}").into())
     );
     assert_eq!(of(0, "policies"), serde_json::json!(["readers-say-hello"]));
     assert_eq!(
@@ -431,9 +431,11 @@ async fn the_roles_work_together_through_an_envoy_and_a_killed_authorizer_lets_n
     let shown = text(&run(CLIENT, &["--target", &target]).stdout);
     assert!(shown.contains("UNAUTHENTICATED") && shown.contains("401"), "{shown}");
 
+    let caller = Caller::plain(front).unwrap();
+    hostile_callers(&caller, &token).await;
+
     authz.child.kill().unwrap();
     authz.child.wait().unwrap();
-    let caller = Caller::plain(front).unwrap();
     for protocol in Protocol::ALL {
         for _ in 0..10 {
             let seen = caller.call(protocol, &Call::new(Wish::Hello).token(&token)).await.unwrap();
@@ -448,4 +450,38 @@ async fn the_roles_work_together_through_an_envoy_and_a_killed_authorizer_lets_n
     backend.wait().unwrap();
     envoy.stop().await;
     life.shut_down(GRACE + Duration::from_secs(1)).await.unwrap();
+}
+
+/// What strangers send through an Envoy: refused by one of the two, and never let through.
+async fn hostile_callers(caller: &Caller, token: &str) {
+    use http::header::AUTHORIZATION;
+    use http::{HeaderMap, HeaderValue, Method};
+    let get = async |headers: HeaderMap| {
+        caller.http(Method::GET, "/hello", headers, bytes::Bytes::new()).await.map(|seen| seen.status)
+    };
+    let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).unwrap();
+    let good = value(format!("Bearer {token}").as_bytes());
+    let with = |headers: &[(&'static str, HeaderValue)]| {
+        headers.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.clone())).collect()
+    };
+    assert_eq!(get(with(&[("authorization", good.clone())])).await.as_deref(), Ok("200"));
+    let mut twice: HeaderMap = with(&[("authorization", good.clone())]);
+    twice.append(AUTHORIZATION, good.clone());
+    assert_eq!(get(twice).await.as_deref(), Ok("401"), "Envoy makes them one, which is no token");
+    let no_text = value(b"Bearer \xff\xfe\x80");
+    assert_eq!(get(with(&[("authorization", no_text)])).await.as_deref(), Ok("401"));
+    let beside = value(b"\xff\xfe\x80");
+    assert_eq!(get(with(&[("authorization", good.clone()), ("x-note", beside)])).await.as_deref(), Ok("200"));
+    // Underscores in place of dashes, which some backends read as the same.
+    let forged = with(&[("authorization", good.clone()), ("x_auth_principal", value(b"adam"))]);
+    assert_eq!(get(forged).await.as_deref(), Ok("400"));
+    // Envoy reads neither to the end; whether its answer or the end of the connection comes first is chance.
+    let large = get(with(&[("authorization", good.clone()), ("x-large", value(&vec![b'a'; 1 << 20]))])).await;
+    assert!(large.as_ref().map_or(true, |status| status == "431"), "{large:?}");
+    let mut many: HeaderMap = with(&[("authorization", good)]);
+    for _ in 0..10_000 {
+        many.append("x-many", value(b"1"));
+    }
+    let many = get(many).await;
+    assert!(many.as_ref().map_or(true, |status| status == "431"), "{many:?}");
 }
