@@ -19,6 +19,8 @@ use shared::tools;
 
 mod mesh;
 
+mod calls;
+
 mod tables;
 
 mod tokens;

@@ -3,7 +3,8 @@
 use shared::pki::{Intermediate, Names};
 use shared::report::Story;
 
-use super::mesh::{Mesh, TLS, authority, status};
+use super::calls::status;
+use super::mesh::{Mesh, TLS, authority};
 use super::tables::{table, tell};
 use crate::client::{Call, Caller, Protocol, Wish};
 

@@ -2,7 +2,8 @@
 
 use shared::report::Story;
 
-use super::mesh::{Both, Mesh};
+use super::calls::Both;
+use super::mesh::Mesh;
 use crate::client::{Call, Seen, Wish};
 use crate::decision::{PRINCIPAL, ROLES};
 use crate::topology::FRONT;
