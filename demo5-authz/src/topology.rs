@@ -148,7 +148,7 @@ impl World {
     /// The text for Envoy's `--config-yaml`.
     ///
     /// # Errors
-    /// As [`file`].
+    /// As [`file()`].
     pub fn to_yaml(&self) -> Result<String, serde_saphyr::Error> {
         let mut config = file()?;
         config["admin"]["address"] = socket(self.admin);
