@@ -15,7 +15,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use cedar_policy::{
-    Authorizer, Context, Decision, Effect, Entities, Entity, EntityId, EntityTypeName, EntityUid, PolicyId,
+    Authorizer, Context, Decision, Entities, Entity, EntityId, EntityTypeName, EntityUid, PolicyId,
     PolicySet, Request, RestrictedExpression, Schema, ValidationMode, Validator,
 };
 use miette::Diagnostic;
@@ -184,18 +184,6 @@ impl Policies {
             diagnostics.reason().map(|id| AsRef::<str>::as_ref(id).to_owned()).collect();
         policies.sort_unstable();
         Verdict { permitted: response.decision() == Decision::Allow && failed.is_none(), policies, failed }
-    }
-
-    /// The ids of those that permit, and of those that forbid.
-    pub fn ids(&self, effect: Effect) -> Vec<String> {
-        let mut ids: Vec<_> = self
-            .set
-            .policies()
-            .filter(|one| one.effect() == effect)
-            .map(|one| one.id().to_string())
-            .collect();
-        ids.sort_unstable();
-        ids
     }
 }
 

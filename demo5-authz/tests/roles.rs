@@ -174,6 +174,10 @@ fn keys_are_made_once_and_the_private_one_is_for_its_owner() {
     assert_eq!(again.status.code(), Some(2), "{again:?}");
     assert!(text(&again.stderr).contains("--force"), "{again:?}");
     assert_eq!(std::fs::read(keys.path().join("signing-key.pem")).unwrap(), before);
+    // Nor half of it.
+    std::fs::remove_file(keys.path().join("signing-key.pem")).unwrap();
+    assert_eq!(run(TOKEN, &["keygen", "--out", folder]).status.code(), Some(2));
+    assert!(!keys.path().join("signing-key.pem").exists());
     let es256 = run(TOKEN, &["keygen", "--out", folder, "--force", "--kind", "es256"]);
     assert!(es256.status.success(), "{es256:?}");
     assert!(std::fs::read_to_string(keys.path().join("public/jwks.json")).unwrap().contains("ES256"));

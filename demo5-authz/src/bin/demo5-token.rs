@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use demo5_authz::issuer::{Issuer, Kind};
 use demo5_authz::token::{Claims, Expected, ROLES};
 use shared::cli::{self, Unready};
-use shared::pki::{Files, KeyPem};
+use shared::pki::{Files, FilesError, KeyPem};
 use shared::report::{line_err, line_out};
 
 /// Makes a key pair for tokens, and tokens
@@ -65,6 +65,9 @@ Examples:
 
 A token is as good as a password while it is valid.";
 
+/// The file with the public key.
+const JWKS: &str = "jwks.json";
+
 /// A role or a name that no authorizer of ours would believe.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -88,12 +91,15 @@ async fn main() -> ExitCode {
 fn keygen(out: &Path, kind: Kind, force: bool) -> anyhow::Result<()> {
     let issuer = Issuer::generate(kind)?;
     let key = KeyPem::parse(issuer.private_pem().as_bytes())?;
-    let private = Files::default().secret("signing-key.pem", &key).write(out, force).map_err(Unready::new)?;
+    let (pem, public) = ("signing-key.pem", out.join("public"));
+    // Both or none: half of an old pair with half of a new one is none.
+    let there = [out.join(pem), public.join(JWKS)].into_iter().find(|path| path.symlink_metadata().is_ok());
+    if let (Some(path), false) = (there, force) {
+        return Err(Unready::new(FilesError::Exists { path }).into());
+    }
+    let private = Files::default().secret(pem, &key).write(out, force).map_err(Unready::new)?;
     let jwks = issuer.jwks();
-    let public = Files::default()
-        .public("jwks.json", &jwks)
-        .write(&out.join("public"), force)
-        .map_err(Unready::new)?;
+    let public = Files::default().public(JWKS, &jwks).write(&public, force).map_err(Unready::new)?;
     for path in private.iter().chain(&public) {
         line_err(&format!("wrote {}", path.display()));
     }
