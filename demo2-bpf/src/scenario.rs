@@ -1,7 +1,7 @@
 //! The story: one program after the other watches the same known work, and is held against a second witness.
 //!
 //! ```text
-//!   bpftrace ──READY──> count (Envoy, /proc) ──> 23 connections ──> count again ──> SIGINT ──> maps
+//!   bpftrace ──READY──> count (Envoy, /proc) ──> 23 connections ──> count again ──> SIGTERM ─> maps
 //!                                                                                     │
 //!                              judge(trace, facts) <──────────────────────────────────┘
 //! ```

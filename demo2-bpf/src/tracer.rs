@@ -1,10 +1,10 @@
 //! Running bpftrace: configured -> started -> watching -> its lines.
 //!
 //! ```text
-//! Tracer::start ──knocks until READY──> Watching ──stop: SIGINT until it ends──> lines
+//! Tracer::start ──knocks until READY──> Watching ──stop: SIGTERM until it ends──> lines
 //! ```
 //!
-//! Ended by SIGINT, bpftrace prints its maps. Killed, it leaves nothing attached: the kernel takes programs and
+//! Ended by SIGTERM, bpftrace prints its maps. Killed, it leaves nothing attached: the kernel takes programs and
 //! probes away with the process that holds them.
 
 use std::io;
@@ -28,8 +28,8 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 /// How long the end may take, with its maps printed.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
-/// How often it is told to end: version 0.17 can lose a signal.
-const AGAIN: Duration = Duration::from_millis(300);
+/// How often it is told to end: version 0.17 misses a signal that comes while it reads events.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// How often we knock.
 const KNOCK: Duration = Duration::from_millis(10);
@@ -143,7 +143,7 @@ impl Tracer {
                     Ok(Some(line)) => self.kept.push(line),
                     Ok(None) | Err(_) => break,
                 },
-                _ = again.tick() => self.interrupt(),
+                _ = again.tick() => self.ask_to_end(),
                 () = &mut limit => return Err(self.late("end", STOP_LIMIT).await),
             }
         }
@@ -155,11 +155,14 @@ impl Tracer {
     }
 
     /// Asks it to print its maps and end.
-    fn interrupt(&self) {
+    ///
+    /// Not by SIGINT: bpftrace heeds that once, and when it comes again while maps are printed it is killed by it,
+    /// so that whoever is impatient can leave. SIGTERM may come any number of times.
+    fn ask_to_end(&self) {
         // Its output is still open, so it has not been reaped, and the number is its own.
         if let Some(pid) = Pid::from_raw(self.running.pid().cast_signed()) {
             // The one possible failure is that it has just ended.
-            _ = kill_process(pid, Signal::INT);
+            _ = kill_process(pid, Signal::TERM);
         }
     }
 

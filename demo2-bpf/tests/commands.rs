@@ -1,10 +1,16 @@
-//! The command as a user runs it, without root: replays, the doctor, and wrong words.
+//! The command as a user runs it, without root: replays, the doctor, wrong words; and how bpftrace is told to end.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
+use std::time::Duration;
 
+use demo2_bpf::program::Program;
+use demo2_bpf::tracer::Tracer;
 use serde_json::Value;
+use shared::lifecycle::Lifecycle;
 
 fn run(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_demo2-bpf")).args(args).env_remove("BPFTRACE").output().unwrap()
@@ -66,5 +72,31 @@ fn wrong_words_end_with_exit_code_2_and_what_would_be_right() {
         let output = run(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(stderr(&output).contains(words), "{words} is not in {}", stderr(&output));
+    }
+}
+
+/// Ends as bpftrace does: from then on an interrupt is deadly, while its maps are still being printed.
+const SLOW_TO_PRINT: &str = r#"#!/bin/sh
+trap 'LOST' INT TERM
+printf '%s\n' '{"type": "printf", "data": "READY\n"}'
+while [ -z "$told" ]; do sleep 0.01; done
+trap - INT
+sleep 3
+printf '%s\n' '{"type": "map", "data": {"@accepted": {"1": 23}}}'
+"#;
+
+#[tokio::test]
+async fn bpftrace_prints_its_maps_whether_it_missed_the_first_signal_or_takes_long() {
+    let folder = tempfile::tempdir().unwrap();
+    // Heard at once; and missed at first, as version 0.17 misses one that comes while it reads events.
+    for (name, heard) in [("prompt", "told=1"), ("deaf", "told=$once; once=1")] {
+        let bpftrace = folder.path().join(name);
+        fs::write(&bpftrace, SLOW_TO_PRINT.replace("LOST", heard)).unwrap();
+        fs::set_permissions(&bpftrace, fs::Permissions::from_mode(0o755)).unwrap();
+        let life = Lifecycle::default();
+        let tracer = Tracer::start(&bpftrace, Program::Accept, &[], &life).await.unwrap();
+        let lines = tracer.stop().await.unwrap();
+        assert!(lines.iter().any(|line| line.contains("@accepted")), "{name}: {lines:?}");
+        life.shut_down(Duration::from_secs(10)).await.unwrap();
     }
 }
