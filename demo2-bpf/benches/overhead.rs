@@ -14,7 +14,7 @@ use anyhow::Context;
 use demo2_bpf::program::Program;
 use demo2_bpf::target::{Source, Target};
 use demo2_bpf::tracer::Tracer;
-use demo2_bpf::{doctor, witness, workload};
+use demo2_bpf::{doctor, workload};
 use futures::future::try_join_all;
 use shared::lifecycle::Lifecycle;
 use shared::report::line_out;
@@ -58,8 +58,7 @@ async fn measure(life: &Lifecycle) -> anyhow::Result<()> {
         let (mut without, mut with) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             without.push(rate(&target).await?);
-            let network = witness::network(target.pid)?;
-            let arguments = program.arguments(target.pid, network, target.listener_port, target.backend_port);
+            let arguments = target.arguments(program);
             let tracer = Tracer::start(bpftrace, program, &arguments, life).await?;
             let watched = rate(&target).await;
             tracer.stop().await?;

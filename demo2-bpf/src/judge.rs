@@ -218,7 +218,7 @@ impl Court<'_> {
         if self.facts.direct {
             self.agree(id, claim, resets, &[("the client", sent)]);
         } else {
-            let why = "a published port's proxy stands between, and ends connections in its own way";
+            let why = "the client calls from another network: a published port's proxy ends connections in its own way";
             self.story.not_checked(id, claim, format!("{sent} by the client"), why);
         }
         self.story.tell(format!(

@@ -90,12 +90,13 @@ impl Program {
         }
     }
 
-    /// What it is told on the command line; `network` is the number of the Envoy's network namespace.
-    pub fn arguments(self, pid: u32, network: u64, listener_port: u16, backend_port: u16) -> Vec<String> {
+    /// What it is told on the command line: of Envoy's process and ports, and the number of its network.
+    pub fn arguments(self, pid: u32, listener_port: u16, backend_port: u16, network: u64) -> Vec<String> {
         match self {
             Self::Listen => Vec::new(),
-            Self::States => vec![listener_port.to_string(), backend_port.to_string(), network.to_string()],
-            Self::Trouble => vec![listener_port.to_string(), backend_port.to_string()],
+            Self::States | Self::Trouble => {
+                vec![listener_port.to_string(), backend_port.to_string(), network.to_string()]
+            }
             _ => vec![pid.to_string()],
         }
     }

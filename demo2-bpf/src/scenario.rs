@@ -176,8 +176,7 @@ impl Watch<'_> {
 
     /// Runs the work under one program.
     async fn work(&self, program: Program, target: &Target) -> anyhow::Result<Recording> {
-        let network = witness::network(target.pid)?;
-        let arguments = program.arguments(target.pid, network, target.listener_port, target.backend_port);
+        let arguments = target.arguments(program);
         let workers = witness::workers(target.pid);
         anyhow::ensure!(
             !workers.is_empty(),
@@ -243,12 +242,11 @@ impl Stays for Watched {
         let Some(target) = &self.target else {
             return "Nothing runs: this was a recorded run. Ctrl-C ends.".to_owned();
         };
-        let Target { pid, call, admin, listener_port, backend_port, .. } = target;
+        let Target { pid, call, admin, listener_port, backend_port, network, .. } = target;
         format!(
             "The Envoy stays up until Ctrl-C. Try, from another terminal:\n\
              \n  sudo bpftrace demo2-bpf/bpf/accept.bt {pid}\
-             \n  sudo bpftrace demo2-bpf/bpf/states.bt {listener_port} {backend_port} \
-             $(stat -Lc %i /proc/{pid}/ns/net)\
+             \n  sudo bpftrace demo2-bpf/bpf/states.bt {listener_port} {backend_port} {network}\
              \n  curl -s http://{call}/hello\
              \n  curl -s 'http://{}/stats?filter=downstream_cx_total'\n",
             admin.address()

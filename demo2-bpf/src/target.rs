@@ -16,6 +16,7 @@ use shared::web;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
+use crate::program;
 use crate::witness;
 
 /// Envoy's configuration.
@@ -78,6 +79,8 @@ pub struct Target {
     pub listener_port: u16,
     /// The port of its backend.
     pub backend_port: u16,
+    /// The number of the network that it lives in.
+    pub network: u64,
     /// Whether we started it.
     pub ours: bool,
     /// Whether a connection to [`call`](Self::call) ends at Envoy itself.
@@ -101,6 +104,14 @@ pub enum NoTarget {
         container: String,
         /// What Docker says.
         why: String,
+    },
+    /// Its listener's own address means something else here than where it lives.
+    #[error(
+        "process {pid} lives in another network than we, as in a container: name its published port with --target"
+    )]
+    Elsewhere {
+        /// Its process.
+        pid: u32,
     },
     /// It says nothing of a listener or a backend.
     #[error(
@@ -185,6 +196,7 @@ async fn process(program: &Program, stay: bool, life: &Lifecycle) -> anyhow::Res
         call,
         listener_port: call.port(),
         backend_port,
+        network: witness::network(envoy.pid())?,
         ours: true,
         direct: true,
         _envoy: Some(envoy),
@@ -222,7 +234,18 @@ async fn container(stay: bool, life: &Lifecycle) -> anyhow::Result<Target> {
     let admin = Admin::new((Ipv4Addr::LOCALHOST, admin_port).into());
     poll::wait_until("the container's Envoy", LOOK, READY, || admin.ready()).await?;
     let call = (Ipv4Addr::LOCALHOST, listener_port).into();
-    Ok(Target { pid, admin, call, listener_port, backend_port, ours: true, direct: true, _envoy: None })
+    let network = witness::network(pid)?;
+    Ok(Target {
+        pid,
+        admin,
+        call,
+        listener_port,
+        backend_port,
+        network,
+        ours: true,
+        direct: true,
+        _envoy: None,
+    })
 }
 
 async fn running(pid: u32, admin: SocketAddr, target: Option<SocketAddr>) -> anyhow::Result<Target> {
@@ -240,15 +263,19 @@ async fn running(pid: u32, admin: SocketAddr, target: Option<SocketAddr>) -> any
         if listens.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { listens.ip() },
         listens.port(),
     );
-    let call = target.unwrap_or(own);
+    let network = witness::network(pid).with_context(|| format!("cannot look into process {pid}"))?;
+    // An address is the same one only where the network is: 127.0.0.1 of a container is its own.
+    let here = network == witness::network(std::process::id())?;
+    let call = target.or(here.then_some(own)).ok_or_else(|| Unready::new(NoTarget::Elsewhere { pid }))?;
     Ok(Target {
         pid,
         admin: interface,
         call,
         listener_port: listens.port(),
         backend_port,
+        network,
         ours: false,
-        direct: call == own,
+        direct: here && call == own,
         _envoy: None,
     })
 }
@@ -292,6 +319,11 @@ async fn docker(arguments: &[&str]) -> Result<String, String> {
 }
 
 impl Target {
+    /// What a program is told on the command line to watch it.
+    pub fn arguments(&self, program: program::Program) -> Vec<String> {
+        program.arguments(self.pid, self.listener_port, self.backend_port, self.network)
+    }
+
     /// Fails if it has ended meanwhile.
     ///
     /// # Errors

@@ -8,7 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use demo2_bpf::program::Program;
 use demo2_bpf::target::{Source, Target};
+use demo2_bpf::trace::Trace;
+use demo2_bpf::tracer::Tracer;
+use demo2_bpf::workload;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use shared::compose::{Plan, Stack};
@@ -132,7 +136,12 @@ async fn an_envoy_that_runs_in_a_container_already_is_watched_from_outside() {
     let envoy = stack.containers("envoy").await.unwrap().remove(0);
     let at = |variable| format!("127.0.0.1:{}", stack.port(variable));
     let (admin, target) = (at("DEMO2_ADMIN_PORT"), at("DEMO2_PORT"));
-    let args = ["--json", "--attach", &envoy.id, "--admin", &admin, "--target", &target];
+    let attach = ["--json", "--attach", &envoy.id, "--admin", &admin];
+    // Its listener's own address is another one here.
+    let output = run(&attach);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--target"), "{}", stderr(&output));
+    let args = [&attach[..], &["--target", &target]].concat();
     let report = held(&run(&args));
     // It had been started before, and a published port's proxy passes no reset on.
     assert_eq!(unchecked(&report), ["listen-reuseport", "trouble-resets"], "{report:#}");
@@ -149,6 +158,32 @@ async fn an_envoy_that_runs_in_a_container_already_is_watched_from_outside() {
     assert_eq!(report["versions"]["replay of"], Value::Null, "{report:#}");
     assert_eq!(unchecked(&report), ["listen-reuseport"], "{report:#}");
     assert_eq!(stack.down().await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and bpftrace"]
+async fn what_uses_the_same_ports_in_another_network_is_not_counted() {
+    let life = Lifecycle::default();
+    let target = other(&life).await;
+    let (pid, listener, backend) = (target.pid, target.listener_port, target.backend_port);
+    for (program, maps) in
+        [(Program::States, ["downstream", "upstream"].as_slice()), (Program::Trouble, &["reset_by_client"])]
+    {
+        let start = async |network| {
+            let arguments = program.arguments(pid, listener, backend, network);
+            Tracer::start(Path::new("bpftrace"), program, &arguments, &life).await.unwrap()
+        };
+        // The other is told of a network in which nothing happens.
+        let (here, there) = (start(target.network).await, start(target.network + 1).await);
+        workload::run(target.call, 1).await.unwrap();
+        let (here, there) = (here.stop().await.unwrap(), there.stop().await.unwrap());
+        let [here, there] = [here, there].map(|it| Trace::parse(it.iter().map(String::as_str)).unwrap());
+        for map in maps {
+            assert!(here.number(map) > 0, "{map}: {here:?}");
+            assert_eq!(there.number(map), 0, "{map}: {there:?}");
+        }
+    }
+    life.shut_down(LIMIT).await.unwrap();
 }
 
 #[test]
