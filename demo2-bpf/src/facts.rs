@@ -29,9 +29,14 @@ pub struct Facts {
     pub sent: Sent,
     /// What Envoy counted meanwhile.
     pub counted: Counted,
-    /// Context switches meanwhile by `/proc/PID/task/TID/status`: thread, of its own will and not.
-    pub switches: BTreeMap<u32, (u64, u64)>,
+    /// Context switches by `/proc/PID/task/TID/status`, counted for certain while bpftrace watched.
+    pub switches: Switches,
+    /// The same from before it was started until after it had ended.
+    pub switches_around: Switches,
 }
+
+/// How often threads gave up a core: thread, of its own will and not.
+pub type Switches = BTreeMap<u32, (u64, u64)>;
 
 /// What the client did, by its own notes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

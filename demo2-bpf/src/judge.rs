@@ -3,13 +3,9 @@
 use shared::report::Story;
 
 use crate::draw;
-use crate::facts::Facts;
+use crate::facts::{Facts, Switches};
 use crate::program::Program;
 use crate::trace::Trace;
-
-/// How many switches more than `/proc` told the kernel may have seen: it watches for a little longer than we
-/// look. A tenth, and this many.
-const MORE: i64 = 30;
 
 /// Tells what a program found, and claims what two witnesses agree on.
 pub fn judge(program: Program, trace: &Trace, facts: &Facts, story: &mut Story) {
@@ -190,23 +186,24 @@ impl Court<'_> {
     }
 
     fn sched(&mut self) {
-        let told: (u64, u64) = self.facts.workers.keys().fold((0, 0), |sum, tid| {
-            let (slept, preempted) = self.facts.switches.get(tid).copied().unwrap_or_default();
-            (sum.0 + slept, sum.1 + preempted)
-        });
-        for (id, map, what, told) in [
-            ("sched-slept", "slept", "gave up the core by themselves", told.0),
-            ("sched-preempted", "preempted", "had it taken away", told.1),
+        let sum = |switches: &Switches| -> (u64, u64) {
+            let each = self.facts.workers.keys().filter_map(|tid| switches.get(tid));
+            each.fold((0, 0), |sum, each| (sum.0 + each.0, sum.1 + each.1))
+        };
+        // /proc and bpftrace cannot be read in the same instant. So no margin is guessed: two readings of /proc lie
+        // within the time that it watches, two around it, and what it counted is between.
+        let (least, most) = (sum(&self.facts.switches), sum(&self.facts.switches_around));
+        for (id, map, what, least, most) in [
+            ("sched-slept", "slept", "gave up the core by themselves", least.0, most.0),
+            ("sched-preempted", "preempted", "had it taken away", least.1, most.1),
         ] {
             let seen = self.workers(map);
-            let told = i64::try_from(told).unwrap_or(i64::MAX);
-            let most = told.saturating_add(told / 10).saturating_add(MORE);
             self.story.claim(
                 id,
                 &format!("How often workers {what}"),
-                format!("from {told}, by /proc/PID/task, to {most}: it watches a little longer"),
+                format!("{least} to {most}, by /proc/PID/task while and around"),
                 format!("{seen} by the kernel"),
-                (told..=most).contains(&seen),
+                u64::try_from(seen).is_ok_and(|seen| (least..=most).contains(&seen)),
             );
         }
         self.histogram("delay_us", "from woken to running");

@@ -183,9 +183,12 @@ impl Watch<'_> {
             "process {} has no threads called wrk:worker_N: is it an Envoy?",
             target.pid
         );
+        let switches = || witness::switches(target.pid, workers.keys().copied());
+        // Read four times: bpftrace watches for less than between the outer two, for more than between the inner.
+        let outer = switches();
         let tracer = Tracer::start(&self.plan.bpftrace, program, &arguments, self.life).await?;
         let before = witness::counted(&target.admin).await?;
-        let switches = witness::switches(target.pid, workers.keys().copied());
+        let inner = switches();
         let resets = if program == Program::Trouble { RESETS } else { 0 };
         let sent = workload::run(target.call, resets)
             .await
@@ -200,13 +203,10 @@ impl Watch<'_> {
         })
         .await?;
         let counted = witness::counted(&target.admin).await?.since(&before);
-        let after = witness::switches(target.pid, workers.keys().copied());
+        let inner = witness::switches_since(switches(), &inner);
         let lines = tracer.stop().await?;
+        let outer = witness::switches_since(switches(), &outer);
         target.alive()?;
-        let since = |(tid, now): (u32, (u64, u64))| {
-            let then = switches.get(&tid).copied().unwrap_or_default();
-            (tid, (now.0.saturating_sub(then.0), now.1.saturating_sub(then.1)))
-        };
         let facts = Facts {
             pid: target.pid,
             started_by_us: target.ours,
@@ -215,7 +215,8 @@ impl Watch<'_> {
             listening: witness::listening(target.pid, target.listener_port),
             sent,
             counted,
-            switches: after.into_iter().map(since).collect(),
+            switches: inner,
+            switches_around: outer,
             ..self.versions.clone()
         };
         Ok(Recording { facts, lines })

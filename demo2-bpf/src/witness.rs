@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 
 use shared::envoy::{Admin, AdminError};
 
-use crate::facts::Counted;
+use crate::facts::{Counted, Switches};
 
 /// What Envoy has counted until now. The admin interface's own traffic is left out.
 ///
@@ -66,7 +66,7 @@ pub fn workers(pid: u32) -> BTreeMap<u32, u32> {
 }
 
 /// How often each of these threads gave up a core by itself, and had it taken away.
-pub fn switches(pid: u32, threads: impl IntoIterator<Item = u32>) -> BTreeMap<u32, (u64, u64)> {
+pub fn switches(pid: u32, threads: impl IntoIterator<Item = u32>) -> Switches {
     let counts = |tid: u32| {
         let status = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).ok()?;
         let number =
@@ -74,6 +74,15 @@ pub fn switches(pid: u32, threads: impl IntoIterator<Item = u32>) -> BTreeMap<u3
         Some((number("voluntary_ctxt_switches:")?, number("nonvoluntary_ctxt_switches:")?))
     };
     threads.into_iter().filter_map(|tid| Some((tid, counts(tid)?))).collect()
+}
+
+/// How many of them came after `before`.
+pub fn switches_since(now: Switches, before: &Switches) -> Switches {
+    let since = |(tid, now): (u32, (u64, u64))| {
+        let then = before.get(&tid).copied().unwrap_or_default();
+        (tid, (now.0.saturating_sub(then.0), now.1.saturating_sub(then.1)))
+    };
+    now.into_iter().map(since).collect()
 }
 
 /// The number of the network (its namespace) that a process lives in; the programs tell networks apart by it.

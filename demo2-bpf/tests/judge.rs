@@ -70,6 +70,11 @@ fn a_second_witness_who_disagrees_breaks_the_claim() {
         *slept += 1000;
     }
     assert!(!judged(Program::Sched, &trace, &facts).held);
+    let (mut trace, facts) = recorded(Program::Sched);
+    for slept in trace.maps.get_mut("slept").unwrap().values_mut() {
+        *slept += 1000;
+    }
+    assert!(!judged(Program::Sched, &trace, &facts).held);
 }
 
 #[test]
