@@ -20,6 +20,8 @@ pub mod workload;
 
 pub mod witness;
 
+pub mod container;
+
 pub mod target;
 
 pub mod scenario;

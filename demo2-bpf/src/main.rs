@@ -35,22 +35,22 @@ struct Args {
     #[arg(long, env = "BPFTRACE", value_name = "PATH", default_value = "bpftrace", global = true)]
     bpftrace: PathBuf,
     /// Start the Envoy in a container, on the host's network
-    #[arg(long, conflicts_with_all = ["pid", "attach", "replay"])]
+    #[arg(long, conflicts_with_all = ["running", "replay"])]
     container: bool,
     /// Watch the Envoy of this process; needs --admin
-    #[arg(long, value_name = "PID", requires = "admin", conflicts_with_all = ["attach", "replay"])]
+    #[arg(long, value_name = "PID", group = "running", requires = "admin", conflicts_with = "replay")]
     pid: Option<u32>,
     /// Watch the Envoy that is this container's first process; needs --admin
-    #[arg(long, value_name = "CONTAINER", requires = "admin", conflicts_with = "replay")]
+    #[arg(long, value_name = "CONTAINER", group = "running", requires = "admin", conflicts_with = "replay")]
     attach: Option<String>,
     /// Its admin interface, as this machine reaches it
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", requires = "running")]
     admin: Option<SocketAddr>,
     /// Where to send requests; its first listener unless said
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", requires = "running")]
     target: Option<SocketAddr>,
     /// Judge a recorded run, and start nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "stay")]
     replay: bool,
     /// Run this program only
     #[arg(long, value_name = "NAME", value_parser = program)]

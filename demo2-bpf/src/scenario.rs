@@ -53,6 +53,16 @@ pub struct Plan {
     pub record: Option<PathBuf>,
 }
 
+/// This machine cannot watch its kernel, and a recorded run is no answer to what was asked: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "this machine cannot watch its kernel: {obstacle}; `demo2-bpf doctor` tells more, --replay judges a recorded run"
+)]
+pub struct CannotWatch {
+    /// What is in the way, and the remedy.
+    obstacle: String,
+}
+
 /// What stays up after the story.
 #[derive(Debug)]
 pub struct Watched {
@@ -72,6 +82,10 @@ pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Re
     }
     let checks = doctor::examine(&plan.bpftrace).await;
     if let Some(obstacle) = doctor::obstacle(&checks) {
+        // Whoever asks for a certain Envoy, or for a recording, is not served with what another one did.
+        if plan.source != Source::Process || plan.record.is_some() {
+            return Err(Unready::new(CannotWatch { obstacle }).into());
+        }
         story.tell(format!("this machine cannot watch its kernel: {obstacle}"));
         story.tell("so what follows is judged from a recorded run; `demo2-bpf doctor` tells more");
         replay(&programs, story)?;
@@ -111,11 +125,9 @@ async fn live(
         date: time::OffsetDateTime::now_utc().date().to_string(),
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         bpftrace: doctor::bpftrace_version(&plan.bpftrace).await.unwrap_or_default(),
-        envoy: envoy.as_ref().map_or_else(|| "of the container".to_owned(), |envoy| envoy.version.clone()),
         ..Facts::default()
     };
     story.version("bpftrace", &versions.bpftrace);
-    story.version("envoy", &versions.envoy);
     let watch = Watch { plan, versions, life };
     let mut rest = programs;
     let target = if programs.first() == Some(&Program::Listen) {
@@ -125,6 +137,7 @@ async fn live(
     } else {
         plan.source.target(envoy.as_ref(), plan.stay, life).await?
     };
+    story.version("envoy", &target.version);
     for program in rest {
         story.step(&format!("{} ({}.bt)", program.question(), program.name()));
         // An Envoy that ends midway breaks this or that; why it broke is what a person needs to know.
@@ -163,6 +176,7 @@ impl Watch<'_> {
         let target = self.plan.source.target(envoy, self.plan.stay, life).await?;
         let lines = tracer.stop().await?;
         let facts = Facts {
+            envoy: target.version.clone(),
             pid: target.pid,
             started_by_us: true,
             direct: target.direct,
@@ -208,6 +222,7 @@ impl Watch<'_> {
         let outer = witness::switches_since(switches(), &outer);
         target.alive()?;
         let facts = Facts {
+            envoy: target.version.clone(),
             pid: target.pid,
             started_by_us: target.ours,
             direct: target.direct,

@@ -14,8 +14,8 @@ use shared::ports;
 use shared::tools::Program;
 use shared::web;
 use tokio::net::TcpListener;
-use tokio::process::Command;
 
+use crate::container;
 use crate::program;
 use crate::witness;
 
@@ -28,17 +28,8 @@ pub const PORTS: [&str; 3] = ["12000", "12001", "12002"];
 /// How many workers our own Envoy has.
 pub const WORKERS: u16 = 2;
 
-/// The image of `--container`.
-pub const IMAGE: &str = "envoyproxy/envoy:v1.40.0";
-
-/// The label of our containers; its value is the process that made them.
-const LABEL: &str = "mesh.demo2";
-
 const READY: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
-/// How long Docker may take for one command.
-const DOCKER: Duration = Duration::from_secs(60);
-
 /// Which Envoy to watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -71,6 +62,8 @@ pub enum Source {
 pub struct Target {
     /// Its process, as this machine counts.
     pub pid: u32,
+    /// Its version by its own words.
+    pub version: String,
     /// Its admin interface.
     pub admin: Admin,
     /// Where requests are sent.
@@ -96,14 +89,6 @@ pub enum NoTarget {
     NoProcess {
         /// The number.
         pid: u32,
-    },
-    /// There is no such container, or it does not run.
-    #[error("container {container} cannot be watched ({why}): `docker ps` lists those that run")]
-    NoContainer {
-        /// What was asked for.
-        container: String,
-        /// What Docker says.
-        why: String,
     },
     /// Its listener's own address means something else here than where it lives.
     #[error(
@@ -143,10 +128,10 @@ impl Source {
     ) -> anyhow::Result<Target> {
         match self {
             Self::Process => process(program.context("no Envoy was looked for")?, stay, life).await,
-            Self::Container => container(stay, life).await,
+            Self::Container => in_container(stay, life).await,
             Self::Pid { pid, admin, target } => running(*pid, *admin, *target).await,
             Self::Attach { container, admin, target } => {
-                let pid = pid_of(container).await.map_err(Unready::new)?;
+                let pid = container::pid(container).await.map_err(Unready::new)?;
                 running(pid, *admin, *target).await
             }
         }
@@ -192,6 +177,7 @@ async fn process(program: &Program, stay: bool, life: &Lifecycle) -> anyhow::Res
     let call = listener(&admin).await?.context("our Envoy has no listener")?;
     Ok(Target {
         pid: envoy.pid(),
+        version: witness::version(&admin).await?,
         admin,
         call,
         listener_port: call.port(),
@@ -203,40 +189,20 @@ async fn process(program: &Program, stay: bool, life: &Lifecycle) -> anyhow::Res
     })
 }
 
-async fn container(stay: bool, life: &Lifecycle) -> anyhow::Result<Target> {
-    sweep().await;
+async fn in_container(stay: bool, life: &Lifecycle) -> anyhow::Result<Target> {
     let backend_port = backend(stay, life).await?;
     // An admin interface on port 0 could not be found from outside.
     let (listener, admin) = (port(ports::DEMO2_ENVOY, stay).await?, port(ports::DEMO2_ADMIN, stay).await?);
     let (listener_port, admin_port) = (listener.local_addr()?.port(), admin.local_addr()?.port());
     drop((listener, admin));
-    let label = format!("{LABEL}={}", std::process::id());
-    let text = config(listener_port, admin_port, backend_port);
-    let workers = WORKERS.to_string();
-    #[rustfmt::skip]
-    let id = docker(&[
-        "run", "--detach", "--rm", "--network", "host", "--label", &label, "--user", "101:101", "--read-only",
-        "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--pull", "missing",
-        "--entrypoint", "/usr/local/bin/envoy", IMAGE,
-        "--config-yaml", &text, "--concurrency", &workers, "--disable-hot-restart", "--log-level", "warning",
-    ])
-    .await
-    .map_err(|why| Unready::new(NoTarget::NoContainer { container: IMAGE.to_owned(), why }))?;
-    let stop = life.token();
-    let named = id.clone();
-    life.spawn(async move {
-        stop.cancelled().await;
-        if let Err(why) = docker(&["rm", "--force", &named]).await {
-            tracing::warn!("the container {named} may still run: {why}");
-        }
-    });
-    let pid = pid_of(&id).await?;
+    let pid = container::start(config(listener_port, admin_port, backend_port), WORKERS, life).await?;
     let admin = Admin::new((Ipv4Addr::LOCALHOST, admin_port).into());
     poll::wait_until("the container's Envoy", LOOK, READY, || admin.ready()).await?;
     let call = (Ipv4Addr::LOCALHOST, listener_port).into();
     let network = witness::network(pid)?;
     Ok(Target {
         pid,
+        version: witness::version(&admin).await?,
         admin,
         call,
         listener_port,
@@ -269,6 +235,7 @@ async fn running(pid: u32, admin: SocketAddr, target: Option<SocketAddr>) -> any
     let call = target.or(here.then_some(own)).ok_or_else(|| Unready::new(NoTarget::Elsewhere { pid }))?;
     Ok(Target {
         pid,
+        version: witness::version(&interface).await.map_err(Unready::new)?,
         admin: interface,
         call,
         listener_port: listens.port(),
@@ -283,39 +250,6 @@ async fn running(pid: u32, admin: SocketAddr, target: Option<SocketAddr>) -> any
 /// Where the first listener listens.
 async fn listener(admin: &Admin) -> Result<Option<SocketAddr>, shared::envoy::AdminError> {
     Ok(admin.listeners().await?.first().map(|listener| listener.address))
-}
-
-/// A container's first process, as this machine counts.
-async fn pid_of(container: &str) -> Result<u32, NoTarget> {
-    let refuse = |why| NoTarget::NoContainer { container: container.to_owned(), why };
-    let said = docker(&["inspect", "--format", "{{.State.Pid}}", container]).await.map_err(refuse)?;
-    match said.parse() {
-        Ok(0) | Err(_) => Err(refuse("it does not run".to_owned())),
-        Ok(pid) => Ok(pid),
-    }
-}
-
-/// Takes away containers of runs that were killed and could not.
-async fn sweep() {
-    let format = format!("{{{{.ID}}}} {{{{.Label \"{LABEL}\"}}}}");
-    let filter = format!("label={LABEL}");
-    let Ok(listed) = docker(&["ps", "--filter", &filter, "--format", &format]).await else { return };
-    for (id, owner) in listed.lines().filter_map(|line| line.split_once(' ')) {
-        if !Path::new(&format!("/proc/{owner}")).exists() {
-            _ = docker(&["rm", "--force", id]).await;
-        }
-    }
-}
-
-async fn docker(arguments: &[&str]) -> Result<String, String> {
-    let mut command = Command::new("docker");
-    command.args(arguments);
-    let output = shared::child::output(command, DOCKER).await.map_err(|error| error.to_string())?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(said.lines().last().unwrap_or("docker failed").to_owned());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 impl Target {

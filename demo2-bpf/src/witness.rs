@@ -45,6 +45,22 @@ pub async fn counted(admin: &Admin) -> Result<Counted, AdminError> {
     })
 }
 
+/// Envoy's version as it tells it: `1.40.0`.
+///
+/// # Errors
+/// [`AdminError`] if Envoy cannot be asked.
+pub async fn version(admin: &Admin) -> Result<String, AdminError> {
+    let dump = admin.config_dump().await?;
+    let mut parts = dump["configs"].as_array().into_iter().flatten();
+    let build = "/bootstrap/node/user_agent_build_version/version";
+    let Some(version) = parts.find_map(|part| part.pointer(build)) else {
+        return Ok("of unknown version".to_owned());
+    };
+    // A zero is left out.
+    let number = |name: &str| version[name].as_u64().unwrap_or(0);
+    Ok(format!("{}.{}.{}", number("major_number"), number("minor_number"), number("patch")))
+}
+
 /// Connections from clients that are open now.
 ///
 /// # Errors

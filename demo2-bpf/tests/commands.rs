@@ -42,6 +42,26 @@ fn without_bpftrace_it_says_so_and_shows_a_recorded_run() {
 }
 
 #[test]
+fn a_recorded_run_is_no_answer_to_whoever_asks_for_a_certain_envoy_or_a_recording() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = folder.path().join("kept");
+    for args in [
+        &["--pid", "1", "--admin", "127.0.0.1:9"][..],
+        &["--attach", "x", "--admin", "127.0.0.1:9"],
+        &["--container"],
+        &["--record", record.to_str().unwrap()],
+    ] {
+        let output = run(&[args, &["--bpftrace", "/nowhere/bpftrace"]].concat());
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));
+        // Which obstacle comes first depends on who runs this where.
+        for words in ["cannot watch its kernel", "doctor", "--replay"] {
+            assert!(stderr(&output).contains(words), "{words} is not in {}", stderr(&output));
+        }
+    }
+    assert!(!record.exists());
+}
+
+#[test]
 fn the_doctor_names_what_is_missing_and_the_remedy() {
     let output = run(&["doctor", "--bpftrace", "/nowhere/bpftrace"]);
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -67,6 +87,11 @@ fn wrong_words_end_with_exit_code_2_and_what_would_be_right() {
         (&["--pid", "1"], "--admin"),
         (&["--attach", "x", "--admin", "nowhere"], "--admin"),
         (&["--container", "--replay"], "--replay"),
+        (&["--pid", "1", "--attach", "x", "--admin", "127.0.0.1:9"], "--attach"),
+        // They would change nothing, so they are refused.
+        (&["--admin", "127.0.0.1:9"], "--pid"),
+        (&["--target", "127.0.0.1:9"], "--pid"),
+        (&["--replay", "--stay"], "--stay"),
         (&["--no-such-flag"], "--help"),
     ] {
         let output = run(args);

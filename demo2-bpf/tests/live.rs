@@ -58,6 +58,7 @@ fn every_count_of_the_kernel_agrees_with_the_second_witness() {
 fn an_envoy_in_a_container_of_ours_is_watched_and_goes_with_us() {
     let report = held(&run(&["--json", "--container"]));
     assert_eq!(report["claims"].as_array().unwrap().len(), 15, "{report:#}");
+    assert_eq!(report["versions"]["envoy"], "1.40.0");
     let left =
         Command::new("docker").args(["ps", "--all", "--quiet", "--filter", "label=mesh.demo2"]).output();
     assert_eq!(String::from_utf8_lossy(&left.unwrap().stdout).trim(), "");
@@ -244,6 +245,26 @@ fn ctrl_c_leaves_neither_envoy_nor_bpftrace_behind() {
     for (pid, name) in children {
         assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{name} still runs");
     }
+}
+
+#[test]
+#[ignore = "needs root, bpftrace and docker"]
+fn ctrl_c_while_docker_starts_the_container_leaves_none_behind() {
+    let mut child = demo(&["--container"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    let starts = |pid: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|it| it.starts_with("docker\0run\0"))
+    };
+    while !children_of(child.id()).iter().any(|(pid, _)| starts(pid)) {
+        assert!(begun.elapsed() < LIMIT && child.try_wait().unwrap().is_none(), "docker run was not seen");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let filter = format!("label=mesh.demo2={}", child.id());
+    let left = Command::new("docker").args(["ps", "--all", "--quiet", "--filter", &filter]).output().unwrap();
+    assert!(left.status.success());
+    assert_eq!(String::from_utf8_lossy(&left.stdout).trim(), "");
 }
 
 /// The children of a process: number and name.

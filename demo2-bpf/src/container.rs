@@ -1,0 +1,123 @@
+//! An Envoy in a container of ours, and what Docker tells of containers that run already.
+//!
+//! Knows Docker's command line, and nothing of what the Envoy is for. Our containers carry a label with the process
+//! that made them; so whoever comes next can take away those of a run that was killed.
+
+use std::path::Path;
+use std::time::Duration;
+
+use shared::cli::Unready;
+use shared::lifecycle::Lifecycle;
+use shared::report::line_err;
+use tokio::process::Command;
+use tokio::sync::oneshot;
+
+/// The image of `--container`.
+pub const IMAGE: &str = "envoyproxy/envoy:v1.40.0";
+
+/// The label of our containers; its value is the process that made them.
+const LABEL: &str = "mesh.demo2";
+
+/// How long Docker may take for one command.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// How long it may take to bring the image.
+const PULL_LIMIT: Duration = Duration::from_secs(600);
+
+/// There is no such container, or it does not run.
+#[derive(Debug, thiserror::Error)]
+#[error("container {container} cannot be watched ({why}): `docker ps` lists those that run")]
+pub struct NoContainer {
+    /// What was asked for.
+    container: String,
+    /// What Docker says.
+    why: String,
+}
+
+/// Our container could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("no container could be started from {IMAGE} ({0}): `docker pull {IMAGE}` may tell more")]
+pub struct NotStarted(String);
+
+/// Starts an Envoy with this configuration on the host's network, and returns its process. It goes with `life`.
+///
+/// # Errors
+/// [`Unready`] if Docker does not start it; nothing is left of it then.
+pub async fn start(config: String, workers: u16, life: &Lifecycle) -> anyhow::Result<u32> {
+    let not_started = |why| Unready::new(NotStarted(why));
+    sweep(None).await.map_err(not_started)?;
+    if docker(&["image", "inspect", "--format", "{{.Id}}", IMAGE], LIMIT).await.is_err() {
+        line_err(&format!("docker brings {IMAGE}, once ..."));
+        docker(&["pull", "--quiet", IMAGE], PULL_LIMIT).await.map_err(not_started)?;
+    }
+    let (tell, started) = oneshot::channel();
+    let stop = life.token();
+    let us = std::process::id();
+    // A task of its own, because Ctrl-C must not cut it short: Docker may have started the container before it tells.
+    life.spawn(async move {
+        let run = run(&config, workers, us).await;
+        let runs = run.is_ok();
+        // Nobody listens any more after Ctrl-C, and then it is time to clean up.
+        if tell.send(run).is_ok() && runs {
+            stop.cancelled().await;
+        }
+        if let Err(why) = sweep(Some(us)).await {
+            tracing::warn!("a container labelled {LABEL}={us} may still run: {why}");
+        }
+    });
+    let id = started.await?.map_err(not_started)?;
+    Ok(pid(&id).await?)
+}
+
+async fn run(config: &str, workers: u16, us: u32) -> Result<String, String> {
+    let (label, workers) = (format!("{LABEL}={us}"), workers.to_string());
+    #[rustfmt::skip]
+    let arguments = [
+        "run", "--detach", "--rm", "--network", "host", "--label", &label, "--user", "101:101", "--read-only",
+        "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--pull", "never",
+        "--entrypoint", "/usr/local/bin/envoy", IMAGE,
+        "--config-yaml", config, "--concurrency", &workers, "--disable-hot-restart", "--log-level", "warning",
+    ];
+    docker(&arguments, LIMIT).await
+}
+
+/// A container's first process, as this machine counts.
+///
+/// # Errors
+/// [`NoContainer`] if there is none.
+pub async fn pid(container: &str) -> Result<u32, NoContainer> {
+    let refuse = |why| NoContainer { container: container.to_owned(), why };
+    let inspect = ["inspect", "--type", "container", "--format", "{{.State.Pid}}", container];
+    match docker(&inspect, LIMIT).await.map_err(refuse)?.parse() {
+        Ok(0) | Err(_) => Err(refuse("it does not run".to_owned())),
+        Ok(pid) => Ok(pid),
+    }
+}
+
+/// Takes away containers of runs that were killed and could not, and those of process `also`.
+async fn sweep(also: Option<u32>) -> Result<(), String> {
+    let format = format!("{{{{.ID}}}} {{{{.Label \"{LABEL}\"}}}}");
+    let filter = format!("label={LABEL}");
+    let listed = docker(&["ps", "--all", "--filter", &filter, "--format", &format], LIMIT).await?;
+    for (id, owner) in listed.lines().filter_map(|line| line.split_once(' ')) {
+        let ended = !Path::new(&format!("/proc/{owner}")).exists();
+        let ours = also.is_some_and(|also| owner == also.to_string());
+        if (ended || ours)
+            && let Err(why) = docker(&["rm", "--force", id], LIMIT).await
+        {
+            tracing::warn!("container {id} may still run: {why}");
+        }
+    }
+    Ok(())
+}
+
+async fn docker(arguments: &[&str], limit: Duration) -> Result<String, String> {
+    let mut command = Command::new("docker");
+    command.args(arguments);
+    let output = shared::child::output(command, limit).await.map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(said.lines().last().unwrap_or("docker failed").to_owned());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
