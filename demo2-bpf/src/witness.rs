@@ -14,26 +14,30 @@ use crate::facts::{Counted, Switches};
 /// # Errors
 /// [`AdminError`] if Envoy cannot be asked.
 pub async fn counted(admin: &Admin) -> Result<Counted, AdminError> {
-    let stats = admin.stats("downstream_cx|downstream_rq_total|upstream_cx").await?;
+    Ok(count(&admin.stats("downstream_cx|downstream_rq_total|upstream_cx").await?))
+}
+
+/// Sums Envoy's statistics over its connection managers, its clusters, and its listeners' workers.
+pub fn count(stats: &BTreeMap<String, u64>) -> Counted {
     let sum = |start: &str, end: &str| -> u64 {
         let ours = |name: &str| {
             name.starts_with(start) && name.ends_with(end) && !name.starts_with("http.admin.")
-                // One statistic of a cluster or a connection manager, not of a part of one.
-                && name.matches('.').count() == 2
+                // The one thing below a connection manager that counts the same again. Dots do not tell: names of
+                // clusters have them too, as `my.service.local`.
+                && !name.contains(".user_agent.")
         };
         stats.iter().filter(|(name, _)| ours(name)).map(|(_, value)| value).sum()
     };
     let by_worker = stats.iter().filter_map(|(name, value)| {
-        let (listener, rest) = name.split_once(".worker_")?;
+        let (listener, rest) = name.rsplit_once(".worker_")?;
         let worker = rest.strip_suffix(".downstream_cx_total")?.parse().ok()?;
-        (listener.starts_with("listener.") && !listener.starts_with("listener.admin"))
-            .then_some((worker, *value))
+        (listener.starts_with("listener.") && listener != "listener.admin").then_some((worker, *value))
     });
     let mut workers: BTreeMap<u32, u64> = BTreeMap::new();
     for (worker, value) in by_worker {
         *workers.entry(worker).or_default() += value;
     }
-    Ok(Counted {
+    Counted {
         downstream_connections: sum("http.", ".downstream_cx_total"),
         downstream_requests: sum("http.", ".downstream_rq_total"),
         downstream_in: sum("http.", ".downstream_cx_rx_bytes_total"),
@@ -42,7 +46,7 @@ pub async fn counted(admin: &Admin) -> Result<Counted, AdminError> {
         upstream_in: sum("cluster.", ".upstream_cx_rx_bytes_total"),
         upstream_out: sum("cluster.", ".upstream_cx_tx_bytes_total"),
         by_worker: workers,
-    })
+    }
 }
 
 /// Envoy's version as it tells it: `1.40.0`.

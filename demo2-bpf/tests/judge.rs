@@ -3,10 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use demo2_bpf::draw;
-use demo2_bpf::facts::{Facts, Recording};
+use demo2_bpf::facts::{Counted, Facts, Recording};
 use demo2_bpf::judge::judge;
 use demo2_bpf::program::Program;
 use demo2_bpf::trace::{Bar, Trace, is_ready};
+use demo2_bpf::witness;
 use proptest::prelude::*;
 use shared::report::{Output, Report, Story, Verdict};
 
@@ -75,6 +76,33 @@ fn a_second_witness_who_disagrees_breaks_the_claim() {
         *slept += 1000;
     }
     assert!(!judged(Program::Sched, &trace, &facts).held);
+}
+
+#[test]
+fn envoys_statistics_are_summed_whatever_its_parts_are_called_and_nothing_is_counted_twice() {
+    let stats = [
+        ("cluster.my.back.end.upstream_cx_total", 65),
+        ("cluster.other.upstream_cx_total", 1),
+        ("cluster.my.back.end.upstream_cx_rx_bytes_total", 700),
+        ("http.admin.downstream_cx_total", 26),
+        ("http.in.front.downstream_cx_total", 166),
+        ("http.in.front.downstream_rq_total", 649),
+        ("http.in.front.user_agent.ios.downstream_cx_total", 9),
+        ("listener.127.0.0.1_21800.downstream_cx_total", 166),
+        ("listener.127.0.0.1_21800.worker_0.downstream_cx_total", 84),
+        ("listener.administration.worker_1.downstream_cx_total", 82),
+        ("listener.admin.main_thread.downstream_cx_total", 26),
+    ];
+    let counted = witness::count(&stats.map(|(name, value)| (name.to_owned(), value)).into());
+    let expected = Counted {
+        downstream_connections: 166,
+        downstream_requests: 649,
+        upstream_connections: 66,
+        upstream_in: 700,
+        by_worker: [(0, 84), (1, 82)].into(),
+        ..Counted::default()
+    };
+    assert_eq!(counted, expected);
 }
 
 #[test]
