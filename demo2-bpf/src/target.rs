@@ -1,5 +1,7 @@
 //! The Envoy that is watched: ours as a process or in a container, or one that runs already.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -7,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use http::StatusCode;
 use shared::cli::{self, Unready};
+use shared::envoy::admin::Cluster;
 use shared::envoy::{Admin, Envoy, Serving};
 use shared::lifecycle::Lifecycle;
 use shared::poll;
@@ -18,6 +21,7 @@ use tokio::net::TcpListener;
 use crate::container;
 use crate::program;
 use crate::witness;
+use crate::workload;
 
 /// Envoy's configuration.
 pub const CONFIG: &str = include_str!("../envoy/envoy.yaml");
@@ -97,6 +101,24 @@ pub enum NoTarget {
     Elsewhere {
         /// Its process.
         pid: u32,
+    },
+    /// It does not answer as the workload needs it.
+    #[error("{call} does not answer GET /hello over plain HTTP/1 with 200 and a content-length")]
+    NoAnswer {
+        /// Where we asked.
+        call: SocketAddr,
+        /// What it did.
+        source: io::Error,
+    },
+    /// Its backends listen on several ports, and the programs go by one.
+    #[error(
+        "requests go to backends on ports {one}, {other} and perhaps more: only one port can be watched; try one that has the same for all, or bpf/accept.bt by hand"
+    )]
+    ManyPorts {
+        /// The lowest port.
+        one: u16,
+        /// The next.
+        other: u16,
     },
     /// It says nothing of a listener or a backend.
     #[error(
@@ -222,9 +244,6 @@ async fn running(pid: u32, admin: SocketAddr, target: Option<SocketAddr>) -> any
     let interface = Admin::new(admin);
     let listens = listener(&interface).await.map_err(Unready::new)?;
     let listens = listens.ok_or_else(|| nothing("listener"))?;
-    let clusters = interface.clusters().await.map_err(Unready::new)?;
-    let mut hosts = clusters.iter().flat_map(|cluster| &cluster.hosts);
-    let backend_port = hosts.next().ok_or_else(|| nothing("backend"))?.address.port();
     let own = SocketAddr::new(
         if listens.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { listens.ip() },
         listens.port(),
@@ -233,6 +252,7 @@ async fn running(pid: u32, admin: SocketAddr, target: Option<SocketAddr>) -> any
     // An address is the same one only where the network is: 127.0.0.1 of a container is its own.
     let here = network == witness::network(std::process::id())?;
     let call = target.or(here.then_some(own)).ok_or_else(|| Unready::new(NoTarget::Elsewhere { pid }))?;
+    let backend_port = port_behind(&interface, call).await?;
     Ok(Target {
         pid,
         version: witness::version(&interface).await.map_err(Unready::new)?,
@@ -245,6 +265,34 @@ async fn running(pid: u32, admin: SocketAddr, target: Option<SocketAddr>) -> any
         direct: here && call == own,
         _envoy: None,
     })
+}
+
+/// The port of the backends that our requests go to: those of the cluster that counts one when we send one. The
+/// first cluster in the list would be a guess; it may be that of a control plane.
+async fn port_behind(admin: &Admin, call: SocketAddr) -> anyhow::Result<u16> {
+    let before = admin.clusters().await.map_err(Unready::new)?;
+    let refused = |source| Unready::new(NoTarget::NoAnswer { call, source });
+    workload::once(call).await.map_err(refused)?;
+    let after = admin.clusters().await.map_err(Unready::new)?;
+    let moved = after.iter().filter(|now| {
+        let then = before.iter().find(|then| then.name == now.name);
+        then.is_none_or(|then| requests(now) > requests(then))
+    });
+    let ports: BTreeSet<u16> =
+        moved.flat_map(|cluster| &cluster.hosts).map(|host| host.address.port()).collect();
+    let mut ports = ports.into_iter();
+    match (ports.next(), ports.next()) {
+        (Some(port), None) => Ok(port),
+        (None, _) => {
+            let what = "backend that counts requests";
+            Err(Unready::new(NoTarget::NothingToCall { admin: admin.address(), what }).into())
+        }
+        (Some(one), Some(other)) => Err(Unready::new(NoTarget::ManyPorts { one, other }).into()),
+    }
+}
+
+fn requests(cluster: &Cluster) -> u64 {
+    cluster.hosts.iter().filter_map(|host| host.stats.get("rq_total")).sum()
 }
 
 /// Where the first listener listens.

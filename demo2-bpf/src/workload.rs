@@ -32,13 +32,21 @@ const HEAD: usize = 16 * 1024;
 pub async fn run(listener: SocketAddr, resets: u64) -> io::Result<Sent> {
     let mut sent = Sent::default();
     for _ in 0..CONNECTIONS {
-        tokio::time::timeout(LIMIT, connection(listener, &mut sent)).await??;
+        tokio::time::timeout(LIMIT, connection(listener, REQUESTS, &mut sent)).await??;
     }
     for _ in 0..resets {
         tokio::time::timeout(LIMIT, reset(listener)).await??;
         sent.resets += 1;
     }
     Ok(sent)
+}
+
+/// Sends one request, on a connection of its own.
+///
+/// # Errors
+/// As [`run`].
+pub async fn once(listener: SocketAddr) -> io::Result<()> {
+    tokio::time::timeout(LIMIT, connection(listener, 1, &mut Sent::default())).await?
 }
 
 /// Sends requests one after the other on one connection until the time is over, and returns how many were answered.
@@ -57,10 +65,10 @@ pub async fn hammer(listener: SocketAddr, until: Instant) -> io::Result<u64> {
     Ok(answered)
 }
 
-async fn connection(listener: SocketAddr, sent: &mut Sent) -> io::Result<()> {
+async fn connection(listener: SocketAddr, requests: u64, sent: &mut Sent) -> io::Result<()> {
     let mut stream = TcpStream::connect(listener).await?;
     stream.set_nodelay(true)?;
-    for _ in 0..REQUESTS {
+    for _ in 0..requests {
         stream.write_all(REQUEST).await?;
         sent.bytes_out += REQUEST.len() as u64;
         sent.bytes_in += answer(&mut stream).await?;

@@ -9,13 +9,14 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use demo2_bpf::program::Program;
-use demo2_bpf::target::{Source, Target};
+use demo2_bpf::target::{self, Source, Target};
 use demo2_bpf::trace::Trace;
 use demo2_bpf::tracer::Tracer;
-use demo2_bpf::workload;
+use demo2_bpf::{witness, workload};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use shared::compose::{Plan, Stack};
+use shared::envoy::Envoy;
 use shared::lifecycle::Lifecycle;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -95,6 +96,48 @@ async fn an_envoy_that_runs_as_a_process_already_is_watched_by_its_pid() {
     );
     assert_eq!(unchecked(&report), ["listen-reuseport"], "{report:#}");
     target.alive().unwrap();
+    life.shut_down(LIMIT).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Linux"]
+async fn the_backend_is_the_one_that_answers_whatever_else_an_envoy_has_and_how_it_is_called() {
+    let life = Lifecycle::default();
+    let backend = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = backend.local_addr().unwrap().port();
+    target::answer(backend, &life);
+    let mut text = target::CONFIG.replace("12002", &port.to_string());
+    for lab in ["12000", "12001"] {
+        text = text.replace(lab, "0");
+    }
+    for (was, is) in [("name: backend", "name: back.end"), ("cluster: backend", "cluster: back.end")] {
+        text = text.replace(was, is);
+    }
+    // Many, so that it is not by chance that none of them is taken for the backend.
+    let others = (1..=8).map(|number| {
+        let at = format!("address: {{ socket_address: {{ address: 127.0.0.1, port_value: {number} }} }}");
+        let endpoints = format!("[{{ lb_endpoints: [{{ endpoint: {{ {at} }} }}] }}]");
+        let assigned = format!("{{ cluster_name: other_{number}, endpoints: {endpoints} }}");
+        format!("    - {{ name: other_{number}, type: STATIC, load_assignment: {assigned} }}\n")
+    });
+    text = text.replace("  clusters:\n", &format!("  clusters:\n{}", others.collect::<String>()));
+    let program = shared::tools::envoy(None).await.unwrap();
+    let envoy =
+        Envoy::new(&program, text).concurrency(2).start(&life).await.unwrap().ready(LIMIT).await.unwrap();
+    let source = Source::Pid { pid: envoy.pid(), admin: envoy.admin().address(), target: None };
+    let target = source.target(None, false, &life).await.unwrap();
+    assert_eq!(target.backend_port, port);
+    let before = witness::counted(&target.admin).await.unwrap();
+    workload::run(target.call, 0).await.unwrap();
+    let counted = witness::counted(&target.admin).await.unwrap().since(&before);
+    assert_eq!((counted.downstream_connections, counted.downstream_requests), (23, 92));
+    assert!(counted.upstream_connections >= 9, "{counted:?}");
+
+    // The admin interface answers 404, as would an Envoy that has no such route.
+    let source =
+        Source::Pid { pid: envoy.pid(), admin: target.admin.address(), target: Some(target.admin.address()) };
+    let refused = format!("{:#}", source.target(None, false, &life).await.unwrap_err());
+    assert!(refused.contains("does not answer GET /hello"), "{refused}");
     life.shut_down(LIMIT).await.unwrap();
 }
 
