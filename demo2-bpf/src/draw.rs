@@ -20,7 +20,8 @@ pub fn histogram(bars: &[Bar], unit: &str) -> Vec<String> {
             (None, None) => "any".to_owned(),
         };
         let width = (bar.count * WIDTH).div_ceil(most);
-        format!("{range:>14} {unit} {:>6} {}", bar.count, "#".repeat(usize::try_from(width).unwrap_or(0)))
+        let bars = "#".repeat(usize::try_from(width).unwrap_or(0));
+        format!("{range:>14} {unit} {:>6} {bars}", bar.count).trim_end().to_owned()
     };
     shown.iter().map(line).collect()
 }

@@ -62,7 +62,9 @@ impl Court<'_> {
         let sockets = self.trace.of("reuseport", &pid);
         let workers = self.facts.workers.len() as u64;
         let listens = self.trace.of("listen", &pid);
-        self.story.tell(format!("{listens} calls of listen(), of which one is for the admin interface"));
+        self.story.tell(format!(
+            "{listens} calls of listen(), {sockets} sockets that may share a port; the admin interface's may not"
+        ));
         self.agree(
             "listen-reuseport",
             "Envoy makes one listening socket a worker, all on one port",

@@ -128,6 +128,9 @@ async fn live(
         ..Facts::default()
     };
     story.version("bpftrace", &versions.bpftrace);
+    if let Some(envoy) = &envoy {
+        story.version("envoy", &envoy.version);
+    }
     let watch = Watch { plan, versions, life };
     let mut rest = programs;
     let target = if programs.first() == Some(&Program::Listen) {
@@ -137,7 +140,9 @@ async fn live(
     } else {
         plan.source.target(envoy.as_ref(), plan.stay, life).await?
     };
-    story.version("envoy", &target.version);
+    if envoy.is_none() {
+        story.version("envoy", &target.version);
+    }
     for program in rest {
         story.step(&format!("{} ({}.bt)", program.question(), program.name()));
         // An Envoy that ends midway breaks this or that; why it broke is what a person needs to know.
