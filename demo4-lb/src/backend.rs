@@ -1,9 +1,9 @@
 //! The echo service as a running server: it answers, it counts, and it knows how to leave.
 //!
 //! ```text
-//! drain()  health: NOT_SERVING ──> (lingers) ──> the listener closes, GOAWAY on every connection
-//!             ──> open calls end (Chat at once, the others when done or after PATIENCE)
-//!             ──> what is open after GRACE is cut ──> gone
+//! drain()  health: NOT_SERVING ──> lingers: takes calls as before ──> the listener closes, GOAWAY on every
+//!             connection ──> open calls end (Chat at once, the others when done or out of patience)
+//!             ──> what is open a second later is cut ──> gone
 //! kill()   every connection is cut at once, as in a crash
 //! ```
 //!
@@ -32,9 +32,26 @@ use connection::Cuttable;
 use echo::Answering;
 pub use echo::{MOST_REPLIES, MOST_REQUESTS};
 
-/// How long a draining backend lets open calls run; below the grace of a whole [`Lifecycle`], so that
-/// a stubborn client does not make the process look hung.
+/// How long a draining backend that does not linger may take, however stubborn its clients are; below the grace of
+/// a whole [`Lifecycle`], so that the process does not look hung.
 pub const GRACE: Duration = Duration::from_secs(3);
+
+/// The longest that a backend may linger: all of its leaving has to fit into the grace of a whole [`Lifecycle`].
+pub const MOST_LINGER: Duration = Duration::from_secs(3);
+
+/// How long finite calls may go on when the lingering is over.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long lingering and patience may take together: after a long linger, patience is short.
+const LEAVING: Duration = Duration::from_millis(3_500);
+
+/// From the end of patience until connections are cut: for the last words to arrive.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+const _: () = assert!(
+    (LEAVING.as_millis() + LAST_WORDS.as_millis()) < shared::lifecycle::GRACE.as_millis(),
+    "a backend that lingers has to be gone before its process is called hung"
+);
 
 /// One running echo server. Dropping the handle leaves it running: its [`Lifecycle`] owns it.
 #[derive(Debug)]
@@ -42,6 +59,7 @@ pub struct Backend {
     address: SocketAddr,
     answering: Answering,
     health: HealthReporter,
+    leave: CancellationToken,
     cut: CancellationToken,
     gone: CancellationToken,
 }
@@ -57,7 +75,7 @@ impl Backend {
 
     /// As [`start`](Self::start), but a draining backend goes on taking calls for `linger` after it has said
     /// NOT_SERVING: for a world in which nobody takes it out before it is told to stop, so that those who route
-    /// need a moment to hear of it.
+    /// need a moment to hear of it. A process whose lifecycle shall end in time lingers for [`MOST_LINGER`] at most.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -69,16 +87,17 @@ impl Backend {
         life: &Lifecycle,
     ) -> Self {
         let address = listener.local_addr().expect("a bound listener has an address");
-        let draining = life.token().child_token();
+        let patience = PATIENCE.min(LEAVING.saturating_sub(linger));
         let backend = Self {
             address,
-            answering: Answering::new(name, locality, draining, life),
+            answering: Answering::new(name, locality, CancellationToken::new(), patience, life),
             health: HealthReporter::new(),
+            leave: life.token().child_token(),
             cut: CancellationToken::new(),
             gone: CancellationToken::new(),
         };
-        let serving =
-            serve(backend.answering.clone(), backend.health.clone(), linger, listener, backend.cut.clone());
+        let end = End { leave: backend.leave.clone(), linger, patience, cut: backend.cut.clone() };
+        let serving = serve(backend.answering.clone(), backend.health.clone(), listener, end);
         let gone = backend.gone.clone().drop_guard();
         life.spawn(async move {
             serving.await;
@@ -116,9 +135,10 @@ impl Backend {
         }
     }
 
-    /// Leaves in good order and returns when the server is gone, at most a little over [`GRACE`] later.
+    /// Leaves in good order and returns when the server is gone: without lingering at most a little over [`GRACE`]
+    /// later.
     pub async fn drain(&self) {
-        self.answering.draining().cancel();
+        self.leave.cancel();
         self.gone.cancelled().await;
     }
 
@@ -132,14 +152,18 @@ impl Backend {
 /// What health can be asked for: the server as a whole, and its one service.
 const NAMES: [&str; 2] = ["", EchoServer::<Answering>::NAME];
 
-async fn serve(
-    answering: Answering,
-    mut health: HealthReporter,
+/// How a server ends.
+struct End {
+    leave: CancellationToken,
     linger: Duration,
-    listener: TcpListener,
+    patience: Duration,
     cut: CancellationToken,
-) {
+}
+
+async fn serve(answering: Answering, mut health: HealthReporter, listener: TcpListener, end: End) {
+    // Only when it has lingered: a call that is still taken is still answered.
     let draining = answering.draining().clone();
+    let End { leave, linger, patience, cut } = end;
     let health_service = HealthService::from_health_reporter(health.clone());
     health.set_serving::<EchoServer<Answering>>().await;
 
@@ -147,7 +171,6 @@ async fn serve(
         let cut = cut.clone();
         move |accepted: std::io::Result<_>| accepted.map(|tcp| Cuttable::new(tcp, cut.clone()))
     };
-    let go_away = CancellationToken::new();
     let server = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .add_service(EchoServer::new(answering))
@@ -155,28 +178,29 @@ async fn serve(
         .add_service(reflection().build_v1().expect("our own descriptors decode"))
         // Older grpcurl asks for this one.
         .add_service(reflection().build_v1alpha().expect("our own descriptors decode"))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener).map(cuttable), {
-            let go_away = go_away.clone();
-            async move { go_away.cancelled().await }
-        });
+        .serve_with_incoming_shutdown(
+            TcpListenerStream::new(listener).map(cuttable),
+            draining.clone().cancelled_owned(),
+        );
 
-    let leave = async {
+    let leaving = async {
         tokio::select! {
             () = cut.cancelled() => {}
-            () = draining.cancelled() => {
+            () = leave.cancelled() => {
                 for name in NAMES {
                     health.set_service_status(name, ServingStatus::NotServing).await;
                 }
                 tokio::select! { () = cut.cancelled() => {}, () = tokio::time::sleep(linger) => {} }
-                go_away.cancel();
+                draining.cancel();
                 // An open Watch has been told. It would go on for ever, and hold its connection open.
                 for name in NAMES {
                     health.clear_service_status(name).await;
                 }
-                tokio::select! { () = cut.cancelled() => {}, () = tokio::time::sleep(GRACE) => cut.cancel() }
+                let longest = tokio::time::sleep(patience + LAST_WORDS);
+                tokio::select! { () = cut.cancelled() => {}, () = longest => cut.cancel() }
             }
         }
-        go_away.cancel();
+        draining.cancel();
     };
     let (served, ()) = {
         let ended = CancellationToken::new();
@@ -185,7 +209,7 @@ async fn serve(
             server.await
         };
         tokio::join!(served, async {
-            tokio::select! { () = leave => {}, () = ended.cancelled() => {} }
+            tokio::select! { () = leaving => {}, () = ended.cancelled() => {} }
         })
     };
     if let Err(error) = served {

@@ -19,7 +19,8 @@ pub const WHOLE: u32 = 1000;
 ///
 /// Each site gets its preferred share; what is more than its capacity goes to the others, again by
 /// preference, until everything has a place. If all together cannot carry the demand, each is loaded in
-/// proportion to its capacity: overload is shared, and nobody is drowned for the others.
+/// proportion to its capacity: overload is shared, and nobody is drowned for the others. While there is no demand
+/// (yet), preferences alone decide. The parts add up to [`WHOLE`] unless there is no site.
 ///
 /// ```
 /// use demo4_lb::balance::{Site, weights};
@@ -30,12 +31,16 @@ pub const WHOLE: u32 = 1000;
 /// ```
 pub fn weights(demand: f64, sites: &[Site]) -> Vec<u32> {
     let capacity: f64 = sites.iter().map(|site| site.capacity).sum();
-    let shares: Vec<f64> = if demand >= capacity {
-        sites.iter().map(|site| site.capacity).collect()
-    } else {
-        filled(demand, sites)
-    };
-    in_parts(&shares)
+    let by = |measure: fn(&Site) -> f64| sites.iter().map(measure).collect::<Vec<_>>();
+    // The first that says something: who shall get calls must be said even if nobody calls, since no client accepts
+    // a route whose parts are all zero.
+    let candidates = [
+        if demand >= capacity { by(|site| site.capacity) } else { filled(demand, sites) },
+        by(|site| site.preference),
+        by(|_| 1.0),
+    ];
+    let says_something = |shares: &&Vec<f64>| shares.iter().sum::<f64>() > 0.0;
+    candidates.iter().find(says_something).map_or_else(Vec::new, |shares| in_parts(shares))
 }
 
 /// Requests a second for each site; nobody over its capacity. `demand` is below the sum of capacities.
@@ -77,13 +82,9 @@ fn filled(demand: f64, sites: &[Site]) -> Vec<f64> {
     shares
 }
 
-/// The shares as whole parts that add up to [`WHOLE`]: rounded down, and the rest to the largest remainders.
+/// The shares, whose sum is above zero, as whole parts that add up to [`WHOLE`]: rounded down, and the rest to the largest remainders.
 fn in_parts(shares: &[f64]) -> Vec<u32> {
     let sum: f64 = shares.iter().sum();
-    if sum <= 0.0 {
-        // No demand and no preference to go by: alike, but never all zero, which no client accepts.
-        return vec![WHOLE; shares.len()];
-    }
     let exact: Vec<f64> = shares.iter().map(|share| share / sum * f64::from(WHOLE)).collect();
     let mut parts: Vec<u32> = exact.iter().map(|part| part.floor() as u32).collect();
     let mut by_remainder: Vec<usize> = (0..parts.len()).collect();

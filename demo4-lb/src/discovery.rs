@@ -2,6 +2,7 @@
 //!
 //! Knows how to find addresses. Does not know what is done with them.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -19,6 +20,10 @@ pub mod docker;
 
 /// How often a name or a file is looked at. Docker's own DNS follows its containers at once.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// The largest weight of a backend. The weights of all regions of a route must not add up to more than 32 bits hold:
+/// Envoy refuses the whole route then, and the change is lost for everybody. This leaves room for 400,000 backends.
+pub const MOST_WEIGHT: u32 = 10_000;
 
 /// A backend that was found, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,20 +64,32 @@ pub enum Endpoints {
 /// Text that names no source.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{0}' names no endpoints: write static:IP:PORT,IP:PORT or dns:NAME:PORT or file:PATH or docker[:SERVICE]"
+    "'{text}' names no endpoints{why}: write static:IP:PORT,IP:PORT or dns:NAME:PORT or file:PATH or docker[:SERVICE]"
 )]
-pub struct NoEndpoints(String);
+pub struct NoEndpoints {
+    text: String,
+    why: &'static str,
+}
 
 impl FromStr for Endpoints {
     type Err = NoEndpoints;
 
     fn from_str(text: &str) -> Result<Self, NoEndpoints> {
-        let refuse = || NoEndpoints(text.to_owned());
+        let refused = |why| NoEndpoints { text: text.to_owned(), why };
+        let refuse = || refused("");
         let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
         match kind {
             "static" => {
                 let addresses = rest.split(',').map(|address| address.trim().parse().map_err(|_| refuse()));
-                Ok(Self::Static(addresses.collect::<Result<_, _>>()?))
+                let addresses = addresses.collect::<Result<Vec<SocketAddr>, _>>()?;
+                if addresses.iter().any(|address| address.port() == 0) {
+                    return Err(refused(" (nobody listens on port 0)"));
+                }
+                // gRPC's C core refuses the whole list.
+                if addresses.iter().collect::<HashSet<_>>().len() < addresses.len() {
+                    return Err(refused(" (an address stands there twice)"));
+                }
+                Ok(Self::Static(addresses))
             }
             "dns" => {
                 let (host, port) = rest.rsplit_once(':').ok_or_else(refuse)?;

@@ -28,10 +28,24 @@ fn a_shortage_everywhere_loads_all_in_proportion_to_their_capacity() {
 }
 
 #[test]
-fn no_demand_and_nobody_preferred_are_split_all_the_same() {
+fn before_the_first_call_preferences_decide() {
+    let site = |preference| Site { preference, capacity: 100.0 };
+    assert_eq!(weights(0.0, &[site(80.0), site(15.0), site(5.0)]), [800, 150, 50]);
+    assert_eq!(
+        weights(f64::NAN, &[site(75.0), site(25.0)]),
+        [750, 250],
+        "a demand that is no number is none"
+    );
+}
+
+#[test]
+fn where_nobody_is_preferred_and_nobody_calls_all_get_alike() {
     let nobody = Site { preference: 0.0, capacity: 10.0 };
-    assert!(weights(0.0, &[nobody.clone(), nobody.clone()]).iter().sum::<u32>() > 0);
-    assert_eq!(weights(5.0, &[nobody.clone(), nobody]), [500, 500]);
+    for demand in [0.0, 5.0] {
+        assert_eq!(weights(demand, &[nobody.clone(), nobody.clone()]), [500, 500]);
+    }
+    let broken = Site { preference: 0.0, capacity: 0.0 };
+    assert_eq!(weights(5.0, &[broken.clone(), broken]), [500, 500]);
     assert!(weights(5.0, &[]).is_empty());
 }
 
@@ -39,7 +53,7 @@ proptest! {
     #[test]
     fn the_parts_are_whole_and_nobody_is_over_capacity_while_there_is_room(
         sites in prop::collection::vec(site(), 1..8),
-        load in 0.01..0.99f64,
+        load in prop_oneof![Just(0.0), 0.01..0.99f64],
     ) {
         let capacity: f64 = sites.iter().map(|site| site.capacity).sum();
         let demand = load * capacity;

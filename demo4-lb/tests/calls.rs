@@ -5,8 +5,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use demo4_lb::backend::{Backend, GRACE, MOST_REPLIES, MOST_REQUESTS};
-use demo4_lb::caller::{Caller, DEADLINE, Load, Tally};
+use demo4_lb::backend::{Backend, GRACE, MOST_LINGER, MOST_REPLIES, MOST_REQUESTS};
+use demo4_lb::caller::{Caller, DEADLINE, Kind, Load, Tally};
 use shared::lifecycle::Lifecycle;
 use shared::proto::echo::echo_client::EchoClient;
 use shared::proto::echo::{EchoRequest, RepeatRequest};
@@ -148,6 +148,50 @@ async fn a_caller_that_never_finishes_does_not_keep_a_draining_backend_up() {
     let ended = collect.await.unwrap().unwrap_err();
     assert_eq!(ended.code(), Code::Unavailable, "{ended}");
     assert!(TcpListener::bind(backend.address()).await.is_ok());
+    life.shut_down(LIMIT).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lingering_backend_says_that_it_leaves_and_still_answers_every_kind_of_call() {
+    let life = Lifecycle::default();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    // Longer than any machine is slow; it is cut short in the end.
+    let hour = Duration::from_secs(3600);
+    let backend = Backend::lingering(hour, "b1", "here", listener, &life);
+    let calls = async {
+        shared::poll::wait_until("NOT_SERVING", Duration::from_millis(1), LIMIT, async || {
+            if shared::health::ask(backend.address()).await.is_ok() { Err("it serves") } else { Ok(()) }
+        })
+        .await
+        .unwrap();
+        for kind in Kind::ALL {
+            // A new connection each: the listener is open.
+            let seen = caller(backend.address()).stream(kind, 3).await.unwrap();
+            assert_eq!(seen.texts, kind.expected(3), "{kind:?}");
+        }
+    };
+    tokio::select! {
+        biased;
+        () = backend.drain() => panic!("it left at once"),
+        () = calls => {}
+    }
+    backend.kill().await;
+    assert!(caller(backend.address()).call().await.answer.is_err(), "nobody is there any more");
+    life.shut_down(LIMIT).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stubborn_client_holds_no_lingering_backend_up() {
+    let life = Lifecycle::default();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let backend = Backend::lingering(MOST_LINGER, "b1", "here", listener, &life);
+    let mut client = EchoClient::new(channel(backend.address()).await);
+    let repeat = RepeatRequest { text: "x".repeat(100_000), count: MOST_REPLIES };
+    // Never read: the window fills up, and the server's replies wait.
+    let _unread = client.repeat(repeat).await.unwrap();
+    let begun = Instant::now();
+    tokio::time::timeout(LIMIT, backend.drain()).await.unwrap();
+    assert!(begun.elapsed() >= MOST_LINGER, "{:?}", begun.elapsed());
     life.shut_down(LIMIT).await.unwrap();
 }
 

@@ -116,7 +116,17 @@ async fn what_it_counts_is_there_for_prometheus() {
 
 #[test]
 fn wrong_endpoints_are_refused_with_the_forms_that_are_right() {
-    for wrong in ["", "backend", "static:nowhere", "dns:backend", "dns::50051", "dns:backend:0", "file:"] {
+    for wrong in [
+        "",
+        "backend",
+        "static:nowhere",
+        "static:127.0.0.1:0",
+        "static:127.0.0.1:1,127.0.0.1:2,127.0.0.1:1",
+        "dns:backend",
+        "dns::50051",
+        "dns:backend:0",
+        "file:",
+    ] {
         let output = run(CONTROL_PLANE, &["--endpoints", wrong]);
         let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{wrong}: {complaint}");

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use common::{CONTROL_PLANE, LIMIT, run, stderr};
-use demo4_lb::discovery::docker::{Container, NotInMesh, Reach};
+use demo4_lb::discovery::docker::{Container, Leaving, NotInMesh, Reach};
 use demo4_lb::discovery::{Endpoints, Found, regions};
 use demo4_lb::topology::{DataPlane, Endpoint, Split, World};
 use shared::lifecycle::{GRACE, Lifecycle};
@@ -100,6 +100,8 @@ fn a_file_that_is_wrong_at_the_start_is_refused_with_its_place_and_exit_code_2()
         ("endpoints:\n  - address: nowhere\n", "line 2"),
         ("endpoints:\n  - addres: 127.0.0.1:1\n", "addres"),
         ("endpoints:\n  - { address: 127.0.0.1:1, weight: 0 }\n", "endpoints[0]"),
+        // Two such regions, and Envoy refuses the route: their sum is more than 32 bits hold.
+        ("endpoints:\n  - { address: 127.0.0.1:1, weight: 4294967295 }\n", "1 to 10000"),
         ("endpoints:\n  - { address: 127.0.0.1:1, weight: -1 }\n", "line 2"),
         ("endpoints:\n  - address: 127.0.0.1:1\n  - address: 127.0.0.1:1\n", "twice"),
         ("[]", "backends.yaml"),
@@ -197,6 +199,7 @@ fn nothing_is_guessed_from_a_bad_label() {
         (&[GOOD[0], ("mesh.port", "70000")], "'70000'"),
         (&[GOOD[0], GOOD[1], ("mesh.weight", "0")], "mesh.weight"),
         (&[GOOD[0], GOOD[1], ("mesh.weight", "many")], "'many'"),
+        (&[GOOD[0], GOOD[1], ("mesh.weight", "10001")], "1 to 10000"),
         (&[GOOD[0], GOOD[1], ("mesh.locality", "")], "mesh.locality is empty"),
     ] {
         let refused = container(labels).endpoint("echo", &mesh()).unwrap_err();
@@ -218,4 +221,59 @@ fn containers_that_are_not_ours_not_up_or_out_of_reach_are_left_out() {
     let elsewhere = Reach::Networks(["elsewhere".to_owned()].into());
     let told = refused(container(&GOOD), &elsewhere).to_string();
     assert!(told.contains("mesh") && told.contains("elsewhere"), "{told}");
+}
+
+#[test]
+fn a_container_that_was_told_to_stop_is_leaving_until_it_is_started_again() {
+    let mut leaving = Leaving::default();
+    assert!(!leaving.look("a", "monday", None));
+    leaving.told("a", "15");
+    assert!(leaving.look("a", "monday", None) && leaving.look("a", "monday", None));
+    assert!(!leaving.look("b", "monday", None), "another one stays");
+    leaving.forget("a");
+    assert!(!leaving.look("a", "tuesday", None));
+}
+
+#[test]
+fn a_start_that_nobody_heard_of_leaves_no_container_out() {
+    // With and without a look between the signal and the start.
+    for looks in [0, 1] {
+        let mut leaving = Leaving::default();
+        assert!(!leaving.look("a", "monday", None));
+        leaving.told("a", "SIGKILL");
+        (0..looks).for_each(|_| assert!(leaving.look("a", "monday", None)));
+        assert!(!leaving.look("a", "tuesday", None), "after {looks} looks");
+        // And it can be told again.
+        leaving.told("a", "15");
+        assert!(leaving.look("a", "tuesday", None));
+    }
+}
+
+#[test]
+fn a_signal_that_ends_nothing_takes_no_backend_out() {
+    for (signal, stop, ends) in [
+        ("28", None, false),
+        ("1", Some("SIGTERM"), false),
+        ("SIGUSR1", None, false),
+        ("28", Some("SIGWINCH"), true),
+        ("37", Some("SIGRTMIN+3"), true),
+        ("3", None, true),
+        ("15", Some("SIGQUIT"), true),
+        ("", None, true),
+    ] {
+        let mut leaving = Leaving::default();
+        assert!(!leaving.look("a", "monday", stop));
+        leaving.told("a", signal);
+        assert_eq!(leaving.look("a", "monday", stop), ends, "{signal} where {stop:?} stops it");
+    }
+}
+
+#[test]
+fn a_container_that_is_gone_is_forgotten_though_nobody_told() {
+    let mut leaving = Leaving::default();
+    leaving.told("a", "15");
+    leaving.keep(&["a".to_owned()].into());
+    assert!(leaving.look("a", "monday", None));
+    leaving.keep(&["b".to_owned()].into());
+    assert!(!leaving.look("a", "monday", None));
 }

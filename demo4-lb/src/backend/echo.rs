@@ -1,6 +1,6 @@
 //! The four kinds of call, each with its bounds. Knows nothing of sockets.
 //!
-//! How a call ends when the backend drains depends on whether the caller can tell that something is
+//! How an open call ends when the backend drains (and has lingered, if it does) depends on whether the caller can tell that something is
 //! missing. A Chat may be ended at once: every request so far has its reply. Repeat and Collect are
 //! finite and may finish; a caller too slow for that gets UNAVAILABLE, never half an answer that
 //! looks whole.
@@ -26,9 +26,6 @@ pub const MOST_REQUESTS: u32 = 10_000;
 /// In bytes: well below the 4 MiB that a gRPC client takes.
 const MOST_TEXT: usize = 1 << 20;
 
-/// How long a finite call may go on after the backend was told to drain.
-const PATIENCE: Duration = Duration::from_secs(2);
-
 /// Replies that wait for a slow reader; then the sender waits.
 const QUEUE: usize = 16;
 
@@ -45,17 +42,26 @@ struct Inner {
     calls: AtomicU64,
     failing: AtomicBool,
     draining: CancellationToken,
+    patience: Duration,
     life: Lifecycle,
 }
 
 impl Answering {
-    pub(super) fn new(name: &str, locality: &str, draining: CancellationToken, life: &Lifecycle) -> Self {
+    /// From the moment when `draining` is cancelled open calls end; finite ones may go on for `patience`.
+    pub(super) fn new(
+        name: &str,
+        locality: &str,
+        draining: CancellationToken,
+        patience: Duration,
+        life: &Lifecycle,
+    ) -> Self {
         Self(Arc::new(Inner {
             name: name.to_owned(),
             locality: locality.to_owned(),
             calls: AtomicU64::new(0),
             failing: AtomicBool::new(false),
             draining,
+            patience,
             life: life.clone(),
         }))
     }
@@ -87,7 +93,7 @@ impl Answering {
     /// Resolves when the backend drains and its patience with finite calls is over.
     async fn out_of_patience(&self) {
         self.0.draining.cancelled().await;
-        tokio::time::sleep(PATIENCE).await;
+        tokio::time::sleep(self.0.patience).await;
     }
 
     fn leaving(&self) -> Status {

@@ -8,11 +8,13 @@ use super::{Found, LOOK_EVERY};
 
 pub(super) async fn follow<E>(host: &str, port: u16, mut found: impl FnMut(Vec<Found>)) -> Result<(), E> {
     let mut known = Vec::new();
+    let mut complaint = String::new();
     let mut every = tokio::time::interval(LOOK_EVERY);
     loop {
         every.tick().await;
         match lookup_host((host, port)).await {
             Ok(addresses) => {
+                complaint.clear();
                 let mut now: Vec<SocketAddr> = addresses.collect();
                 now.sort_unstable();
                 now.dedup();
@@ -21,7 +23,14 @@ pub(super) async fn follow<E>(host: &str, port: u16, mut found: impl FnMut(Vec<F
                     found(now.into_iter().map(Found::from).collect());
                 }
             }
-            Err(error) => tracing::warn!(%error, %host, "the name was not found; keeping what is known"),
+            Err(error) => {
+                // Told once, and not twice a second.
+                let told = error.to_string();
+                if told != complaint {
+                    tracing::warn!(%error, %host, "the name was not found; keeping what is known");
+                    complaint = told;
+                }
+            }
         }
     }
 }

@@ -6,13 +6,14 @@
 //! ```
 //!
 //! An event says only that it is worth to look again; what counts is what the engine then tells. One event
-//! means more: a container that was sent a signal is on its way out, and gets no new calls while it drains.
+//! means more: a container that was told to stop is on its way out, and gets no new calls while it drains
+//! ([`Leaving`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use bollard::Docker;
-use bollard::models::{ContainerInspectResponse, EventMessage, HealthStatusEnum};
+use bollard::models::{ContainerInspectResponse, EventMessage, HealthStatusEnum, PortBinding};
 use bollard::query_parameters::{EventsOptionsBuilder, InspectContainerOptions, ListContainersOptions};
 use futures::{FutureExt, StreamExt};
 
@@ -20,12 +21,15 @@ use super::Found;
 
 mod container;
 
+mod leaving;
+
 pub use container::{Container, NotInMesh, Reach};
+pub use leaving::Leaving;
 
 /// What is worth another look. Each health check alone is three more events.
 const EVENTS: [&str; 7] = ["start", "health_status", "kill", "die", "destroy", "pause", "unpause"];
 
-/// How long to wait before a lost engine is asked again.
+/// How long to wait before an engine that was lost, or did not answer, is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// The engine cannot be asked.
@@ -43,7 +47,7 @@ pub(super) async fn follow(service: &str, mut found: impl FnMut(Vec<Found>)) -> 
         reach: reach(&engine).await.map_err(NoEngine)?,
         engine,
         service: service.to_owned(),
-        leaving: HashSet::new(),
+        leaving: Leaving::default(),
         told: HashSet::new(),
     };
     tracing::info!(reach = %follower.reach, %service, "following containers");
@@ -54,16 +58,23 @@ pub(super) async fn follow(service: &str, mut found: impl FnMut(Vec<Found>)) -> 
         let mut events =
             Box::pin(follower.engine.events(Some(EventsOptionsBuilder::default().filters(&filters).build())));
         loop {
-            match follower.look().await {
+            let looked = follower.look().await;
+            let news = match looked {
                 Ok(now) => {
                     if known.as_ref() != Some(&now) {
                         known = Some(now.clone());
                         found(now);
                     }
+                    Ok(events.next().await)
                 }
-                Err(error) => tracing::warn!(%error, "the engine did not answer; keeping what is known"),
-            }
-            match events.next().await {
+                // What was not seen may be the last change for hours: nobody is going to call us again for it.
+                Err(error) => {
+                    tracing::warn!(%error, "the engine did not answer; keeping what is known");
+                    tokio::time::timeout(AGAIN, events.next()).await
+                }
+            };
+            let Ok(news) = news else { continue };
+            match news {
                 Some(Ok(event)) => {
                     follower.heard(&event);
                     // Looking takes a while when the engine is busy: news must not queue up behind it.
@@ -86,22 +97,21 @@ struct Follower {
     engine: Docker,
     service: String,
     reach: Reach,
-    /// Containers that were sent a signal and have not been started since.
-    leaving: HashSet<String>,
+    leaving: Leaving,
     /// Containers about which the log has a line already, and which.
     told: HashSet<(String, String)>,
 }
 
 impl Follower {
     fn heard(&mut self, event: &EventMessage) {
-        let id = || event.actor.as_ref().and_then(|actor| actor.id.clone());
-        match (event.action.as_deref(), id()) {
-            (Some("kill"), Some(id)) => drop(self.leaving.insert(id)),
-            (Some("start"), Some(id)) => drop(self.leaving.remove(&id)),
-            (Some("destroy"), Some(id)) => {
-                self.leaving.remove(&id);
-                self.told.retain(|(about, _)| *about != id);
+        let Some(actor) = &event.actor else { return };
+        let Some(id) = &actor.id else { return };
+        match event.action.as_deref() {
+            Some("kill") => {
+                let signal = actor.attributes.as_ref().and_then(|all| all.get("signal"));
+                self.leaving.told(id, signal.map_or("", String::as_str));
             }
+            Some("start" | "destroy") => self.leaving.forget(id),
             _ => {}
         }
     }
@@ -109,17 +119,23 @@ impl Follower {
     /// All backends of the service that serve now.
     async fn look(&mut self) -> Result<Vec<Found>, bollard::errors::Error> {
         let running = self.engine.list_containers(None::<ListContainersOptions>).await?;
+        let running: BTreeSet<String> = running.into_iter().filter_map(|summary| summary.id).collect();
+        // Not by events alone: those that end a container may be missed.
+        self.leaving.keep(&running);
+        self.told.retain(|(about, _)| running.contains(about));
         let mut found = Vec::new();
-        for id in running.into_iter().filter_map(|summary| summary.id) {
-            if self.leaving.contains(&id) {
-                continue;
-            }
+        for id in running {
             let inspected = match self.engine.inspect_container(&id, None::<InspectContainerOptions>).await {
                 Ok(inspected) => inspected,
                 // Gone since it was listed.
                 Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => continue,
                 Err(error) => return Err(error),
             };
+            let started = inspected.state.as_ref().and_then(|state| state.started_at.as_deref());
+            let stop = inspected.config.as_ref().and_then(|config| config.stop_signal.as_deref());
+            if self.leaving.look(&id, started.unwrap_or_default(), stop) {
+                continue;
+            }
             match seen(&inspected).endpoint(&self.service, &self.reach) {
                 Ok(one) => found.push(one),
                 Err(why) => self.tell(&id, &why),
@@ -153,7 +169,12 @@ fn seen(inspected: &ContainerInspectResponse) -> Container {
     let ports = settings.and_then(|settings| settings.ports.clone()).unwrap_or_default();
     let published = ports.into_iter().filter_map(|(inside, bindings)| {
         let inside = inside.strip_suffix("/tcp")?.parse().ok()?;
-        let outside = bindings?.into_iter().find_map(|binding| binding.host_port?.parse().ok())?;
+        // Of a port that is published twice, the one that loopback leads to.
+        let reached = |binding: &PortBinding| {
+            matches!(binding.host_ip.as_deref(), None | Some("" | "0.0.0.0" | "127.0.0.1"))
+        };
+        let outside =
+            bindings?.into_iter().filter(reached).find_map(|binding| binding.host_port?.parse().ok())?;
         Some((inside, outside))
     });
     Container {

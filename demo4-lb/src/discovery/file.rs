@@ -5,7 +5,7 @@
 //!   - address: 127.0.0.1:50051
 //!   - address: 127.0.0.1:50052
 //!     locality: east    # a region; "local" unless said
-//!     weight: 2         # 1 unless said
+//!     weight: 2         # 1 to 10000; 1 unless said
 //! ```
 
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Found, LOOK_EVERY};
+use super::{Found, LOOK_EVERY, MOST_WEIGHT};
 use crate::topology::{Endpoint, REGION};
 
 /// The largest file that is read, in bytes: tens of thousands of backends.
@@ -116,9 +116,9 @@ fn parse(path: &Path, text: &str) -> Result<Vec<Found>, FileError> {
         .map_err(|error| broken(error.without_snippet().to_string()))?;
     let mut backends = Vec::with_capacity(listed.endpoints.len());
     for (number, One { address, locality, weight }) in listed.endpoints.into_iter().enumerate() {
-        if weight == 0 || locality.is_empty() || address.port() == 0 {
+        if !(1..=MOST_WEIGHT).contains(&weight) || locality.is_empty() || address.port() == 0 {
             return Err(broken(format!(
-                "endpoints[{number}]: weight and port must be at least 1, and a locality has a name"
+                "endpoints[{number}]: a weight is from 1 to {MOST_WEIGHT}, a port at least 1, and a locality has a name"
             )));
         }
         backends.push(Found { region: locality, endpoint: Endpoint { address, weight, healthy: true } });

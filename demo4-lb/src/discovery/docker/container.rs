@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::discovery::Found;
+use crate::discovery::{Found, MOST_WEIGHT};
 use crate::topology::{Endpoint, REGION};
 
 /// What is known of a container.
@@ -98,8 +98,8 @@ impl Container {
         if belongs != service {
             return Err(NotInMesh::OtherService { name, service: belongs.clone() });
         }
-        let port: u16 = self.number("mesh.port", None)?;
-        let weight: u32 = self.number("mesh.weight", Some(1))?;
+        let port: u16 = self.number("mesh.port", None, u16::MAX)?;
+        let weight: u32 = self.number("mesh.weight", Some(1), MOST_WEIGHT)?;
         let region = match self.labels.get("mesh.locality").map(String::as_str) {
             Some("") => return Err(self.bad("mesh.locality", "is empty".to_owned())),
             Some(region) => region.to_owned(),
@@ -113,16 +113,16 @@ impl Container {
     }
 
     /// A label that is a number from 1.
-    fn number<N>(&self, label: &'static str, default: Option<N>) -> Result<N, NotInMesh>
+    fn number<N>(&self, label: &'static str, default: Option<N>, most: N) -> Result<N, NotInMesh>
     where
-        N: std::str::FromStr + PartialOrd + From<u8>,
+        N: std::str::FromStr + PartialOrd + From<u8> + fmt::Display,
     {
         match (self.labels.get(label), default) {
             (None, Some(default)) => Ok(default),
             (None, None) => Err(self.bad(label, "is missing".to_owned())),
             (Some(text), _) => match text.parse() {
-                Ok(number) if number >= N::from(1) => Ok(number),
-                _ => Err(self.bad(label, format!("is '{text}', and must be a number from 1"))),
+                Ok(number) if number >= N::from(1) && number <= most => Ok(number),
+                _ => Err(self.bad(label, format!("is '{text}', and must be a number from 1 to {most}"))),
             },
         }
     }
