@@ -10,9 +10,9 @@ fn shares(counts: &[(&str, usize)]) -> Shares {
 
 #[test]
 fn the_bound_is_the_tables() {
-    // From any table of the chi-square distribution: 2 degrees of freedom, p = 0.00001.
+    // From any table of the chi-square distribution: 2 degrees of freedom, p = 0.000001.
     let fit = shares(&[("a", 100), ("b", 100), ("c", 100)]).fit_evenly(["a", "b", "c"]);
-    assert!((fit.bound - 23.026).abs() < 0.001, "{fit}");
+    assert!((fit.bound - 27.631).abs() < 0.001, "{fit}");
     assert_eq!((fit.n, fit.statistic), (300, 0.0));
     assert!(fit.holds());
 }
@@ -27,6 +27,54 @@ fn what_chance_does_holds() {
 fn what_chance_does_not_do_is_broken() {
     assert!(!shares(&[("a", 200), ("b", 100)]).fit_evenly(["a", "b"]).holds());
     assert!(!shares(&[("a", 300)]).fit_evenly(["a", "b"]).holds());
+}
+
+/// Goes through every outcome of `n` calls that truly have the shares `truth`, and adds up how probable those are
+/// that the test against `claimed` calls broken.
+fn called_broken(n: usize, claimed: [f64; 3], truth: [f64; 3]) -> f64 {
+    let mut factorials = vec![0.0];
+    (1..=n).for_each(|k| factorials.push(factorials[k - 1] + (k as f64).ln()));
+    let names = ["a", "b", "c"];
+    let bound = shares(&[("a", n)]).fit(names.into_iter().zip(claimed)).bound;
+    let mut sum = 0.0;
+    for a in 0..=n {
+        for b in 0..=n - a {
+            let counts = [a, b, n - a - b];
+            let expected = claimed.map(|share| share * n as f64);
+            let off = |(count, expected): (&usize, f64)| (*count as f64 - expected).powi(2) / expected;
+            if counts.iter().zip(expected).map(off).sum::<f64>() > bound {
+                let ways = factorials[n] - counts.iter().map(|count| factorials[*count]).sum::<f64>();
+                let odds: f64 =
+                    counts.iter().zip(truth).map(|(count, share)| *count as f64 * share.ln()).sum();
+                sum += (ways + odds).exp();
+            }
+        }
+    }
+    sum
+}
+
+#[test]
+fn a_true_split_is_called_broken_as_rarely_as_promised() {
+    let alike = [1.0 / 3.0; 3];
+    assert!(called_broken(600, alike, alike) < 1.2e-6);
+    // The smallest of them expects 50.
+    let split = [0.7, 0.2, 0.1];
+    assert!(called_broken(500, split, split) < 2.5e-6);
+    // Why not fewer: three.
+    let few = called_broken(30, [0.8, 0.1, 0.1], [0.8, 0.1, 0.1]);
+    assert!((3e-5..4e-5).contains(&few), "{few}");
+}
+
+#[test]
+fn a_wrong_split_is_seen_if_there_are_enough_calls() {
+    let alike = [1.0 / 3.0; 3];
+    for one in [0.5, 1.5] {
+        let other = (1.0 - one / 3.0) / 2.0;
+        let seen = called_broken(600, alike, [one / 3.0, other, other]);
+        assert!(seen > 0.9994, "{one}: {seen}");
+        assert!(called_broken(300, alike, [one / 3.0, other, other]) < 0.9);
+    }
+    assert!(called_broken(500, [0.7, 0.2, 0.1], alike) > 0.999_999);
 }
 
 #[test]

@@ -14,7 +14,6 @@ use shared::lifecycle::Lifecycle;
 use shared::report::Story;
 use shared::stats::Shares;
 
-use super::LIMIT;
 use super::claims::{by_region, no_call_failed, shares_fit};
 use super::lane::Lane;
 use super::mesh::{Mesh, SECOND, Sidecar, backends};
@@ -39,6 +38,9 @@ const WATCH: Duration = Duration::from_secs(3);
 
 /// How often the load is looked at: twice in the time between two reports of one Envoy, of which there are two.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// How long weights may take to come to rest. On a machine that stops and goes, so does the load that is reported.
+const REST: Duration = Duration::from_secs(90);
 
 /// A change of weights that is worth a message, in thousandths.
 const WORTH: u32 = 20;
@@ -79,7 +81,7 @@ impl Mesh {
         let switched = samples.len();
         let steering = Instant::now();
         while rest.elapsed() < WATCH {
-            anyhow::ensure!(steering.elapsed() < LIMIT, "the weights did not come to rest within {LIMIT:?}");
+            anyhow::ensure!(steering.elapsed() < REST, "the weights did not come to rest within {REST:?}");
             if self.steer()? {
                 let published = self.publish(&self.world.clone())?;
                 self.routes_by(&published, DataPlane::Envoy.name(), &callers[0]).await?;

@@ -19,6 +19,9 @@ use crate::topology::{CLUSTER, Care, DataPlane, World};
 /// Calls to look at while the backend is out: half a second of load, well within its time.
 const WHILE_OUT: usize = 100;
 
+/// Fewer than these prove nothing: the backend could have been passed over by chance.
+const LEAST: u64 = 50;
+
 impl Mesh {
     /// Envoy takes the failing backend out and lets it back; tonic-xds goes on calling it.
     pub(super) async fn outlier(&mut self, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
@@ -44,8 +47,8 @@ impl Mesh {
         failing: &Backend,
         scope: &Lifecycle,
     ) -> anyhow::Result<()> {
-        let mut load = Load::start(lane.caller.clone(), RATE, scope);
         let begun = Instant::now();
+        let mut load = Load::start(lane.caller.clone(), RATE, scope);
         self.out(failing, true).await?;
         // After one more call the worker has taken it up.
         lane.caller.call().await;
@@ -57,20 +60,25 @@ impl Mesh {
         })
         .await?;
         let calls = load.snapshot();
-        let meanwhile = |call: &&Call| call.started >= out && call.ended() < out + OUTLIER.1;
+        // When it was taken out is not known; only that it was not before it failed, nor is it back earlier.
+        let meanwhile = |call: &&Call| call.started >= out && call.ended() < begun + OUTLIER.1;
         let (before, during): (Tally, Tally) = (
             calls.iter().filter(|call| call.started < out).collect(),
             calls.iter().filter(meanwhile).collect(),
         );
         story.tell(format!("out after {}, and {} failed calls", ms(out - begun), before.failed()));
         let n = during.failed() + during.shares.total();
-        story.claim(
-            "outlier-ejected",
-            "Envoy takes out a backend that fails, and no call fails while it is out",
-            format!("0 of {n} fail, {} gets none", failing.name()),
-            format!("{}; {}", failures(&during), during.shares),
-            during.failed() == 0 && during.shares.of(failing.name()) == 0 && n > 0,
-        );
+        let (id, claim) =
+            ("outlier-ejected", "Envoy takes out a backend that fails, and no call fails while it is out");
+        let expected = format!("0 of {n} fail, {} gets none", failing.name());
+        if n < LEAST {
+            let why =
+                format!("only {n} calls ended while it was surely out: this machine is too busy just now");
+            story.not_checked(id, claim, expected, why);
+        } else {
+            let well = during.failed() == 0 && during.shares.of(failing.name()) == 0;
+            story.claim(id, claim, expected, format!("{}; {}", failures(&during), during.shares), well);
+        }
         failing.fail(false);
         let healed = Instant::now();
         let back = load.first_after(healed, LIMIT, |call| call.answered_by(failing.name())).await;
@@ -78,8 +86,8 @@ impl Mesh {
         story.claim(
             "outlier-returns",
             "It comes back when its time is over",
-            format!("answers again, at least {} after it was taken out", ms(OUTLIER.1)),
-            format!("after {}", ms(back - begun)),
+            format!("answers again, and not within {} of its first failure", ms(OUTLIER.1)),
+            format!("{} after it began to fail", ms(back - begun)),
             back - begun >= OUTLIER.1,
         );
         drop(load.stop().await);

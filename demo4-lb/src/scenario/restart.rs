@@ -17,6 +17,9 @@ use crate::backend::Backend;
 use crate::caller::Load;
 use crate::topology::{DataPlane, World};
 
+/// How long it may take until clients have heard of the return: tonic-xds waits up to 30 s between two attempts.
+const RETURN: Duration = Duration::from_secs(90);
+
 /// What an Envoy says of itself once it has tried to reach its control plane and could not.
 async fn early(envoy: &Started) -> anyhow::Result<String> {
     let admin = envoy.admin(LIMIT).await?;
@@ -93,7 +96,7 @@ impl Mesh {
         self.start_control_plane(&life).await?;
         self.publish(&self.world.clone().with(joined.address()))?;
         for (lane, load) in lanes.iter().zip(&mut loads) {
-            let first = load.first_answer_by(joined.name(), LIMIT).await;
+            let first = load.first_answer_by(joined.name(), RETURN).await;
             let first = first.context("the backend that joined in the meantime never answered a call")?;
             story.tell(format!(
                 "{}: first answer of a backend that joined in the meantime {} after the return",
@@ -119,7 +122,7 @@ impl Mesh {
             let found = poll::wait_until(
                 "the waiting client's first answer",
                 Duration::from_millis(20),
-                LIMIT,
+                RETURN,
                 || async { newcomer.call().await.answer.map_err(|status| status.to_string()) },
             );
             let answered = found.await;

@@ -12,10 +12,13 @@ use shared::xds::dialogue::Said;
 use super::claims::{ms, no_call_failed, shares_fit, wait_for};
 use super::lane::Lane;
 use super::mesh::{Mesh, backend, backends};
-use super::{CALLS, LIMIT, RATE};
+use super::{LIMIT, RATE};
 use crate::backend::Backend;
 use crate::caller::Load;
 use crate::topology::World;
+
+/// Calls to wait for after a backend has left: if it still had its share, a fourth or a third, it would be seen.
+const AFTER: usize = 300;
 
 /// What the backends of this step are called.
 const NAME: &str = "backend";
@@ -99,7 +102,7 @@ impl Mesh {
         let answered = leaving.calls();
         leaving.drain().await;
         for load in &loads {
-            more(load, CALLS).await?;
+            more(load, AFTER).await?;
         }
         story.claim(
             "left-no-calls",
@@ -134,7 +137,7 @@ impl Mesh {
             bar.inc(1);
         }
         for load in &loads {
-            more(load, CALLS).await?;
+            more(load, AFTER).await?;
         }
         bar.finish_and_clear();
         stop(story, "rolling-no-failure", "No call fails while all are replaced", lanes, loads).await
