@@ -2,7 +2,7 @@
 //!
 //! Knows how to find addresses. Does not know what is done with them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -130,22 +130,25 @@ impl Endpoints {
     }
 }
 
-/// The backends by region, in the order of the regions' names. A region weighs what its backends weigh together.
-pub fn regions(found: &[Found]) -> Vec<Region> {
-    let mut regions: Vec<Region> = Vec::new();
-    let mut sorted: Vec<&Found> = found.iter().collect();
-    sorted.sort_unstable();
-    for one in sorted {
-        let known = regions.last_mut().filter(|region| region.name == one.region);
-        let region = match known {
-            Some(region) => region,
-            None => {
-                regions.push(Region::new(&one.region, 0, []));
-                regions.last_mut().expect("it was just pushed")
-            }
+/// The regions of what was found, then and now.
+///
+/// A region that lost its last backend stays, empty and without weight: tonic-xds never forgets the endpoints of a
+/// cluster that leaves the routes, and calls the old ones if it comes back (`tests/proxyless.rs`).
+#[derive(Clone, Debug, Default)]
+pub struct Places(BTreeSet<String>);
+
+impl Places {
+    /// The backends by region, in the order of the regions' names, together with the regions of earlier calls. A
+    /// region weighs what its backends weigh together.
+    pub fn regions(&mut self, found: &[Found]) -> Vec<Region> {
+        self.0.extend(found.iter().map(|one| one.region.clone()));
+        let region = |name: &String| {
+            let mut backends: Vec<Endpoint> =
+                found.iter().filter(|one| one.region == *name).map(|one| one.endpoint).collect();
+            backends.sort_unstable();
+            let weight = backends.iter().fold(0, |sum: u32, one| sum.saturating_add(one.weight));
+            Region { name: name.clone(), weight, priority: 0, backends }
         };
-        region.weight = region.weight.saturating_add(one.endpoint.weight);
-        region.backends.push(one.endpoint);
+        self.0.iter().map(region).collect()
     }
-    regions
 }

@@ -37,7 +37,7 @@ pub struct World {
 pub struct Region {
     /// Its name; also Envoy's `locality.region`.
     pub name: String,
-    /// Its share of the calls, relative to the other regions of its priority.
+    /// Its share of the calls, relative to the other regions of its priority. With 0 it gets none, and keeps its place.
     pub weight: u32,
     /// 0 is the highest; the next one gets calls when those before it are short of healthy backends.
     pub priority: u32,

@@ -12,8 +12,13 @@ use std::process::Stdio;
 
 use common::{CONTROL_PLANE, LIMIT, run, stderr};
 use demo4_lb::discovery::docker::{Container, Leaving, NotInMesh, Reach};
-use demo4_lb::discovery::{Endpoints, Found, regions};
-use demo4_lb::topology::{DataPlane, Endpoint, Split, World};
+use demo4_lb::discovery::{Endpoints, Found, Places};
+use demo4_lb::topology::{DataPlane, Endpoint, LISTENER, Region, Split, World};
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::config::route::v3::route::Action;
+use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
+use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
+use prost::Message;
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::xds::ResourceType;
 use tokio::sync::mpsc;
@@ -133,10 +138,45 @@ fn an_engine_that_is_not_there_is_told_with_the_remedies() {
 
 #[test]
 fn backends_are_gathered_by_region_and_a_region_weighs_what_they_weigh() {
-    let regions = regions(&[found("west", 3, 2), found("east", 1, 5), found("west", 2, 1)]);
+    let mut places = Places::default();
+    let regions = places.regions(&[found("west", 3, 2), found("east", 1, 5), found("west", 2, 1)]);
     let told: Vec<_> =
         regions.iter().map(|region| (region.name.as_str(), region.weight, region.backends.len())).collect();
     assert_eq!(told, [("east", 5, 1), ("west", 3, 2)]);
+    // Who is gone keeps the place.
+    let regions = places.regions(&[found("east", 1, 5)]);
+    let told: Vec<_> = regions.iter().map(|region| (region.name.as_str(), region.weight)).collect();
+    assert_eq!(told, [("east", 5), ("west", 0)]);
+}
+
+/// The parts of the regions' clusters in the one route of this world.
+fn parts(world: &World, plane: DataPlane) -> Vec<u32> {
+    let snapshot = world.snapshot(plane).unwrap();
+    // As it is sent: one field of a response.
+    let response =
+        DiscoveryResponse::decode(snapshot.get(ResourceType::Route, LISTENER).unwrap().sotw_field()).unwrap();
+    let route = RouteConfiguration::decode(response.resources[0].value.as_slice()).unwrap();
+    let Some(Action::Route(route)) = route.virtual_hosts[0].routes[0].action.clone() else {
+        panic!("{route:?}")
+    };
+    let Some(ClusterSpecifier::WeightedClusters(split)) = route.cluster_specifier else {
+        panic!("{route:?}")
+    };
+    split.clusters.into_iter().map(|one| one.weight.unwrap().value).collect()
+}
+
+#[test]
+fn a_region_where_nobody_serves_gets_no_part_of_a_route_unless_nobody_serves_anywhere() {
+    let places = [Region::new("east", 7, [at(1)]), Region::new("west", 3, [at(2)])];
+    let world = World { split: Split::Routes, ..World::of(at(0), places) };
+    let east_is_ill = world.clone().with_health(at(1), false);
+    assert_eq!(parts(&east_is_ill, DataPlane::Proxyless), [0, 3]);
+    // Envoy is told of all, and finds out itself.
+    assert_eq!(parts(&east_is_ill, DataPlane::Envoy), [7, 3]);
+    // All zero is what Envoy refuses.
+    for plane in DataPlane::ALL {
+        assert_eq!(parts(&world.clone().with_weights(&[0, 0]), plane), [1, 1], "{plane:?}");
+    }
 }
 
 #[test]

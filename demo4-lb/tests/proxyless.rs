@@ -9,6 +9,7 @@ mod grpcio;
 use std::fs;
 
 use common::{CLIENT, Role, run};
+use demo4_lb::caller::Caller;
 use grpcio::Client;
 use serde_json::Value;
 use shared::stats::Shares;
@@ -92,4 +93,48 @@ async fn locality_weights_hold_for_the_foreign_client() {
     let fit = seen.fit([("east", 80.0), ("west", 20.0)]);
     assert!(fit.holds(), "{seen}: {fit}");
     client.end().await;
+}
+
+/// Calls until many answers in a row are by these, and each has answered.
+async fn reach(caller: &Caller, names: &[&str]) {
+    let mut lately: Vec<String> = Vec::new();
+    let mut last = None;
+    let calling = async {
+        while lately.len() < 60 || !names.iter().all(|name| lately.iter().any(|one| one == name)) {
+            let answer = caller.call().await.answer;
+            match &answer {
+                Ok(name) if names.contains(&name.as_str()) => lately.push(name.clone()),
+                _ => lately.clear(),
+            }
+            last = Some(answer);
+        }
+    };
+    let reached = tokio::time::timeout(common::LIMIT, calling).await;
+    assert!(reached.is_ok(), "not called: {names:?}; the last call: {last:?}");
+}
+
+#[tokio::test]
+async fn a_region_that_lost_its_last_backend_comes_back_with_another_one() {
+    let backend = |name: &'static str| Role::backend(&["--name", name]);
+    let (east, west) = (backend("east"), backend("west"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("backends.yaml");
+    let save = |places: &[(&str, &Role)]| {
+        let line = |(place, role): &(&str, &Role)| {
+            format!("  - {{ address: {}, locality: {place} }}\n", role.address)
+        };
+        let text = format!("endpoints:\n{}", places.iter().map(line).collect::<String>());
+        fs::write(file.with_extension("new"), text).unwrap();
+        fs::rename(file.with_extension("new"), &file).unwrap();
+    };
+    save(&[("east", &east), ("west", &west)]);
+    let control_plane = control_plane(&format!("file:{}", file.display()), &["--split", "routes"]);
+    let caller = Caller::proxyless(control_plane.address, "echo").unwrap();
+    reach(&caller, &["east", "west"]).await;
+    save(&[("east", &east)]);
+    reach(&caller, &["east"]).await;
+    drop(west);
+    let another = backend("another");
+    save(&[("east", &east), ("west", &another)]);
+    reach(&caller, &["east", "another"]).await;
 }

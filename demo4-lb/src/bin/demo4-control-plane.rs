@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use demo4_lb::discovery::{self, Endpoints};
+use demo4_lb::discovery::{Endpoints, Places};
 use demo4_lb::topology::{DataPlane, Split, World};
 use shared::lifecycle::Lifecycle;
 use shared::xds::ControlPlane;
@@ -85,10 +85,11 @@ async fn serve(args: &Args, endpoints: Endpoints, life: &Lifecycle) -> anyhow::R
     if let Some(form) = args.dialogue {
         control_plane.show_dialogue(form, report::line_out);
     }
+    let mut places = Places::default();
     endpoints
         .follow(|found| {
             tracing::info!(backends = found.len(), "publishing");
-            let regions = discovery::regions(&found);
+            let regions = places.regions(&found);
             let world =
                 World { split: args.split, retries: args.retries, ..World::of(args.envoy_listen, regions) };
             for plane in DataPlane::ALL {

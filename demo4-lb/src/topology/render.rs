@@ -76,7 +76,9 @@ impl World {
         let mut route = match split {
             Split::Localities => {
                 add(resource(&self.cluster(CLUSTER, client)))?;
-                add(resource(&endpoints(CLUSTER, &regions)))?;
+                // No client accepts a locality that weighs nothing; it is left out.
+                let weighty: Vec<_> = regions.iter().filter(|region| region.weight > 0).cloned().collect();
+                add(resource(&endpoints(CLUSTER, &weighty)))?;
                 make::route(LISTENER, CLUSTER)
             }
             Split::Routes => {
@@ -88,6 +90,10 @@ impl World {
                     let alone = Region { weight: 1, priority: 0, ..region.clone() };
                     add(resource(&endpoints(&name, &[alone])))?;
                     weights.push((name, region.weight));
+                }
+                // Envoy refuses a route whose parts are all zero. Where nobody is, nobody answers anyway.
+                if weights.iter().all(|(_, weight)| *weight == 0) {
+                    weights.iter_mut().for_each(|(_, weight)| *weight = 1);
                 }
                 let weights: Vec<_> = weights.iter().map(|(name, weight)| (name.as_str(), *weight)).collect();
                 make::weighted_route(LISTENER, &weights)
@@ -129,8 +135,10 @@ impl World {
             backends: region.backends.iter().filter(|endpoint| endpoint.healthy).copied().collect(),
             ..region.clone()
         };
-        let serving: Vec<Region> = self.regions.iter().map(healthy).collect();
+        let mut serving: Vec<Region> = self.regions.iter().map(healthy).collect();
         if self.split == Split::Routes {
+            // A route gives a cluster its part, whether or not anybody is there.
+            serving.iter_mut().filter(|one| one.backends.is_empty()).for_each(|one| one.weight = 0);
             return serving;
         }
         let filled = serving.iter().filter(|region| !region.backends.is_empty());
@@ -148,7 +156,7 @@ fn endpoints(cluster: &str, regions: &[Region]) -> ClusterLoadAssignment {
         .iter()
         .map(|region| LocalityEndpoints {
             region: region.name.clone(),
-            weight: region.weight.max(1),
+            weight: region.weight,
             priority: region.priority,
             addresses: addresses(&region.backends),
         })
