@@ -136,6 +136,10 @@ fn wrong_endpoints_are_refused_with_the_forms_that_are_right() {
         );
     }
     assert_eq!(run(CONTROL_PLANE, &[]).status.code(), Some(2));
+    // A number that no proxy should try, and a port that cannot be asked.
+    let args = ["--endpoints", "static:127.0.0.1:1", "--retries", "4000000000"];
+    assert_eq!(run(CONTROL_PLANE, &args).status.code(), Some(2));
+    assert_eq!(run(CONTROL_PLANE, &["healthcheck", "--listen", "127.0.0.1:0"]).status.code(), Some(2));
 }
 
 #[tokio::test]

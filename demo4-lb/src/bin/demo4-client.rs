@@ -21,8 +21,8 @@ struct Args {
     /// The control plane to ask, for a target xds:///SERVICE
     #[arg(long, env = "CONTROL_PLANE", value_name = "HOST:PORT", default_value = "127.0.0.1:14002")]
     control_plane: String,
-    /// How many calls
-    #[arg(long, env = "COUNT", value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    /// How many calls; notes are kept on each, so at most a million
+    #[arg(long, env = "COUNT", value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     count: u32,
     /// Calls a second; 0 sends them as fast as they are answered, eight at once
     #[arg(

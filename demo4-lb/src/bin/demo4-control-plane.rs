@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use demo4_lb::discovery::{Endpoints, Places};
 use demo4_lb::topology::{DataPlane, Split, World};
+use shared::cli::Unready;
+use shared::health::Unhealthy;
 use shared::lifecycle::Lifecycle;
 use shared::xds::ControlPlane;
 use shared::xds::cache::Cache;
@@ -39,7 +41,7 @@ struct Args {
     #[arg(long, env = "SPLIT", value_enum, default_value = "localities")]
     split: Split,
     /// How often Envoy tries a call again that its backend did not begin
-    #[arg(long, env = "RETRIES", default_value_t = 2)]
+    #[arg(long, env = "RETRIES", default_value_t = 2, value_parser = clap::value_parser!(u32).range(..=10))]
     retries: u32,
     /// Serve what the control plane counts as /metrics on this address, for Prometheus
     #[arg(long, env = "METRICS", value_name = "ADDRESS")]
@@ -66,7 +68,10 @@ async fn main() -> ExitCode {
     let args = Args::parse();
     cli::run_role(args.verbose, async |life| match (&args.command, &args.endpoints) {
         (None, Some(endpoints)) => serve(&args, endpoints.clone(), life).await,
-        _ => Ok(health::ask(args.listen).await?),
+        _ => match health::ask(args.listen).await {
+            Err(wrong_use @ Unhealthy::NoPort) => Err(Unready::new(wrong_use).into()),
+            answer => Ok(answer?),
+        },
     })
     .await
 }
@@ -76,11 +81,9 @@ async fn serve(args: &Args, endpoints: Endpoints, life: &Lifecycle) -> anyhow::R
     let control_plane = ControlPlane::serve(cli::listen(args.listen).await?, cache, None, life)?;
     report::line_out(&format!("demo4-control-plane serves xDS on {}", control_plane.address()));
     if let Some(address) = args.metrics {
-        metrics::serve(
-            cli::listen_by(address, "--metrics (or METRICS)").await?,
-            control_plane.registry().clone(),
-            life,
-        );
+        let listener = cli::listen_by(address, "--metrics (or METRICS)").await?;
+        report::line_out(&format!("its metrics are on http://{}/metrics", listener.local_addr()?));
+        metrics::serve(listener, control_plane.registry().clone(), life);
     }
     if let Some(form) = args.dialogue {
         control_plane.show_dialogue(form, report::line_out);
