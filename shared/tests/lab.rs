@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use shared::lab::{Bench, Exercise, Lab, Outcome, Question, Tools};
@@ -192,4 +193,31 @@ async fn nothing_is_left_running_and_the_students_file_is_as_it_was() {
 
 fn modified(file: &Path) -> std::time::SystemTime {
     fs::metadata(file).unwrap().modified().unwrap()
+}
+
+/// The exercises of this crate itself, by the teacher's command.
+#[test]
+#[ignore = "needs openssl and curl"]
+fn every_solution_here_passes_and_every_start_and_wrong_solution_fails_for_its_own_reason() {
+    let verified = Command::new(env!("CARGO_BIN_EXE_lab")).arg("verify").output().unwrap();
+    let said = String::from_utf8_lossy(&verified.stdout).into_owned();
+    let complained = String::from_utf8_lossy(&verified.stderr).into_owned();
+    assert_eq!(verified.status.code(), Some(0), "{said}{complained}");
+    assert_eq!(said.matches(" solution ").count(), 3, "{said}");
+}
+
+#[test]
+fn the_command_lists_the_exercises_and_says_how_to_call_it() {
+    let work = tempfile::tempdir().unwrap();
+    let lab = |args: &[&str]| {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_lab")).args(args).env("LAB_WORK", work.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), said + &String::from_utf8_lossy(&output.stderr))
+    };
+    let (code, said) = lab(&[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("Several servers share one port"), "{said}");
+    assert!(said.contains("`cargo run -p shared --bin lab 1` tells the task"), "{said}");
+    assert_eq!(lab(&["99"]).0, Some(2));
 }

@@ -58,6 +58,33 @@ struct NoCompiler {
     why: io::Error,
 }
 
+impl Program {
+    /// A command that takes up one question and need not come to its end: a function that serves. Whoever starts it
+    /// bounds it. `name` tells it from others of this program that run at the same time.
+    ///
+    /// # Errors
+    /// If the question cannot be written.
+    pub fn serving(&self, name: &str, question: &str) -> anyhow::Result<Command> {
+        self.command(&format!("{name}.questions"), &format!("{name}.answers"), question)
+    }
+
+    fn command(&self, questions: &str, answers: &str, text: &str) -> anyhow::Result<Command> {
+        std::fs::write(self.folder.path().join(questions), text).context("cannot write the questions")?;
+        let mut command = Command::new("sh");
+        command
+            .args([
+                "-c",
+                &format!("ulimit -v {MEMORY} 2>/dev/null; exec ./check \"$@\""),
+                "sh",
+                questions,
+                answers,
+            ])
+            .env("RUST_BACKTRACE", "0")
+            .current_dir(self.folder.path());
+        Ok(command)
+    }
+}
+
 impl Bench {
     /// Compiles a student's file together with a harness.
     ///
@@ -112,13 +139,8 @@ impl Bench {
     pub async fn ask(&mut self, program: &Program, questions: &[Question]) -> anyhow::Result<Vec<String>> {
         let place = |name: &str| -> PathBuf { program.folder.path().join(name) };
         let lines: Vec<&str> = questions.iter().map(|question| question.line.as_str()).collect();
-        std::fs::write(place("questions"), lines.join("\n")).context("cannot write the questions")?;
         _ = std::fs::remove_file(place("answers"));
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", &format!("ulimit -v {MEMORY} 2>/dev/null; exec ./check questions answers")])
-            .env("RUST_BACKTRACE", "0")
-            .current_dir(program.folder.path());
+        let command = program.command("questions", "answers", &lines.join("\n"))?;
         let ended = child::output(command, ANSWERING).await;
         let answers = std::fs::read_to_string(place("answers")).unwrap_or_default();
         let mut answers: Vec<String> = answers.lines().map(str::to_owned).collect();
