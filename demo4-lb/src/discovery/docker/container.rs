@@ -115,7 +115,7 @@ impl Container {
     /// A label that is a number from 1.
     fn number<N>(&self, label: &'static str, default: Option<N>, most: N) -> Result<N, NotInMesh>
     where
-        N: std::str::FromStr + PartialOrd + From<u8> + fmt::Display,
+        N: Copy + std::str::FromStr + PartialOrd + From<u8> + fmt::Display,
     {
         match (self.labels.get(label), default) {
             (None, Some(default)) => Ok(default),
