@@ -21,3 +21,5 @@ pub mod dashboard;
 pub mod pictures;
 
 pub mod scenario;
+
+pub mod lab;

@@ -6,16 +6,19 @@ use std::process::ExitCode;
 use clap::Parser;
 use demo1_metrics::scenario::{self, Plan};
 use shared::cli::{self, Common};
+use shared::lab;
 
 /// Four Envoys and three services, watched by Prometheus: what the metrics say is held against what was done
 #[derive(Parser)]
 #[command(
     version,
+    args_conflicts_with_subcommands = true,
     after_help = "Examples:
   cargo run -p demo1-metrics
   cargo run -p demo1-metrics -- --stay              keep everything up, with Prometheus' pages
   cargo run -p demo1-metrics -- --no-prometheus     read the pages directly; what needs PromQL is not checked
   cargo run -p demo1-metrics -- --json              the report for programs
+  cargo run -p demo1-metrics -- lab                 exercises that check themselves
 
 Exit code: 0 every claim held, 1 one did not, 2 wrong usage or a missing program."
 )]
@@ -31,11 +34,16 @@ struct Args {
     /// Draw the dashboard's panels of this run into this folder, as SVG
     #[arg(long, value_name = "DIR")]
     pictures: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<lab::Command>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(lab::Command::Lab(args)) = args.command {
+        return lab::run(&demo1_metrics::lab::lab(), &args).await;
+    }
     let plan = Plan {
         envoy: args.common.envoy.clone(),
         prometheus: args.prometheus,

@@ -27,7 +27,7 @@ use shared::poll;
 use tokio::process::Command;
 
 pub use api::{Api, Series, seconds};
-pub use config::{EVERY, Target};
+pub use config::{EVERY, Target, Watch};
 pub use find::{Program, REMEDY, find};
 
 use crate::client::ClientError;
@@ -88,22 +88,22 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts it at this address, with these targets and our alert rules, and waits until it takes questions.
+    /// Starts it at this address, with what it is to watch, and waits until it takes questions.
     ///
     /// # Errors
     /// [`PrometheusError`]; nothing is left running.
     pub async fn start(
         program: &Program,
         at: SocketAddr,
-        targets: &[Target],
+        watch: &Watch<'_>,
         life: &Lifecycle,
     ) -> Result<Self, PrometheusError> {
         let folder = Arc::new(Folder::new("mesh-prometheus-").map_err(PrometheusError::Folder)?);
         let file = |name: &str| folder.path().join(name);
         let write =
             |name: &str, text: &str| std::fs::write(file(name), text).map_err(PrometheusError::Folder);
-        write("prometheus.yaml", &config::config(targets))?;
-        write("alerts.yaml", ALERTS)?;
+        write("prometheus.yaml", &config::config(watch))?;
+        write("alerts.yaml", watch.rules)?;
         let log = std::fs::File::create(file("log")).map_err(PrometheusError::Folder)?;
         let mut command = Command::new(&program.path);
         command

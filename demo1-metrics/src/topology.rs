@@ -137,7 +137,7 @@ fn address(at: &Place) -> Value {
 }
 
 /// A listener whose routes are path prefixes: prefix, cluster, how often a failed request is tried again.
-fn listener(name: &str, at: &Place, routes: &[(&str, &str, u32)]) -> Value {
+pub(crate) fn listener(name: &str, at: &Place, routes: &[(&str, &str, u32)]) -> Value {
     let routes: Vec<Value> = routes
         .iter()
         .map(|(prefix, cluster, retries)| {
@@ -175,7 +175,8 @@ fn listener(name: &str, at: &Place, routes: &[(&str, &str, u32)]) -> Value {
     })
 }
 
-fn cluster(name: &str, at: &Place) -> Value {
+/// A cluster of one endpoint.
+pub(crate) fn cluster(name: &str, at: &Place) -> Value {
     let kind = if at.host.parse::<IpAddr>().is_ok() { "STATIC" } else { "STRICT_DNS" };
     json!({
         "name": name,

@@ -44,7 +44,9 @@ struct Envelope {
 
 #[derive(Deserialize)]
 struct Data {
-    result: Vec<One>,
+    #[serde(rename = "resultType")]
+    kind: String,
+    result: serde_json::Value,
 }
 
 #[derive(Deserialize)]
@@ -142,7 +144,12 @@ impl Api {
         let envelope: Envelope =
             serde_json::from_slice(answer.body()).map_err(|error| refused(error.to_string()))?;
         let data = envelope.data.ok_or_else(|| refused(envelope.error))?;
-        Ok(data.result.into_iter().map(Series::from).collect())
+        if matches!(data.kind.as_str(), "scalar" | "string") {
+            return Err(refused(format!("it gives a {}, and no series", data.kind)));
+        }
+        let series: Vec<One> =
+            serde_json::from_value(data.result).map_err(|error| refused(error.to_string()))?;
+        Ok(series.into_iter().map(Series::from).collect())
     }
 
     fn uri(&self, path: &str) -> Uri {

@@ -15,7 +15,7 @@ pub struct Target {
     /// Its job: `envoy`, `service`.
     pub job: &'static str,
     /// Its name.
-    pub instance: &'static str,
+    pub instance: String,
     /// Where it is.
     pub address: SocketAddr,
 }
@@ -27,10 +27,21 @@ impl Target {
     }
 }
 
+/// What a Prometheus watches.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch<'a> {
+    /// Whom to scrape.
+    pub targets: &'a [Target],
+    /// The rules, as a rule file holds them.
+    pub rules: &'a str,
+    /// How often everything is scraped, and rules are evaluated.
+    pub every: Duration,
+}
+
 /// The configuration file: JSON, which is YAML too.
-pub(super) fn config(targets: &[Target]) -> String {
+pub(super) fn config(watch: &Watch<'_>) -> String {
     let mut jobs: BTreeMap<(&str, &str), Vec<Value>> = BTreeMap::new();
-    for target in targets {
+    for target in watch.targets {
         // Named by who it is, and not by an address that changes.
         let labels = json!({ "instance": target.instance });
         let one = json!({ "targets": [target.address.to_string()], "labels": labels });
@@ -38,7 +49,7 @@ pub(super) fn config(targets: &[Target]) -> String {
     }
     let job = |((job, path), targets): (&(&str, &str), &Vec<Value>)| json!({ "job_name": job, "metrics_path": path, "static_configs": targets });
     let jobs: Vec<Value> = jobs.iter().map(job).collect();
-    let every = format!("{}ms", EVERY.as_millis());
+    let every = format!("{}ms", watch.every.as_millis());
     json!({
         "global": { "scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every },
         "rule_files": ["alerts.yaml"],

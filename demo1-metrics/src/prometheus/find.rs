@@ -11,7 +11,7 @@ use super::PrometheusError;
 
 /// What to do where there is none.
 pub const REMEDY: &str = "Debian, Ubuntu: apt-get install prometheus; macOS: brew install prometheus; elsewhere unpack a \
-                          release from https://prometheus.io/download in .tools/; --prometheus PATH or $PROMETHEUS names one";
+                          release from https://prometheus.io/download in .tools/; $PROMETHEUS names one";
 
 /// How long a program may take to tell its version.
 const ANSWER: Duration = Duration::from_secs(20);

@@ -18,7 +18,7 @@ use shared::tools;
 use super::{Load, NO_PROMETHEUS, Plan};
 use crate::client::Client;
 use crate::exposition::{self, Sample};
-use crate::prometheus::{self, Api, Prometheus, Target};
+use crate::prometheus::{self, ALERTS, Api, EVERY, Prometheus, Target, Watch};
 use crate::service::Service;
 use crate::topology::{self, ENVOYS, Keep, Own, Place, Places, SERVICES};
 
@@ -67,7 +67,7 @@ impl Mesh {
         let (mut own, mut targets) = (BTreeMap::new(), Vec::new());
         for (name, lab) in ENVOYS.into_iter().zip(ports::DEMO1_ADMINS) {
             let admin = hold(loopback(lab)).await?;
-            targets.push(Target { job: "envoy", instance: name, address: admin });
+            targets.push(Target { job: "envoy", instance: name.to_owned(), address: admin });
             let inbound = if name == "front" { front } else { hold(any).await? };
             let outbound = hold(any).await?.into();
             own.insert(name, Own { admin: admin.into(), inbound: inbound.into(), outbound });
@@ -76,7 +76,7 @@ impl Mesh {
         for (name, lab) in SERVICES.into_iter().zip(ports::DEMO1_SERVICES) {
             let listener = cli::listen_lab(loopback(lab)).await?;
             let address = listener.local_addr()?;
-            targets.push(Target { job: "service", instance: name, address });
+            targets.push(Target { job: "service", instance: name.to_owned(), address });
             listeners.push((name, listener));
             at.insert(name, Place::from(address));
         }
@@ -107,7 +107,8 @@ impl Mesh {
             _held: held,
         };
         if let Some(watcher) = watcher {
-            mesh.prometheus = Some(Prometheus::start(watcher, at_prometheus, &mesh.targets, life).await?);
+            let watch = Watch { targets: &mesh.targets, rules: ALERTS, every: EVERY };
+            mesh.prometheus = Some(Prometheus::start(watcher, at_prometheus, &watch, life).await?);
             mesh.catch_up().await?;
         }
         Ok(mesh)

@@ -21,6 +21,8 @@ pub struct Bench {
     pub dice: Dice,
     /// The check's scope: what runs in it ends with it.
     pub life: Lifecycle,
+    /// The command's scope. For what takes long to bring about and is the same for each check with the same values.
+    pub session: Lifecycle,
     folder: TempDir,
     tools: Tools,
     requirements: Vec<Requirement>,
@@ -28,10 +30,17 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub(super) fn new(folder: TempDir, dice: Dice, tools: &Tools, life: &Lifecycle) -> Self {
+    pub(super) fn new(
+        folder: TempDir,
+        dice: Dice,
+        tools: &Tools,
+        life: &Lifecycle,
+        session: &Lifecycle,
+    ) -> Self {
         Self {
             dice,
             life: life.clone(),
+            session: session.clone(),
             folder,
             tools: tools.clone(),
             requirements: Vec::new(),

@@ -78,7 +78,7 @@ impl Exercise {
             copy(folder, place.path()).with_context(|| format!("cannot copy {}", folder.display()))?;
         }
         let scope = life.child();
-        let mut bench = Bench::new(place, Dice::new(seed, self.folder), tools, &scope);
+        let mut bench = Bench::new(place, Dice::new(seed, self.folder), tools, &scope, life);
         let checked = tokio::time::timeout(LIMIT, (self.check)(&mut bench)).await;
         scope.shut_down(GRACE).await?;
         match checked {
