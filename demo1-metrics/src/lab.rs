@@ -16,6 +16,8 @@ mod budget;
 
 mod alert;
 
+mod restart;
+
 /// The exercises, from easy to hard.
 pub fn lab() -> Lab {
     Lab {
@@ -27,6 +29,7 @@ pub fn lab() -> Lab {
             Exercise { folder: "02-p99", check: |bench| Box::pin(p99::check(bench)) },
             Exercise { folder: "03-budget", check: |bench| Box::pin(budget::check(bench)) },
             Exercise { folder: "04-alert", check: |bench| Box::pin(alert::check(bench)) },
+            Exercise { folder: "05-restart", check: |bench| Box::pin(restart::check(bench)) },
         ],
     }
 }

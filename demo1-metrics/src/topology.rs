@@ -132,7 +132,7 @@ pub fn envoy(name: &str, own: &Own, places: &Places, keep: Keep) -> String {
     config.to_string()
 }
 
-fn address(at: &Place) -> Value {
+pub(crate) fn address(at: &Place) -> Value {
     json!({ "socket_address": { "address": at.host, "port_value": at.port } })
 }
 

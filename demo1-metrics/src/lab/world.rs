@@ -43,13 +43,17 @@ struct NoPrometheus;
 pub(super) struct Caller {
     pub(super) name: String,
     services: Vec<(String, Arc<Service>)>,
+    config: String,
     listener: SocketAddr,
     envoy: Serving,
+    /// Its admin interface's port, which stays its own while it is restarted.
+    _held: Held,
 }
 
 impl Caller {
     /// Starts an Envoy that calls services of these names.
     pub(super) async fn start(bench: &Bench, name: &str, to: &[&str]) -> anyhow::Result<Self> {
+        let held = Held::new((Ipv4Addr::LOCALHOST, 0).into())?;
         let any = Place::new("127.0.0.1", 0);
         let (mut services, mut clusters, mut routes) = (Vec::new(), Vec::new(), Vec::new());
         for service in to {
@@ -61,15 +65,20 @@ impl Caller {
         let routes: Vec<_> = routes.iter().map(|(path, service)| (path.as_str(), *service, 0)).collect();
         let config: Value = json!({
             "node": { "id": name, "cluster": "lab" },
-            "admin": { "address": { "socket_address": { "address": any.host, "port_value": any.port } } },
+            "admin": { "address": topology::address(&held.address().into()) },
             "stats_flush_interval": "0.1s",
             "static_resources": { "listeners": [topology::listener("out", &any, &routes)], "clusters": clusters },
         });
-        let program = bench.envoy_program().await?;
-        let envoy = Envoy::new(&program, config.to_string()).start(&bench.life).await?.ready(READY).await?;
-        let listener =
-            envoy.admin().listeners().await?.into_iter().next().context("an Envoy of ours listens")?;
-        Ok(Self { name: name.to_owned(), services, listener: listener.address, envoy })
+        let config = config.to_string();
+        let (envoy, listener) = run(bench, &config).await?;
+        Ok(Self { name: name.to_owned(), services, config, listener, envoy, _held: held })
+    }
+
+    /// Kills the Envoy, and starts it again: its counters begin at 0.
+    pub(super) async fn restarted(self, bench: &Bench) -> anyhow::Result<Self> {
+        self.envoy.kill().await;
+        let (envoy, listener) = run(bench, &self.config).await?;
+        Ok(Self { envoy, listener, ..self })
     }
 
     /// From now on this service misbehaves for this caller.
@@ -85,6 +94,14 @@ impl Caller {
         let uri = format!("http://{}/{service}", self.listener).parse()?;
         Ok(load::Plan { uri, rate, duration: FILLS })
     }
+}
+
+/// Starts an Envoy, and says where it listens.
+async fn run(bench: &Bench, config: &str) -> anyhow::Result<(Serving, SocketAddr)> {
+    let program = bench.envoy_program().await?;
+    let envoy = Envoy::new(&program, config).start(&bench.life).await?.ready(READY).await?;
+    let listener = envoy.admin().listeners().await?.into_iter().next().context("an Envoy of ours listens")?;
+    Ok((envoy, listener.address))
 }
 
 /// Starts a service of this name.
