@@ -122,15 +122,11 @@ pub(super) async fn send(plans: Vec<load::Plan>, duration: Duration) -> SystemTi
     until
 }
 
-/// What a Prometheus has of a world that is over.
-struct Recording {
-    prometheus: Prometheus,
-    until: SystemTime,
-    session: Lifecycle,
-}
+/// What a Prometheus has of a world that is over: who has it, and when it ended.
+type Recording = Arc<OnceCell<(Prometheus, SystemTime)>>;
 
-/// The recordings of this process, by the names of their worlds.
-static RECORDINGS: Mutex<BTreeMap<String, Arc<OnceCell<Recording>>>> = Mutex::const_new(BTreeMap::new());
+/// The recordings of this process, by the names of their worlds. Each leaves with its session.
+static RECORDINGS: Mutex<BTreeMap<String, Recording>> = Mutex::const_new(BTreeMap::new());
 
 /// Whom to ask about a world of these names, and about which moment of it. It is brought about once: whoever watches
 /// a file, or tries many solutions, asks the same Prometheus again.
@@ -139,18 +135,20 @@ pub(super) async fn recorded(
     names: &[String],
     make: impl AsyncFnOnce() -> anyhow::Result<(Prometheus, SystemTime)>,
 ) -> anyhow::Result<(Api, SystemTime)> {
-    let cell = {
-        let mut all = RECORDINGS.lock().await;
-        // The Prometheus of a session that is over is over too.
-        all.retain(|_, cell| cell.get().is_none_or(|one| !one.session.token().is_cancelled()));
-        Arc::clone(all.entry(names.join(" ")).or_default())
-    };
+    let key = names.join(" ");
+    let recording = Arc::clone(RECORDINGS.lock().await.entry(key.clone()).or_default());
     let make = async || {
-        let (prometheus, until) = make().await?;
-        anyhow::Ok(Recording { prometheus, until, session: bench.session.clone() })
+        let made = make().await?;
+        let over = bench.session.token();
+        // What is static is never dropped, and with a Prometheus goes the folder of its data.
+        bench.session.spawn(async move {
+            over.cancelled().await;
+            RECORDINGS.lock().await.remove(&key);
+        });
+        anyhow::Ok(made)
     };
-    let recording = cell.get_or_try_init(make).await?;
-    Ok((recording.prometheus.api().clone(), recording.until))
+    let (prometheus, until) = recording.get_or_try_init(make).await?;
+    Ok((prometheus.api().clone(), *until))
 }
 
 /// Starts a Prometheus in this scope that is to scrape these Envoys. It does so five seconds later: how often targets
