@@ -294,6 +294,7 @@ async fn whatever_a_prometheus_answers_is_data_or_an_error_that_shows_the_questi
         (r#"{"data":{"result":[{"metric":{},"value":[1]}]}}"#, "invalid length"),
         (r#"{"data":{"result":[{"metric":{"a":7},"value":[1,"2"]}]}}"#, "invalid type"),
         (r#"{"data":{"result":7}}"#, "invalid type"),
+        (r#"{"data":{"resultType":"scalar","result":[1,"2"]}}"#, "it gives a scalar, and no series"),
     ] {
         let refused = Api::new(peer(ok(body)).await).instant("up{x}", now).await.unwrap_err();
         let told = refused.to_string();

@@ -44,7 +44,7 @@ struct Envelope {
 
 #[derive(Deserialize)]
 struct Data {
-    #[serde(rename = "resultType")]
+    #[serde(default, rename = "resultType")]
     kind: String,
     result: serde_json::Value,
 }
