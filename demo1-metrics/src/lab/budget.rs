@@ -85,7 +85,12 @@ async fn call(envoy: &Serving, cluster: &str, calls: u32) -> anyhow::Result<()> 
     };
     let client = Client::new(PAGE);
     for _ in 0..calls {
-        client.get(format!("http://{}/{cluster}", listener.address).parse()?).await?;
+        let answer = client.get(format!("http://{}/{cluster}", listener.address).parse()?).await;
+        answer.map_err(|error| {
+            let advice =
+                "Leave listener, routes and clusters as they were given; only the statistics are to change.";
+            Requirement::unmet("calls are answered", "an answer to each", error, advice)
+        })?;
     }
     Ok(())
 }

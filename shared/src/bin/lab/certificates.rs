@@ -11,8 +11,8 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use serde_json::{Value, json};
 use shared::child;
 use shared::cli::Unready;
-use shared::envoy::{Envoy, Serving};
-use shared::lab::{Bench, Requirement};
+use shared::envoy::{Envoy, EnvoyError, Serving};
+use shared::lab::{Bench, Requirement, envoys_words};
 use shared::pki::{Files, KeyPem};
 use tokio::process::Command;
 
@@ -70,7 +70,17 @@ pub(super) async fn greeter(bench: &Bench, folder: &Path) -> anyhow::Result<(Ser
     let certificate = json!({ "certificate_chain": file("chain.pem"), "private_key": file("key.pem") });
     let program = bench.envoy_program().await?;
     let started = Envoy::new(&program, config(&certificate).to_string()).start(&bench.life).await?;
-    let envoy = started.ready(READY).await?;
+    let envoy = match started.ready(READY).await {
+        Ok(envoy) => envoy,
+        Err(EnvoyError::ExitedEarly { log, .. }) => {
+            let seen = format!("Envoy refuses it: {}", envoys_words(&log));
+            let advice = "ECDSA keys of the curve P-256, and RSA ones of 2048 bits, are known to everybody.";
+            return Err(
+                Requirement::unmet("Envoy serves with it", "a key that Envoy takes", seen, advice).into()
+            );
+        }
+        Err(other) => return Err(other.into()),
+    };
     let address = address(&envoy).await?.context("an Envoy of ours listens")?;
     Ok((envoy, address))
 }
