@@ -165,6 +165,8 @@ fn advice_for(first_shares: Option<bool>, why: &str) -> &'static str {
         Some(_) => {
             "A port has one owner, unless each of them says beforehand that it shares it. Which option says that?"
         }
-        None => "Nobody had the port: it was any that is free.",
+        None => {
+            "This is the first one, and may have any port that is free. Does the function come to its end?"
+        }
     }
 }
