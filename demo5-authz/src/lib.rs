@@ -31,3 +31,5 @@ pub mod backend;
 pub mod client;
 
 pub mod scenario;
+
+pub mod lab;

@@ -1,0 +1,32 @@
+//! The exercises of this demo, each with the function that judges it by what a real Envoy and the real authorizer do.
+//!
+//! The tasks stand in `lab/`; how a check works is told in [`shared::lab`].
+
+use std::path::PathBuf;
+
+use shared::lab::{Exercise, Lab};
+
+mod world;
+
+mod role;
+
+mod closed;
+
+mod replay;
+
+mod forged;
+
+/// The exercises, from easy to hard.
+pub fn lab() -> Lab {
+    Lab {
+        demo: "demo5-authz",
+        command: "cargo run -p demo5-authz --",
+        folder: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/lab")),
+        exercises: vec![
+            Exercise { folder: "01-role", check: |bench| Box::pin(role::check(bench)) },
+            Exercise { folder: "02-closed", check: |bench| Box::pin(closed::check(bench)) },
+            Exercise { folder: "03-replay", check: |bench| Box::pin(replay::check(bench)) },
+            Exercise { folder: "04-forged", check: |bench| Box::pin(forged::check(bench)) },
+        ],
+    }
+}
