@@ -25,3 +25,5 @@ pub mod container;
 pub mod target;
 
 pub mod scenario;
+
+pub mod lab;

@@ -10,6 +10,7 @@ use demo2_bpf::program::Program;
 use demo2_bpf::scenario::{self, Plan};
 use demo2_bpf::target::Source;
 use shared::cli::{self, Common};
+use shared::lab;
 use shared::report::line_out;
 
 /// Watches an Envoy from the kernel with bpftrace, and holds every count against a second witness
@@ -25,6 +26,7 @@ use shared::report::line_out;
   sudo target/debug/demo2-bpf --attach envoy-1 --admin 127.0.0.1:12001 --target 127.0.0.1:12000
   cargo run -p demo2-bpf -- --replay             judge a recorded run; needs neither root nor bpftrace
   cargo run -p demo2-bpf -- doctor               what this machine has, and what it lacks
+  sudo target/debug/demo2-bpf lab                exercises that check themselves
 
 Exit code: 0 every claim held, 1 one did not, 2 wrong usage or a missing program."
 )]
@@ -66,6 +68,8 @@ struct Args {
 enum Command {
     /// Tell what this machine has and lacks for watching its kernel: exit 0 if nothing is missing, 1 if something is
     Doctor,
+    #[command(flatten)]
+    Lab(lab::Command),
 }
 
 fn program(name: &str) -> Result<Program, String> {
@@ -79,8 +83,12 @@ fn program(name: &str) -> Result<Program, String> {
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    if let Some(Command::Doctor) = args.command {
-        return doctor(&args).await;
+    match &args.command {
+        Some(Command::Doctor) => return doctor(&args).await,
+        Some(Command::Lab(lab::Command::Lab(work))) => {
+            return lab::run(&demo2_bpf::lab::lab(&args.bpftrace), work).await;
+        }
+        None => {}
     }
     let plan = Plan {
         envoy: args.common.envoy.clone(),

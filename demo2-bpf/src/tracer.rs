@@ -93,8 +93,22 @@ impl Tracer {
         arguments: &[String],
         life: &Lifecycle,
     ) -> Result<Self, TracerError> {
+        Self::watch(bpftrace, program.name(), program.source(), arguments, life).await
+    }
+
+    /// Starts the program with this name and this text, which says [`READY`](trace::READY), as all of ours do.
+    ///
+    /// # Errors
+    /// As [`Tracer::start`].
+    pub async fn watch(
+        bpftrace: &Path,
+        name: &'static str,
+        source: &str,
+        arguments: &[String],
+        life: &Lifecycle,
+    ) -> Result<Self, TracerError> {
         let mut command = Command::new(bpftrace);
-        command.args(["-f", "json", "-e", program.source()]).args(arguments);
+        command.args(["-f", "json", "-e", source]).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let not_started = |source| TracerError::NotStarted { program: bpftrace.to_owned(), source };
         let mut running = Running::start(command, life, ()).await.map_err(not_started)?;
@@ -102,7 +116,7 @@ impl Tracer {
             return Err(not_started(io::ErrorKind::BrokenPipe.into()));
         };
         let mut tracer = Self {
-            name: program.name(),
+            name,
             running,
             lines: BufReader::new(stdout.take(64 * MOST)).lines(),
             kept: Vec::new(),

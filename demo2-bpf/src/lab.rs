@@ -1,0 +1,34 @@
+//! The exercises of this demo: bpftrace programs that a student writes, run against a real Envoy under known work.
+//!
+//! The tasks stand in `lab/`; how a check works is told in [`shared::lab`].
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use shared::lab::{Exercise, Lab};
+
+mod watch;
+
+mod accept;
+
+mod lifetimes;
+
+mod slow;
+
+/// The bpftrace to use. Checkers are plain functions, so what the command line says waits for them here.
+static BPFTRACE: OnceLock<PathBuf> = OnceLock::new();
+
+/// The exercises, from easy to hard, for this bpftrace: the one of the first call.
+pub fn lab(bpftrace: &Path) -> Lab {
+    BPFTRACE.get_or_init(|| bpftrace.to_owned());
+    Lab {
+        demo: "demo2-bpf",
+        command: "sudo target/debug/demo2-bpf",
+        folder: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/lab")),
+        exercises: vec![
+            Exercise { folder: "01-accept", check: |bench| Box::pin(accept::check(bench)) },
+            Exercise { folder: "02-lifetimes", check: |bench| Box::pin(lifetimes::check(bench)) },
+            Exercise { folder: "03-slow", check: |bench| Box::pin(slow::check(bench)) },
+        ],
+    }
+}
