@@ -139,8 +139,7 @@ fn judge(bench: &mut Bench, slow: &BTreeMap<String, i64>, backends: &[Backend], 
 
 impl Backend {
     async fn start(delay: Duration, life: &Lifecycle) -> anyhow::Result<Self> {
-        let listener =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port for a backend")?;
+        let listener = uneven().await?;
         let address = listener.local_addr()?;
         let answered = Arc::new(AtomicU64::new(0));
         let counting = Arc::clone(&answered);
@@ -158,6 +157,21 @@ impl Backend {
 
     fn answered(&self) -> i64 {
         self.answered.load(Ordering::Relaxed).cast_signed()
+    }
+}
+
+/// A free port whose two bytes differ, so that it matters in which order they are read. The others are held
+/// meanwhile, or the system might give the same one again.
+async fn uneven() -> anyhow::Result<TcpListener> {
+    let mut even = Vec::new();
+    loop {
+        let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = bound.context("no free port for a backend")?;
+        let port = listener.local_addr()?.port();
+        if port != port.swap_bytes() {
+            return Ok(listener);
+        }
+        even.push(listener);
     }
 }
 

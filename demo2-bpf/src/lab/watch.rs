@@ -101,7 +101,9 @@ fn framed(text: &str) -> String {
         Some(shebang) => shebang.find('\n').map_or("", |end| &shebang[end..]),
         None => text,
     };
-    format!("{BEFORE}{rest}{AFTER}")
+    // An `#include` has to begin its line.
+    let joint = if rest.starts_with('#') { "\n" } else { "" };
+    format!("{BEFORE}{joint}{rest}{AFTER}")
 }
 
 fn blame(file: &str, error: TracerError) -> anyhow::Error {
