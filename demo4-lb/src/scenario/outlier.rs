@@ -6,11 +6,12 @@ use anyhow::Context;
 use shared::lifecycle::Lifecycle;
 use shared::poll;
 use shared::report::Story;
+use shared::stats::Shares;
 
 use super::claims::{failures, ms, wait_for};
 use super::lane::Lane;
 use super::mesh::{Mesh, backends};
-use super::{CALLS, LIMIT, RATE};
+use super::{LIMIT, RATE};
 use crate::backend::Backend;
 use crate::caller::{Call, Load, Tally};
 use crate::topology::render::OUTLIER;
@@ -33,7 +34,7 @@ impl Mesh {
             backends[0].fail(true);
             match lane.plane {
                 DataPlane::Envoy => self.ejects(story, &lane, &backends[0], scope).await?,
-                DataPlane::Proxyless => goes_on(story, &lane).await,
+                DataPlane::Proxyless => goes_on(story, &lane, &backends).await,
             }
             backends[0].fail(false);
         }
@@ -111,15 +112,21 @@ impl Mesh {
 }
 
 /// Shown as what it is: this client has no such detection switched on by Envoy's settings.
-async fn goes_on(story: &mut Story, lane: &Lane) {
+///
+/// A backend that is taken out for a while, or called less, has no third of the calls: one failure proves nothing.
+async fn goes_on(story: &mut Story, lane: &Lane, backends: &[Backend]) {
     // By now it could have known.
     lane.measured().await;
     let seen = lane.measured().await;
+    let answered = seen.shares.iter();
+    let shares = Shares::of_calls(answered.chain([(backends[0].name(), seen.failed())]));
+    let fit = shares.fit_evenly(backends.iter().map(Backend::name));
+    let answered_meanwhile = seen.shares.of(backends[0].name());
     story.claim(
         "outlier-proxyless",
-        "A limit of this client: tonic-xds goes on calling the failing backend",
-        format!("some of {CALLS} calls fail"),
-        failures(&seen),
-        seen.failed() > 0,
+        "A limit of this client: tonic-xds goes on giving the failing backend its third",
+        format!("a third of {} calls fail, chi² at most {:.2}", fit.n, fit.bound),
+        format!("{}; chi² {:.2}", failures(&seen), fit.statistic),
+        fit.holds() && answered_meanwhile == 0,
     );
 }
