@@ -47,6 +47,8 @@ mod cost;
 
 mod plot;
 
+mod reports;
+
 pub use mesh::Mesh;
 
 /// How long Envoy may take to get ready, unless the [`Plan`] says otherwise.

@@ -18,13 +18,17 @@ use super::claims::{by_region, no_call_failed, shares_fit};
 use super::lane::Lane;
 use super::mesh::{Mesh, SECOND, Sidecar, backends};
 use super::plot::{Curve, plot};
+use super::reports::{Resting, Sample, calls_told};
 use crate::backend::Backend;
-use crate::balance::{Site, weights};
+use crate::balance::{Site, WHOLE, weights};
 use crate::caller::{Call, Load, Tally};
 use crate::topology::{CLUSTER, DataPlane, Region, Split, World};
 
 /// The regions: name, preference in per cent, capacity in calls a second.
 const REGIONS: [(&str, f64, f64); 3] = [("east", 80.0, 150.0), ("west", 15.0, 400.0), ("south", 5.0, 400.0)];
+
+/// The targets of the regions, by their place, as the plot names them.
+const TARGETS: [(usize, &str); 3] = [(0, "east's target"), (1, "west's"), (2, "south's")];
 
 /// What each of the two Envoys is given, in calls a second. 80 % of it are 136: east can take that from
 /// one of them, and not from both. All of it is more than east can take, so that the split matters: of the 510 calls in
@@ -40,11 +44,19 @@ const WATCH: Duration = Duration::from_secs(3);
 /// How often the load is looked at: twice in the time between two reports of one Envoy, of which there are two.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// Lines of the plot: enough for east's target and its capacity to be on different ones.
+const HEIGHT: usize = 13;
+
 /// How long weights may take to come to rest. On a machine that stops and goes, so does the load that is reported.
 const REST: Duration = Duration::from_secs(90);
 
 /// A change of weights that is worth a message, in thousandths.
 const WORTH: u32 = 20;
+
+/// How far the calls that reports tell of may be from those that clients sent, as a part of them. What is sent in the
+/// last second is not reported yet, and a report is taken to hold until the next one: at a steady rate that is nothing,
+/// and on a machine that stops and goes it is at most that second's calls, of more than six seconds.
+const UNREPORTED: f64 = 0.15;
 
 impl Mesh {
     /// The control plane turns the load that both Envoys report into weights.
@@ -66,19 +78,20 @@ impl Mesh {
         }
 
         let loads = callers.each_ref().map(|caller| Load::start(caller.clone(), EACH, scope));
-        let mut samples: Vec<BTreeMap<String, f64>> = Vec::new();
+        let mut samples: Vec<Sample> = Vec::new();
         let bar = story.progress("seconds of load", 2 * WATCH.as_secs());
         // Without feedback.
         self.reports_cover(2.0 * f64::from(EACH)).await?;
         let begun = Instant::now();
         while begun.elapsed() < WATCH {
             tokio::time::sleep(LOOK).await;
-            samples.push(self.measured_load());
+            samples.push(self.sample());
             bar.set_position(begun.elapsed().as_secs());
         }
         let before = window(&loads, begun, Instant::now());
         // With feedback, until the weights rest, and then as long again.
         let mut rest = Instant::now();
+        let mut at_rest = Resting::since(self.loads.loads());
         let switched = samples.len();
         let steering = Instant::now();
         while rest.elapsed() < WATCH {
@@ -88,18 +101,30 @@ impl Mesh {
                 self.routes_by(&published, DataPlane::Envoy.name(), &callers[0]).await?;
                 self.routes_by(&published, SECOND, &callers[1]).await?;
                 rest = Instant::now();
+                at_rest = Resting::since(self.loads.loads());
             }
             tokio::time::sleep(LOOK).await;
-            samples.push(self.measured_load());
+            at_rest.hear(self.loads.loads());
+            samples.push(self.sample());
             bar.set_position(WATCH.as_secs() + rest.elapsed().as_secs());
         }
-        let after = window(&loads, rest, Instant::now());
+        let ended = Instant::now();
+        let after = window(&loads, rest, ended);
+        let reported = calls_told(&samples, begun);
         bar.finish_and_clear();
         let mut calls = Vec::new();
         for load in loads {
             calls.extend(load.stop().await);
         }
         draw(story, &samples, switched);
+        let sent = calls.iter().filter(|call| call.started >= begun && call.started < ended).count() as f64;
+        story.claim(
+            "feedback-reported",
+            "What Envoys report is what clients sent",
+            format!("{sent:.0} calls ± {:.0} %", 100.0 * UNREPORTED),
+            format!("{reported:.0} calls, {:+.1} %", 100.0 * (reported / sent - 1.0)),
+            (reported - sent).abs() <= UNREPORTED * sent,
+        );
         let capacity = REGIONS[0].2;
         let target = self.world.regions.iter().map(|region| (region.name.as_str(), f64::from(region.weight)));
         let fit = after.seen.shares.fit(target.clone());
@@ -126,7 +151,7 @@ impl Mesh {
             after.rate("east") <= capacity && after.seen.shares.of("east") > 0,
         );
         let planned: Vec<String> =
-            target.map(|(name, weight)| format!("{name} {:.1} %", weight / 10.0)).collect();
+            target.clone().map(|(name, weight)| format!("{name} {:.1} %", weight / 10.0)).collect();
         let planned = planned.join(", ");
         shares_fit(
             story,
@@ -134,6 +159,16 @@ impl Mesh {
             "The others take the rest, as planned",
             &planned,
             &after.seen,
+            fit,
+        );
+        let told = Tally { shares: at_rest.calls(), ..Tally::default() };
+        let fit = told.shares.fit(target);
+        shares_fit(
+            story,
+            "feedback-converges",
+            "The load that Envoys report has come to its target",
+            &format!("after {} reports on the last weights: {planned},", at_rest.reports),
+            &told,
             fit,
         );
         no_call_failed(story, "feedback-no-failure", "No call fails while weights move", &calls);
@@ -178,6 +213,15 @@ impl Mesh {
         self.loads.by_region(|cluster| cluster.starts_with(CLUSTER))
     }
 
+    /// The load of now, and what it should be by the rule that steers, whether or not it steers yet.
+    fn sample(&self) -> Sample {
+        let measured = self.measured_load();
+        let demand: f64 = measured.values().sum();
+        let target =
+            weights(demand, &sites()).into_iter().map(|part| demand * f64::from(part) / f64::from(WHOLE));
+        Sample { at: Instant::now(), measured, target: target.collect() }
+    }
+
     /// Waits until the reports tell of nearly all of this load.
     async fn reports_cover(&self, rate: f64) -> anyhow::Result<()> {
         super::claims::wait_for("load reports", || {
@@ -190,8 +234,7 @@ impl Mesh {
     /// Sets the weights for the load of now; says whether that changed anything worth telling.
     fn steer(&mut self) -> anyhow::Result<bool> {
         let demand: f64 = self.measured_load().values().sum();
-        let sites = REGIONS.map(|(_, preference, capacity)| Site { preference, capacity: FULL * capacity });
-        let now = weights(demand, &sites);
+        let now = weights(demand, &sites());
         let changed =
             self.world.regions.iter().zip(&now).any(|(region, to)| region.weight.abs_diff(*to) > WORTH);
         if changed {
@@ -199,6 +242,11 @@ impl Mesh {
         }
         Ok(changed)
     }
+}
+
+/// The regions as the decision sees them.
+fn sites() -> [Site; 3] {
+    REGIONS.map(|(_, preference, capacity)| Site { preference, capacity: FULL * capacity })
 }
 
 /// What clients saw between two moments.
@@ -235,17 +283,25 @@ fn window(loads: &[Load; 2], from: Instant, to: Instant) -> Window {
     Window { seen, seconds, n, each }
 }
 
-fn draw(story: &mut Story, samples: &[BTreeMap<String, f64>], switched: usize) {
-    let curves = REGIONS.map(|(name, _, _)| Curve {
-        letter: name.chars().next().unwrap_or('?'),
+/// Reported loads in small letters, and behind them in capitals what they should be.
+fn draw(story: &mut Story, samples: &[Sample], switched: usize) {
+    let letter = |name: &str| name.chars().next().unwrap_or('?');
+    let measured = REGIONS.map(|(name, _, _)| Curve {
+        letter: letter(name),
         name,
-        values: samples.iter().map(|sample| sample.get(name).copied().unwrap_or(0.0)).collect(),
+        values: samples.iter().map(|sample| sample.measured.get(name).copied().unwrap_or(0.0)).collect(),
     });
+    let targets = TARGETS.map(|(at, name)| Curve {
+        letter: letter(name).to_ascii_uppercase(),
+        name,
+        values: samples.iter().map(|sample| sample.target[at]).collect(),
+    });
+    let curves = [measured, targets].concat();
     story.tell(format!(
         "reported load in calls a second, one column each {LOOK:?}; feedback from column {}:",
         switched + 1
     ));
-    for line in plot(&curves, ("east's capacity", REGIONS[0].2), "", 9) {
+    for line in plot(&curves, ("east's capacity", REGIONS[0].2), "", HEIGHT) {
         story.tell(line);
     }
 }

@@ -24,7 +24,7 @@ use crate::caller::Caller;
 use crate::topology::{CLUSTER, DataPlane, LISTENER, REGION, World};
 
 /// How often Envoys report their load.
-const REPORTS: Duration = Duration::from_millis(500);
+pub(super) const REPORTS: Duration = Duration::from_millis(500);
 
 /// The node of the Envoy that is there all the time.
 pub(super) const FIRST: &str = "demo4-envoy";
