@@ -13,7 +13,7 @@ use shared::stats::{Latencies, Shares};
 use tonic::{Code, Request, Status};
 
 mod wire;
-pub use wire::{CallerError, Wire};
+pub use wire::{CallerError, NODE, Wire};
 
 mod kinds;
 pub use kinds::{Kind, Stream};

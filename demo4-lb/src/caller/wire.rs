@@ -19,6 +19,9 @@ use tower::{Service, ServiceExt};
 /// How long connecting may take: less than a call's deadline, so that the reason is still told.
 const CONNECT: Duration = Duration::from_secs(1);
 
+/// What the node id of a client that speaks xDS itself begins with.
+pub const NODE: &str = "demo4-proxyless";
+
 /// Why there is no wire.
 #[derive(Debug, thiserror::Error)]
 pub enum CallerError {
@@ -62,7 +65,7 @@ impl Wire {
         // Other gRPC clients want HOST:PORT here, without the scheme.
         let bootstrap = BootstrapConfig::builder(format!("http://{control_plane}"))
             .channel_creds([ChannelCredentialType::Insecure])
-            .node_id(format!("demo4-proxyless-{}", std::process::id()))
+            .node_id(format!("{NODE}-{}", std::process::id()))
             .node_cluster("demo4")
             .build()
             .map_err(|error| refuse(error.into()))?;

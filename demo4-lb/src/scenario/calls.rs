@@ -14,7 +14,7 @@ use super::claims::shares_fit;
 use super::lane::Lane;
 use super::mesh::{Mesh, backends};
 use crate::backend::Backend;
-use crate::caller::{Kind, Stream};
+use crate::caller::{Kind, NODE, Stream};
 use crate::topology::{CLUSTER, DataPlane, LISTENER, World};
 
 /// Messages on the side of a call that streams.
@@ -49,6 +49,9 @@ impl Mesh {
             self.told_in_order(story)?;
             self.holds_what_was_published(story).await?;
         }
+        if self.plan.planes.has(DataPlane::Proxyless) {
+            self.accepted_what_was_published(story)?;
+        }
         Ok(())
     }
 
@@ -78,37 +81,71 @@ impl Mesh {
         Ok(())
     }
 
-    /// Envoy's configuration dump names what the control plane shows, and the versions are the same.
+    /// Envoy's configuration dump has what the control plane shows, in the same versions. Of endpoints Envoy tells no
+    /// version; so their addresses are compared.
     async fn holds_what_was_published(&self, story: &mut Story) -> anyhow::Result<()> {
         let sidecar = self.envoy.as_ref().context("this run has no Envoy")?;
         let snapshot = self.world.snapshot(DataPlane::Envoy)?;
-        let published = ResourceType::ALL.into_iter().flat_map(|kind| {
-            let names = snapshot.of(kind).iter().map(|one| one.name().to_string());
-            names.map(move |name| (kind.service(), name)).collect::<Vec<_>>()
-        });
-        let published: BTreeSet<_> = published.collect();
-        let held: BTreeSet<_> = sidecar
-            .envoy
-            .admin()
-            .dynamic()
-            .await?
-            .into_iter()
-            .filter(|one| one.refused.is_none())
-            .map(|one| (service(one.kind), one.name))
+        let endpoints = self.world.regions.iter().flat_map(|region| &region.backends);
+        let mut published: BTreeSet<String> = snapshot
+            .resources()
+            .filter(|one| one.kind() != ResourceType::Endpoints)
+            .map(|one| format!("{} {} {}", one.kind().service(), one.name(), one.version()))
             .collect();
-        let list = |set: &BTreeSet<(&str, String)>| {
-            let names = set.iter().map(|(kind, name)| format!("{kind} {name}"));
-            names.collect::<Vec<_>>().join(", ")
-        };
-        story.claim(
+        published.extend(endpoints.map(|endpoint| format!("EDS {CLUSTER} {}", endpoint.address)));
+        let admin = sidecar.envoy.admin();
+        let told = admin.dynamic().await?.into_iter().filter(|one| one.refused.is_none());
+        let mut held: BTreeSet<String> = told
+            .filter(|one| one.kind != Dump::Endpoints)
+            .map(|one| format!("{} {} {}", service(one.kind), one.name, one.version))
+            .collect();
+        for cluster in admin.clusters().await?.iter().filter(|cluster| cluster.added_via_api) {
+            held.extend(cluster.hosts.iter().map(|host| format!("EDS {} {}", cluster.name, host.address)));
+        }
+        claim_same(
+            story,
             "holds-what-was-published",
-            "Envoy holds what was published, and nothing else",
-            list(&published),
-            list(&held),
-            held == published,
+            "Envoy holds what was published, in the same versions, and nothing else",
+            &published,
+            &held,
         );
         Ok(())
     }
+
+    /// No proxyless client can be asked what it holds; what it accepted is what it said to the control plane.
+    fn accepted_what_was_published(&self, story: &mut Story) -> anyhow::Result<()> {
+        let snapshot = self.world.snapshot(DataPlane::Proxyless)?;
+        let shown = ResourceType::ALL.into_iter().filter(|kind| !snapshot.of(*kind).is_empty());
+        let published: BTreeSet<String> = shown
+            .map(|kind| format!("{} accepted {}", kind.service(), snapshot.of(kind).version()))
+            .collect();
+        let clients = self.control_plane()?.dialogue().clients();
+        let proxyless = clients.into_iter().filter(|client| client.node.starts_with(NODE));
+        let accepted: BTreeSet<String> = proxyless
+            .flat_map(|client| client.types)
+            .map(|(service, last)| format!("{service} {last}"))
+            .collect();
+        claim_same(
+            story,
+            "accepted-what-was-published",
+            "The proxyless client accepted what was published, and nothing else",
+            &published,
+            &accepted,
+        );
+        Ok(())
+    }
+}
+
+/// What is there is what was published, and there is something.
+fn claim_same(
+    story: &mut Story,
+    id: &str,
+    claim: &str,
+    published: &BTreeSet<String>,
+    held: &BTreeSet<String>,
+) {
+    let list = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>().join(", ");
+    story.claim(id, claim, list(published), list(held), held == published && !published.is_empty());
 }
 
 fn service(kind: Dump) -> &'static str {

@@ -122,7 +122,7 @@ impl Mesh {
             "feedback-reported",
             "What Envoys report is what clients sent",
             format!("{sent:.0} calls ± {:.0} %", 100.0 * UNREPORTED),
-            format!("{reported:.0} calls, {:+.1} %", 100.0 * (reported / sent - 1.0)),
+            format!("{reported:.0} calls, {:.1} % off", 100.0 * (reported / sent - 1.0).abs()),
             (reported - sent).abs() <= UNREPORTED * sent,
         );
         let capacity = REGIONS[0].2;
