@@ -76,12 +76,13 @@ fn more_than_direct(story: &mut Story, ways: &[Way]) {
         return;
     };
     let (id, claim) = slower;
-    let expected = format!("more than {:.1?} (p50)", direct.p50());
+    let n = (envoy.latencies.len(), direct.latencies.len());
+    let expected = format!("more than {:.1?} (p50, n {} and {})", direct.p50(), n.0, n.1);
     story.claim(id, claim, expected, format!("{:.1?}", envoy.p50()), envoy.p50() > direct.p50());
     let (id, claim) = dearer;
     match (envoy.cpu_a_call(), direct.cpu_a_call()) {
         (Some(envoy), Some(direct)) => {
-            let expected = format!("more than {direct:.0?}");
+            let expected = format!("more than {direct:.0?} (mean, n {} and {})", n.0, n.1);
             story.claim(id, claim, expected, format!("{envoy:.0?}"), envoy > direct);
         }
         _ => story.not_checked(id, claim, "more", "this system has no /proc that tells threads' CPU time"),
@@ -126,6 +127,7 @@ fn tell(story: &mut Story, ways: &[Way]) {
         "p99",
         "CPU a call",
         "p50 ÷ direct",
+        "p99 ÷ direct",
         "CPU ÷ direct",
     ]);
     for way in ways {
@@ -140,6 +142,7 @@ fn tell(story: &mut Story, ways: &[Way]) {
             format!("{:.0?}", way.p99()),
             cpu.map_or_else(unknown, |(one, _)| format!("{one:.0?}")),
             ratio(way.p50(), ways[0].p50()),
+            ratio(way.p99(), ways[0].p99()),
             cpu.map_or_else(unknown, |(one, base)| ratio(one, base)),
         ]);
     }
