@@ -86,7 +86,12 @@ impl Caller {
     ///
     /// A closed loop: a slow answer delays the calls after it. [`Load`] does not wait.
     pub async fn calls(&self, n: usize, concurrency: usize) -> Vec<Call> {
-        futures::stream::iter(0..n).map(|_| self.call()).buffer_unordered(concurrency.max(1)).collect().await
+        self.one_by_one(n, concurrency).collect().await
+    }
+
+    /// As [`calls`](Self::calls), each handed over when it ends: for whoever may stop before the last one.
+    pub fn one_by_one(&self, n: usize, concurrency: usize) -> impl futures::Stream<Item = Call> {
+        futures::stream::iter(0..n).map(|_| self.call()).buffer_unordered(concurrency.max(1))
     }
 }
 

@@ -19,6 +19,10 @@ use tonic::transport::Channel;
 use tonic_health::ServingStatus;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -68,6 +72,37 @@ async fn all_four_kinds_of_call_are_answered_and_counted() {
     assert!(replies.message().await.unwrap().is_none());
 
     assert_eq!(backend.calls(), 4);
+    life.shut_down(LIMIT).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_backend_tells_grpcurl_which_services_it_has_and_what_their_messages_are() {
+    let life = Lifecycle::default();
+    let backend = backend("b1", &life).await;
+    let mut client = ServerReflectionClient::new(channel(backend.address()).await);
+    let questions = [
+        MessageRequest::ListServices(String::new()),
+        MessageRequest::FileContainingSymbol("mesh.echo.v1.Echo".to_owned()),
+    ];
+    let asked = questions
+        .map(|question| ServerReflectionRequest { host: String::new(), message_request: Some(question) });
+    let answers = client.server_reflection_info(iter(asked)).await.unwrap().into_inner();
+    let answers: Vec<_> = answers.map(|answer| answer.unwrap().message_response.unwrap()).collect().await;
+    let [MessageResponse::ListServicesResponse(listed), MessageResponse::FileDescriptorResponse(files)] =
+        answers.as_slice()
+    else {
+        panic!("{answers:?}")
+    };
+    let names: Vec<&str> = listed.service.iter().map(|service| service.name.as_str()).collect();
+    for service in ["mesh.echo.v1.Echo", "grpc.health.v1.Health"] {
+        assert!(names.contains(&service), "{service} is not among {names:?}");
+    }
+    let holds = |word: &[u8]| {
+        files.file_descriptor_proto.iter().any(|file| file.windows(word.len()).any(|at| at == word))
+    };
+    for word in ["Say", "Repeat", "Collect", "Chat", "EchoReply"] {
+        assert!(holds(word.as_bytes()), "no {word}");
+    }
     life.shut_down(LIMIT).await.unwrap();
 }
 

@@ -5,9 +5,13 @@
 mod common;
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use common::{BACKEND, CLIENT, LIMIT, Role, command, run, stderr};
+use demo4_lb::backend::Backend;
+use rustix::process::{Pid, Signal, kill_process};
+use shared::lifecycle::Lifecycle;
 use shared::proto::echo::EchoRequest;
 use shared::proto::echo::echo_client::EchoClient;
 use tokio::net::TcpSocket;
@@ -90,6 +94,9 @@ fn wrong_flags_end_with_exit_code_2_and_a_hint() {
         (CLIENT, &["--rate", "-1"]),
         (CLIENT, &["--target", "127.0.0.1:14000"]),
         (CLIENT, &["--target", "https://127.0.0.1:14000"]),
+        (CLIENT, &["--target", "xds:///"]),
+        (CLIENT, &["--target", "xds:///echo", "--control-plane", "http://127.0.0.1:14002"]),
+        (CLIENT, &["--target", "xds:///echo", "--control-plane", "127.0.0.1"]),
     ] {
         let output = run(program, args);
         assert_eq!(output.status.code(), Some(2), "{program} {args:?}: {output:?}");
@@ -128,6 +135,37 @@ fn a_client_whom_nobody_answers_names_the_address_and_exits_with_1() {
     for words in [&format!("5 of 5 calls to {target}") as &str, "refused", "Is Envoy up?"] {
         assert!(said.contains(words), "{words} is not in {said}");
     }
+    // Where the admin interface of an Envoy on such a port is, nobody knows.
+    assert!(!said.contains(&shared::ports::DEMO4_ADMIN.to_string()), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_client_tells_what_it_has_seen_so_far() {
+    let life = Lifecycle::default();
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let backend = Backend::start("only", "", listener, &life);
+    let target = format!("http://{}", backend.address());
+    for rate in ["0", "500"] {
+        let before = backend.calls();
+        let args = ["--target", &target, "--count", "1000000", "--rate", rate, "--json"];
+        let client =
+            command(CLIENT).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        shared::poll::wait_until("calls", common::OFTEN, LIMIT, async || {
+            let calls = backend.calls() - before;
+            if calls >= 20 { Ok(()) } else { Err(format!("{calls} calls")) }
+        })
+        .await
+        .unwrap();
+        kill_process(Pid::from_child(&client), Signal::INT).unwrap();
+        let output = tokio::task::spawn_blocking(|| client.wait_with_output()).await.unwrap().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let seen = json["answered"]["only"].as_u64().unwrap();
+        // Those on their way when it was told to stop may have no end to tell of.
+        assert!((1..=backend.calls() - before).contains(&seen), "{json}");
+        assert_eq!((&json["asked"], &json["calls"]), (&1_000_000.into(), &seen.into()), "{json}");
+    }
+    life.shut_down(LIMIT).await.unwrap();
 }
 
 #[test]

@@ -62,12 +62,13 @@ fn until_step(args: &[&str], step: &str) -> Running {
     Running { child, stdout, envoy }
 }
 
-fn read_until(stdout: &mut impl BufRead, wanted: &str) {
+fn read_until(stdout: &mut impl BufRead, wanted: &str) -> String {
     let mut line = String::new();
     while !line.starts_with(wanted) {
         line.clear();
         assert!(stdout.read_line(&mut line).unwrap() > 0, "stdout ended before '{wanted}'");
     }
+    line
 }
 
 impl Running {
@@ -137,7 +138,11 @@ fn every_claim_holds_and_json_is_all_there_is_on_stdout() {
         "follow-0-of-4",
         "outlier-ejected",
         "outlier-proxyless",
+        "holds-what-was-published",
+        "accepted-what-was-published",
         "feedback-under-capacity",
+        "feedback-converges",
+        "feedback-reported",
         "rolling-no-failure-envoy",
         "rolling-no-failure-proxyless",
         "return-sends-difference",
@@ -195,6 +200,15 @@ fn stay_keeps_the_mesh_up_until_ctrl_c() {
     let _alone = LAB_PORTS.lock().unwrap_or_else(PoisonError::into_inner);
     let mut running = until_step(&["--stay", "--step", "calls"], "1. ");
     read_until(&mut running.stdout, "Everything stays up");
+    // Who wants to ask a backend is told where they are; this one answers there.
+    let probe = "  grpc_health_probe -addr ";
+    let line = read_until(&mut running.stdout, probe);
+    let backend = line.trim_start_matches(probe).trim();
+    let asked = Command::new(env!("CARGO_BIN_EXE_demo4-backend"))
+        .args(["healthcheck", "--listen", backend])
+        .output()
+        .unwrap();
+    assert!(asked.status.success(), "{line}: {}", text(&asked.stderr));
     let client = Command::new(env!("CARGO_BIN_EXE_demo4-client"))
         .args(["--target", &format!("http://127.0.0.1:{}", ports::DEMO4_ENVOY), "--count", "20"])
         .output()

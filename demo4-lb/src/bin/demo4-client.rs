@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use comfy_table::{Table, presets};
-use demo4_lb::caller::{Caller, Load, Tally};
+use demo4_lb::caller::{Call, Caller, Load, Tally};
+use futures::StreamExt;
 use serde_json::json;
 use shared::cli::{self, Unready};
 use shared::lifecycle::Lifecycle;
 use shared::report::line_out;
 
 /// Calls the echo service, and prints who answered how often and how fast
-#[derive(Parser)]
+#[derive(Clone, Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Args {
     /// Whom to call: Envoy's listener or a backend (http://HOST:PORT), or xds:///SERVICE to ask the control plane
@@ -48,7 +49,8 @@ Examples:
   demo4-client --target http://127.0.0.1:50051 --json
   demo4-client --target xds:///echo                without a proxy, by the control plane on the lab port
 
-The exit code is 1 if a call failed, 2 for wrong usage.";
+Ctrl-C ends it early, and it tells what it has seen so far. The exit code is 1 if a call failed, 2 for wrong usage,
+and 0 otherwise, as after Ctrl-C.";
 
 /// Calls at once when no rate is asked for.
 const AT_ONCE: usize = 8;
@@ -73,16 +75,23 @@ fn next_step(args: &Args, first: &str) -> String {
             args.control_plane
         );
     }
+    // Only of the Envoy on the lab port it is known where its admin interface is.
+    let lab = args.target.ends_with(&format!(":{}", shared::ports::DEMO4_ENVOY));
     let admin = format!("http://127.0.0.1:{}", shared::ports::DEMO4_ADMIN);
+    let look = |page: &str| {
+        if lab { format!("`curl -s {admin}/{page}`") } else { format!("/{page} of its admin interface") }
+    };
     if first.contains("upstream") {
         return format!(
-            "Envoy is up, but reached no backend: `curl -s {admin}/clusters` shows which it knows. Are they \
-             up, and does the control plane know where they are?"
+            "Envoy is up, but reached no backend: {} shows which it knows. Are they up, and does the control \
+             plane know where they are?",
+            look("clusters")
         );
     }
     format!(
-        "Is Envoy up? `curl -s {admin}/ready` asks it, and `demo4-lb --stay` or `docker compose up` start it; \
-         --target calls another address."
+        "Is Envoy up? {} tells, and `demo4-lb --stay` or `docker compose up` start it; --target calls another \
+         address.",
+        look("ready")
     )
 }
 
@@ -98,19 +107,30 @@ async fn call(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
         None => Caller::connect(&args.target),
     };
     let caller = caller.map_err(Unready::new)?;
+    tracing::info!("{} calls to {}", args.count, args.target);
+    // A signal drops what is awaited here; a task of the lifecycle still has its end to tell.
+    let (args, scope) = (args.clone(), life.clone());
+    life.spawn(async move { told(&args, caller, &scope).await }).await?
+}
+
+/// Calls until all calls have ended or the role is told to stop, and prints what was seen.
+async fn told(args: &Args, caller: Caller, life: &Lifecycle) -> anyhow::Result<()> {
     let count = args.count as usize;
-    tracing::info!("{count} calls to {}", args.target);
     let begun = Instant::now();
     let calls = match args.rate {
-        0 => caller.calls(count, AT_ONCE).await,
-        rate => Load::of(count, caller, rate, life).finish().await,
+        0 => {
+            let ended = caller.one_by_one(count, AT_ONCE);
+            ended.take_until(life.token().cancelled_owned()).collect().await
+        }
+        // It stops with the lifecycle by itself.
+        rate => Load::of(count, caller.clone(), rate, life).finish().await,
     };
     let took = begun.elapsed();
     let tally: Tally = calls.iter().collect();
     if args.json {
-        line_out(&as_json(args, &tally, took).to_string());
+        line_out(&as_json(args, &calls, &tally, took).to_string());
     } else {
-        as_tables(args, &tally, took);
+        as_tables(args, &calls, &tally, took);
     }
     match &tally.first_failure {
         None => Ok(()),
@@ -139,13 +159,14 @@ fn reason(status: &tonic::Status) -> String {
     reason
 }
 
-fn as_json(args: &Args, tally: &Tally, took: Duration) -> serde_json::Value {
+fn as_json(args: &Args, calls: &[Call], tally: &Tally, took: Duration) -> serde_json::Value {
     let shares: serde_json::Map<_, _> =
         tally.shares.iter().map(|(backend, calls)| (backend.to_owned(), calls.into())).collect();
     let ms = |took: Duration| (took.as_secs_f64() * 1e6).round() / 1e3;
     json!({
         "target": args.target,
-        "calls": args.count,
+        "asked": args.count,
+        "calls": calls.len(),
         "seconds": (took.as_secs_f64() * 1e3).round() / 1e3,
         "answered": shares,
         "failed": tally.failures,
@@ -158,11 +179,12 @@ fn as_json(args: &Args, tally: &Tally, took: Duration) -> serde_json::Value {
     })
 }
 
-fn as_tables(args: &Args, tally: &Tally, took: Duration) {
+fn as_tables(args: &Args, calls: &[Call], tally: &Tally, took: Duration) {
     let answered = tally.shares.total();
+    let short = if calls.len() < args.count as usize { format!(" of {}", args.count) } else { String::new() };
     line_out(&format!(
-        "{} calls to {} in {took:.1?}: {answered} answered, {} failed",
-        args.count,
+        "{}{short} calls to {} in {took:.1?}: {answered} answered, {} failed",
+        calls.len(),
         args.target,
         tally.failed()
     ));

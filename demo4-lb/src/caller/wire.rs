@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use http::uri::Authority;
 use http::{Request, Response};
 use tonic::Status;
 use tonic::body::Body;
@@ -30,6 +31,14 @@ pub enum CallerError {
     Target {
         /// What was given.
         target: String,
+    },
+    /// No control plane can be at such an address.
+    #[error(
+        "cannot ask {given:?}: write the control plane as HOST:PORT, as in 127.0.0.1:14002, without http://"
+    )]
+    ControlPlane {
+        /// What was given.
+        given: String,
     },
     /// The xDS client cannot be made of these names.
     #[error("no xDS client for {service:?}: is it a plain service name, as in xds:///echo?")]
@@ -61,6 +70,15 @@ impl Wire {
     ///
     /// Plaintext: the control plane and the backends are on this machine or this compose network.
     pub(super) fn proxyless(control_plane: impl fmt::Display, service: &str) -> Result<Self, CallerError> {
+        let control_plane = control_plane.to_string();
+        let place: Option<Authority> = control_plane.parse().ok();
+        // With a scheme in it, or without a port, the client would be made and wait for ever.
+        if place.is_none_or(|place| place.host().is_empty() || place.port_u16().is_none()) {
+            return Err(CallerError::ControlPlane { given: control_plane });
+        }
+        if service.is_empty() {
+            return Err(CallerError::Target { target: "xds:///".to_owned() });
+        }
         let refuse = |source| CallerError::Proxyless { service: service.to_owned(), source };
         // Other gRPC clients want HOST:PORT here, without the scheme.
         let bootstrap = BootstrapConfig::builder(format!("http://{control_plane}"))

@@ -243,10 +243,17 @@ impl Stays for Mesh {
                  \n  curl -s 'http://{admin}/config_dump?include_eds'"
             );
         }
+        if let Some(backend) = self.staying.first() {
+            let at = backend.address();
+            text += &format!("\n  grpc_health_probe -addr {at}\n  grpcurl -plaintext {at} list");
+        }
         text += &format!(
             "\n  cargo run -p demo4-lb --bin demo4-client -- --target xds:///{LISTENER} --control-plane {xds}\n\
              \nThe control plane listens on {xds}."
         );
+        for backend in &self.staying {
+            text += &format!("\n{} listens on {}.", backend.name(), backend.address());
+        }
         text
     }
 }
