@@ -27,12 +27,33 @@ pub struct Facts {
     pub listening: u64,
     /// What the client did.
     pub sent: Sent,
-    /// What Envoy counted meanwhile.
+    /// What Envoy counted meanwhile, for certain while bpftrace watched.
     pub counted: Counted,
+    /// The same from before it was started until after it had ended.
+    pub counted_around: Counted,
     /// Context switches by `/proc/PID/task/TID/status`, counted for certain while bpftrace watched.
     pub switches: Switches,
     /// The same from before it was started until after it had ended.
     pub switches_around: Switches,
+}
+
+impl Facts {
+    /// Why the client's numbers say nothing about what others counted, if so: it was not alone. An Envoy of ours is
+    /// used by our client only, whatever it counts; so there the witnesses have to agree.
+    pub fn other_traffic(&self) -> Option<String> {
+        let (sent, counted) = (&self.sent, &self.counted_around);
+        let connections = sent.connections + sent.resets;
+        // A request that was begun before its reset may have been counted.
+        let requests = sent.requests..=sent.requests + sent.resets;
+        let alone =
+            counted.downstream_connections == connections && requests.contains(&counted.downstream_requests);
+        (!self.started_by_us && !alone).then(|| {
+            format!(
+                "other traffic: Envoy counted {} connections with {} requests, we sent {connections} with {}",
+                counted.downstream_connections, counted.downstream_requests, sent.requests
+            )
+        })
+    }
 }
 
 /// How often threads gave up a core: thread, of its own will and not.
@@ -58,6 +79,8 @@ pub struct Sent {
 pub struct Counted {
     /// Connections from clients.
     pub downstream_connections: u64,
+    /// Connections from clients that ended.
+    pub downstream_ended: u64,
     /// Requests from clients.
     pub downstream_requests: u64,
     /// Bytes from clients.
@@ -83,6 +106,7 @@ impl Counted {
         });
         Self {
             downstream_connections: self.downstream_connections.saturating_sub(before.downstream_connections),
+            downstream_ended: self.downstream_ended.saturating_sub(before.downstream_ended),
             downstream_requests: self.downstream_requests.saturating_sub(before.downstream_requests),
             downstream_in: self.downstream_in.saturating_sub(before.downstream_in),
             downstream_out: self.downstream_out.saturating_sub(before.downstream_out),

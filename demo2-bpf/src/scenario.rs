@@ -8,13 +8,10 @@
 //!
 //! What a run is judged by can be kept, and judged again elsewhere: that is a replay.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
-use anyhow::Context;
 use shared::cli::{Stays, Unready};
 use shared::lifecycle::Lifecycle;
-use shared::poll;
 use shared::report::Story;
 use shared::tools;
 
@@ -24,15 +21,7 @@ use crate::judge::judge;
 use crate::program::Program;
 use crate::target::{Source, Target};
 use crate::trace::Trace;
-use crate::tracer::Tracer;
-use crate::witness;
-use crate::workload;
-
-/// Connections that the client tears down where trouble is looked for.
-const RESETS: u64 = 5;
-
-/// How long Envoy may take to have counted everything.
-const LIMIT: Duration = Duration::from_secs(20);
+use crate::watch::Watch;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -132,11 +121,12 @@ async fn live(
         story.version("envoy", &envoy.version);
     }
     let watch = Watch { plan, versions, life };
+    let title = |program: Program| format!("{} ({}.bt)", program.question(), program.name());
     let mut rest = programs;
-    let target = if programs.first() == Some(&Program::Listen) {
+    let target = if programs.first() == Some(&Program::Listen) && plan.source.is_ours() {
         rest = &programs[1..];
-        story.step(&format!("{} (listen.bt)", Program::Listen.question()));
-        watch.start(envoy.as_ref(), story, life).await?
+        story.step(&title(Program::Listen));
+        watch.start(envoy.as_ref(), story).await?
     } else {
         plan.source.target(envoy.as_ref(), plan.stay, life).await?
     };
@@ -144,118 +134,22 @@ async fn live(
         story.version("envoy", &target.version);
     }
     for program in rest {
-        story.step(&format!("{} ({}.bt)", program.question(), program.name()));
-        // An Envoy that ends midway breaks this or that; why it broke is what a person needs to know.
-        let recording = watch.work(*program, &target).await;
-        let recording = recording.map_err(|error| target.alive().err().unwrap_or(error))?;
-        watch.judged(*program, &recording, story)?;
-    }
-    Ok(target)
-}
-
-/// How programs are run, and what is true of all runs.
-struct Watch<'a> {
-    plan: &'a Plan,
-    versions: Facts,
-    life: &'a Lifecycle,
-}
-
-impl Watch<'_> {
-    /// Starts an Envoy while it is watched, or says that it ran already.
-    async fn start(
-        &self,
-        envoy: Option<&tools::Program>,
-        story: &mut Story,
-        life: &Lifecycle,
-    ) -> anyhow::Result<Target> {
-        if !self.plan.source.is_ours() {
+        story.step(&title(*program));
+        if *program == Program::Listen {
             story.not_checked(
                 "listen-reuseport",
                 "Envoy makes one listening socket a worker, all on one port",
                 "sockets made at its start",
                 "this Envoy ran before it was watched",
             );
-            return self.plan.source.target(envoy, self.plan.stay, life).await;
+            continue;
         }
-        let tracer = Tracer::start(&self.plan.bpftrace, Program::Listen, &[], life).await?;
-        let target = self.plan.source.target(envoy, self.plan.stay, life).await?;
-        let lines = tracer.stop().await?;
-        let facts = Facts {
-            envoy: target.version.clone(),
-            pid: target.pid,
-            started_by_us: true,
-            direct: target.direct,
-            workers: witness::workers(target.pid),
-            listening: witness::listening(target.pid, target.listener_port),
-            ..self.versions.clone()
-        };
-        self.judged(Program::Listen, &Recording { facts, lines }, story)?;
-        Ok(target)
+        // An Envoy that ends midway breaks this or that; why it broke is what a person needs to know.
+        let recording = watch.work(*program, &target).await;
+        let recording = recording.map_err(|error| target.alive().err().unwrap_or(error))?;
+        watch.judged(*program, &recording, story)?;
     }
-
-    /// Runs the work under one program.
-    async fn work(&self, program: Program, target: &Target) -> anyhow::Result<Recording> {
-        let arguments = target.arguments(program);
-        let workers = witness::workers(target.pid);
-        anyhow::ensure!(
-            !workers.is_empty(),
-            "process {} has no threads called wrk:worker_N: is it an Envoy?",
-            target.pid
-        );
-        let switches = || witness::switches(target.pid, workers.keys().copied());
-        // Read four times: bpftrace watches for less than between the outer two, for more than between the inner.
-        let outer = switches();
-        let tracer = Tracer::start(&self.plan.bpftrace, program, &arguments, self.life).await?;
-        let before = witness::counted(&target.admin).await?;
-        let inner = switches();
-        let resets = if program == Program::Trouble { RESETS } else { 0 };
-        let sent = workload::run(target.call, resets)
-            .await
-            .with_context(|| format!("the workload against {} failed", target.call))?;
-        // Envoy notices the last close a moment after the client made it.
-        poll::wait_until("Envoy to see every connection end", Duration::from_millis(5), LIMIT, || async {
-            match witness::open(&target.admin).await {
-                Ok(0) => Ok(()),
-                Ok(open) => Err(format!("{open} open")),
-                Err(error) => Err(error.to_string()),
-            }
-        })
-        .await?;
-        let counted = witness::counted(&target.admin).await?.since(&before);
-        let inner = witness::switches_since(switches(), &inner);
-        let lines = tracer.stop().await?;
-        let outer = witness::switches_since(switches(), &outer);
-        target.alive()?;
-        let facts = Facts {
-            envoy: target.version.clone(),
-            pid: target.pid,
-            started_by_us: target.ours,
-            direct: target.direct,
-            workers,
-            listening: witness::listening(target.pid, target.listener_port),
-            sent,
-            counted,
-            switches: inner,
-            switches_around: outer,
-            ..self.versions.clone()
-        };
-        Ok(Recording { facts, lines })
-    }
-
-    fn judged(&self, program: Program, recording: &Recording, story: &mut Story) -> anyhow::Result<()> {
-        if let Some(folder) = &self.plan.record {
-            keep(folder, program, recording)?;
-        }
-        let trace = Trace::parse(recording.lines.iter().map(String::as_str))?;
-        judge(program, &trace, &recording.facts, story);
-        Ok(())
-    }
-}
-
-fn keep(folder: &Path, program: Program, recording: &Recording) -> anyhow::Result<()> {
-    let path = folder.join(format!("{}.jsonl", program.name()));
-    std::fs::create_dir_all(folder).with_context(|| format!("no folder {}", folder.display()))?;
-    std::fs::write(&path, recording.to_lines()?).with_context(|| format!("cannot write {}", path.display()))
+    Ok(target)
 }
 
 impl Stays for Watched {

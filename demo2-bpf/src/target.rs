@@ -94,6 +94,20 @@ pub enum NoTarget {
         /// The number.
         pid: u32,
     },
+    /// None of its threads is called as Envoy's workers are.
+    #[error(
+        "process {pid} has no threads called wrk:worker_N, so it is no Envoy: `pgrep -x envoy` lists them"
+    )]
+    NotEnvoy {
+        /// The number.
+        pid: u32,
+    },
+    /// No process in it has such threads.
+    #[error("no process of container {container} has threads called wrk:worker_N: is there an Envoy in it?")]
+    NoEnvoyInside {
+        /// Its name or id.
+        container: String,
+    },
     /// Its listener's own address means something else here than where it lives.
     #[error(
         "process {pid} lives in another network than we, as in a container: name its published port with --target"
@@ -151,10 +165,20 @@ impl Source {
         match self {
             Self::Process => process(program.context("no Envoy was looked for")?, stay, life).await,
             Self::Container => in_container(stay, life).await,
-            Self::Pid { pid, admin, target } => running(*pid, *admin, *target).await,
+            Self::Pid { pid, admin, target } => {
+                if !Path::new(&format!("/proc/{pid}")).exists() {
+                    return Err(Unready::new(NoTarget::NoProcess { pid: *pid }).into());
+                }
+                if witness::workers(*pid).is_empty() {
+                    return Err(Unready::new(NoTarget::NotEnvoy { pid: *pid }).into());
+                }
+                running(*pid, *admin, *target).await
+            }
             Self::Attach { container, admin, target } => {
-                let pid = container::pid(container).await.map_err(Unready::new)?;
-                running(pid, *admin, *target).await
+                let first = container::pid(container).await.map_err(Unready::new)?;
+                // A script may be the container's first process, and Envoy its child.
+                let inside = || Unready::new(NoTarget::NoEnvoyInside { container: container.clone() });
+                running(witness::envoy_below(first).ok_or_else(inside)?, *admin, *target).await
             }
         }
     }
@@ -237,9 +261,6 @@ async fn in_container(stay: bool, life: &Lifecycle) -> anyhow::Result<Target> {
 }
 
 async fn running(pid: u32, admin: SocketAddr, target: Option<SocketAddr>) -> anyhow::Result<Target> {
-    if !Path::new(&format!("/proc/{pid}")).exists() {
-        return Err(Unready::new(NoTarget::NoProcess { pid }).into());
-    }
     let nothing = |what| Unready::new(NoTarget::NothingToCall { admin, what });
     let interface = Admin::new(admin);
     let listens = listener(&interface).await.map_err(Unready::new)?;
@@ -306,7 +327,7 @@ impl Target {
         program.arguments(self.pid, self.listener_port, self.backend_port, self.network)
     }
 
-    /// Fails if it has ended meanwhile.
+    /// Fails if it has ended meanwhile; that it is an Envoy was seen at the beginning.
     ///
     /// # Errors
     /// If there is no such process any more.

@@ -39,6 +39,7 @@ pub fn count(stats: &BTreeMap<String, u64>) -> Counted {
     }
     Counted {
         downstream_connections: sum("http.", ".downstream_cx_total"),
+        downstream_ended: sum("http.", ".downstream_cx_destroy"),
         downstream_requests: sum("http.", ".downstream_rq_total"),
         downstream_in: sum("http.", ".downstream_cx_rx_bytes_total"),
         downstream_out: sum("http.", ".downstream_cx_tx_bytes_total"),
@@ -65,15 +66,6 @@ pub async fn version(admin: &Admin) -> Result<String, AdminError> {
     Ok(format!("{}.{}.{}", number("major_number"), number("minor_number"), number("patch")))
 }
 
-/// Connections from clients that are open now.
-///
-/// # Errors
-/// [`AdminError`] if Envoy cannot be asked.
-pub async fn open(admin: &Admin) -> Result<u64, AdminError> {
-    let stats = admin.stats("^http\\..*\\.downstream_cx_active$").await?;
-    Ok(stats.iter().filter(|(name, _)| !name.starts_with("http.admin.")).map(|(_, value)| value).sum())
-}
-
 /// Envoy's worker threads: thread, number. They are called `wrk:worker_0` and so on.
 pub fn workers(pid: u32) -> BTreeMap<u32, u32> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
@@ -83,6 +75,31 @@ pub fn workers(pid: u32) -> BTreeMap<u32, u32> {
     };
     let tids = threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok());
     tids.filter_map(|tid| Some((tid, worker(tid)?))).collect()
+}
+
+/// The process with Envoy's worker threads: this one, or one below it, as where a script starts Envoy.
+pub fn envoy_below(pid: u32) -> Option<u32> {
+    let processes = || fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes().filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok());
+    let children: Vec<(u32, u32)> = pids.filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let mut below = vec![pid];
+    let mut at = 0;
+    // Each is looked at once, also where numbers were given anew meanwhile and parents go round in a circle.
+    while let Some(one) = below.get(at).copied() {
+        if !workers(one).is_empty() {
+            return Some(one);
+        }
+        let new = children.iter().filter(|(child, parent)| *parent == one && !below.contains(child));
+        below.extend(new.map(|(child, _)| *child).collect::<Vec<_>>());
+        at += 1;
+    }
+    None
+}
+
+/// A process's parent.
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
 }
 
 /// How often each of these threads gave up a core by itself, and had it taken away.

@@ -86,16 +86,57 @@ async fn an_envoy_that_runs_as_a_process_already_is_watched_by_its_pid() {
     let admin = target.admin.address().to_string();
     let pid = target.pid.to_string();
     let args = ["--json", "--pid", &pid, "--admin", &admin];
-    let report = held(
-        &tokio::task::spawn_blocking({
-            let args = args.map(str::to_owned);
-            move || demo(&args.each_ref().map(String::as_str)).output().unwrap()
-        })
-        .await
-        .unwrap(),
-    );
+    let report = held(&beside(&args).await);
     assert_eq!(unchecked(&report), ["listen-reuseport"], "{report:#}");
     target.alive().unwrap();
+    life.shut_down(LIMIT).await.unwrap();
+}
+
+/// Runs the demo while the test's own tasks go on.
+async fn beside(args: &[&str]) -> Output {
+    let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+    let run = move || demo(&args.iter().map(String::as_str).collect::<Vec<_>>()).output().unwrap();
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and bpftrace"]
+async fn a_connection_that_others_keep_open_is_no_obstacle_and_their_requests_leave_the_client_s_claims_open()
+{
+    let life = Lifecycle::default();
+    let target = other(&life).await;
+    let (pid, admin) = (target.pid.to_string(), target.admin.address().to_string());
+    let args = ["--json", "--pid", &pid, "--admin", &admin];
+    let idle = tokio::net::TcpStream::connect(target.call).await.unwrap();
+    let report = held(&beside(&[&args[..], &["--program", "accept"]].concat()).await);
+    assert_eq!(unchecked(&report), [""; 0], "{report:#}");
+
+    let stop = life.child();
+    let (token, call) = (stop.token(), target.call);
+    let others = tokio::spawn(async move {
+        while !token.is_cancelled() {
+            workload::once(call).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let report = held(&beside(&args).await);
+    let open = unchecked(&report);
+    for id in
+        ["accept-all-client", "states-downstream-client", "states-lives", "bytes-client", "requests-read"]
+    {
+        assert!(open.contains(&id), "{id} is not in {open:?}");
+    }
+    let claims = report["claims"].as_array().unwrap();
+    let claim = |id: &str| claims.iter().find(|claim| claim["id"] == id).unwrap();
+    for id in
+        ["accept-all", "accept-by-worker", "states-downstream", "states-upstream", "bytes-in", "bytes-out"]
+    {
+        assert_eq!(claim(id)["verdict"], "held", "{report:#}");
+    }
+    assert!(claim("bytes-client")["why"].as_str().unwrap().starts_with("other traffic: Envoy counted"));
+    stop.shut_down(LIMIT).await.unwrap();
+    others.await.unwrap();
+    drop(idle);
     life.shut_down(LIMIT).await.unwrap();
 }
 
@@ -205,6 +246,35 @@ async fn an_envoy_that_runs_in_a_container_already_is_watched_from_outside() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root, bpftrace and docker"]
+async fn an_envoy_that_a_script_started_in_its_container_is_found_below_it() {
+    let life = Lifecycle::default();
+    let backend = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = backend.local_addr().unwrap().port();
+    target::answer(backend, &life);
+    // An admin interface on port 0 could not be found from outside.
+    let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut text = target::CONFIG.replace("12002", &port.to_string());
+    text = text.replace("12001", &admin.port().to_string()).replace("12000", "0");
+    let script = "/usr/local/bin/envoy --config-yaml \"$0\" --concurrency 2 --disable-hot-restart; true";
+    let container = format!("demo2-test-{}", std::process::id());
+    let run =
+        ["run", "--detach", "--rm", "--network", "host", "--name", &container, "--label", "mesh.demo2.test"];
+    let what = ["--pull", "never", "--entrypoint", "bash", demo2_bpf::container::IMAGE, "-c", script, &text];
+    let docker = |args: &[&str]| Command::new("docker").args(args).output().unwrap();
+    assert!(docker(&[&run[..], &what].concat()).status.success());
+    let interface = shared::envoy::Admin::new(admin);
+    let ready =
+        shared::poll::wait_until("Envoy", Duration::from_millis(20), LIMIT, || interface.ready()).await;
+    let (at, named) = (admin.to_string(), ["--attach", container.as_str()]);
+    let output = beside(&[&named[..], &["--json", "--admin", &at, "--program", "accept"]].concat()).await;
+    assert!(docker(&["rm", "--force", &container]).status.success());
+    ready.unwrap();
+    assert_eq!(unchecked(&held(&output)), [""; 0]);
+    life.shut_down(LIMIT).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root and bpftrace"]
 async fn what_uses_the_same_ports_in_another_network_is_not_counted() {
     let life = Lifecycle::default();
@@ -233,8 +303,10 @@ async fn what_uses_the_same_ports_in_another_network_is_not_counted() {
 #[test]
 #[ignore = "needs root and bpftrace"]
 fn a_process_that_is_not_there_or_no_envoy_is_refused() {
-    for (pid, words) in [("4194304", "no process 4194304"), ("1", "admin interface")] {
+    for (pid, words) in [("4194304", "no process 4194304"), ("1", "is no Envoy")] {
         let output = run(&["--pid", pid, "--admin", "127.0.0.1:9"]);
+        // Before any step was begun.
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("1. "));
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
         assert!(stderr(&output).contains(words), "{}", stderr(&output));
     }
