@@ -1,15 +1,25 @@
 //! An Envoy in a container of ours, and what Docker tells of containers that run already.
 //!
 //! Knows Docker's command line, and nothing of what the Envoy is for. Our containers carry a label with the process
-//! that made them; so whoever comes next can take away those of a run that was killed.
+//! that made them; so whoever comes next can take away what a run that was killed has left half made.
+//!
+//! ```text
+//!   we ── pipe ──> docker run --interactive ──> container: a shell that waits for the pipe's end ── kill 1 ──> Envoy
+//! ```
+//!
+//! Docker's daemon is no child of ours, so nothing ends a container together with us. But a pipe does end then.
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
+use shared::child::{self, Child};
 use shared::cli::Unready;
 use shared::lifecycle::Lifecycle;
+use shared::poll;
 use shared::report::line_err;
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{ChildStderr, ChildStdin, Command};
 use tokio::sync::oneshot;
 
 /// The image of `--container`.
@@ -23,6 +33,12 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// How long it may take to bring the image.
 const PULL_LIMIT: Duration = Duration::from_secs(600);
+
+/// How often Docker is asked whether a container runs.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Envoy stays the container's first process, and gets SIGTERM when nobody holds the other end of its input.
+const UNTIL_THE_END: &str = r#"(while read -r; do :; done; kill 1) <&0 & exec /usr/local/bin/envoy "$@""#;
 
 /// There is no such container, or it does not run.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +61,6 @@ pub struct NotStarted(String);
 /// [`Unready`] if Docker does not start it; nothing is left of it then.
 pub async fn start(config: String, workers: u16, life: &Lifecycle) -> anyhow::Result<u32> {
     let not_started = |why| Unready::new(NotStarted(why));
-    sweep(None).await.map_err(not_started)?;
     if docker(&["image", "inspect", "--format", "{{.Id}}", IMAGE], LIMIT).await.is_err() {
         line_err(&format!("docker brings {IMAGE}, once ..."));
         docker(&["pull", "--quiet", IMAGE], PULL_LIMIT).await.map_err(not_started)?;
@@ -53,32 +68,58 @@ pub async fn start(config: String, workers: u16, life: &Lifecycle) -> anyhow::Re
     let (tell, started) = oneshot::channel();
     let stop = life.token();
     let us = std::process::id();
+    // One of this number is of another process that had it before us.
+    sweep(us).await.map_err(not_started)?;
     // A task of its own, because Ctrl-C must not cut it short: Docker may have started the container before it tells.
     life.spawn(async move {
-        let run = run(&config, workers, us).await;
-        let runs = run.is_ok();
+        let (run, kept) = match run(&config, workers, us).await {
+            Ok((pid, kept)) => (Ok(pid), Some(kept)),
+            Err(why) => (Err(why), None),
+        };
         // Nobody listens any more after Ctrl-C, and then it is time to clean up.
-        if tell.send(run).is_ok() && runs {
+        if tell.send(run).is_ok() && kept.is_some() {
             stop.cancelled().await;
         }
-        if let Err(why) = sweep(Some(us)).await {
+        if let Err(why) = sweep(us).await {
             tracing::warn!("a container labelled {LABEL}={us} may still run: {why}");
         }
     });
-    let id = started.await?.map_err(not_started)?;
-    Ok(pid(&id).await?)
+    Ok(started.await?.map_err(not_started)?)
 }
 
-async fn run(config: &str, workers: u16, us: u32) -> Result<String, String> {
-    let (label, workers) = (format!("{LABEL}={us}"), workers.to_string());
+/// Runs it, and returns its first process, and what has to be kept for as long as it shall run.
+async fn run(config: &str, workers: u16, us: u32) -> Result<(u32, (Child, ChildStdin)), String> {
+    let (name, label, workers) = (format!("mesh-demo2-{us}"), format!("{LABEL}={us}"), workers.to_string());
+    let mut command = Command::new("docker");
     #[rustfmt::skip]
-    let arguments = [
-        "run", "--detach", "--rm", "--network", "host", "--label", &label, "--user", "101:101", "--read-only",
-        "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--pull", "never",
-        "--entrypoint", "/usr/local/bin/envoy", IMAGE,
+    command.args([
+        "run", "--interactive", "--rm", "--network", "host", "--name", &name, "--label", &label, "--user", "101:101",
+        "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--pull", "never",
+        "--entrypoint", "bash", IMAGE, "-c", UNTIL_THE_END, "envoy",
         "--config-yaml", config, "--concurrency", &workers, "--disable-hot-restart", "--log-level", "warning",
-    ];
-    docker(&arguments, LIMIT).await
+    ]);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut docker = child::spawn(command).await.map_err(|error| error.to_string())?;
+    let (Some(stdin), Some(stderr)) = (docker.stdin(), docker.stderr()) else {
+        return Err("docker was started without its pipes".to_owned());
+    };
+    let said = tokio::spawn(last_line(stderr));
+    let started = poll::wait_until("the container to run", LOOK, LIMIT, || pid(&name));
+    tokio::select! {
+        biased;
+        _ = docker.wait() => Err(said.await.unwrap_or_default()),
+        started = started => Ok((started.map_err(|error| error.to_string())?, (docker, stdin))),
+    }
+}
+
+/// Reads everything, so that Envoy never waits for us, and keeps the last line. What is no text ends it.
+async fn last_line(stderr: ChildStderr) -> String {
+    let mut lines = BufReader::new(stderr).lines();
+    let mut last = "docker ended".to_owned();
+    while let Ok(Some(line)) = lines.next_line().await {
+        last = line;
+    }
+    last
 }
 
 /// A container's first process, as this machine counts.
@@ -94,14 +135,14 @@ pub async fn pid(container: &str) -> Result<u32, NoContainer> {
     }
 }
 
-/// Takes away containers of runs that were killed and could not, and those of process `also`.
-async fn sweep(also: Option<u32>) -> Result<(), String> {
+/// Takes away containers of runs that were killed and could not, and those of process `us`.
+async fn sweep(us: u32) -> Result<(), String> {
     let format = format!("{{{{.ID}}}} {{{{.Label \"{LABEL}\"}}}}");
     let filter = format!("label={LABEL}");
     let listed = docker(&["ps", "--all", "--filter", &filter, "--format", &format], LIMIT).await?;
     for (id, owner) in listed.lines().filter_map(|line| line.split_once(' ')) {
         let ended = !Path::new(&format!("/proc/{owner}")).exists();
-        let ours = also.is_some_and(|also| owner == also.to_string());
+        let ours = owner == us.to_string();
         if (ended || ours)
             && let Err(why) = docker(&["rm", "--force", id], LIMIT).await
         {

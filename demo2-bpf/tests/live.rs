@@ -382,6 +382,32 @@ fn ctrl_c_while_docker_starts_the_container_leaves_none_behind() {
     assert_eq!(String::from_utf8_lossy(&left.stdout).trim(), "");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root, bpftrace and docker"]
+async fn killed_without_warning_it_leaves_no_container_behind() {
+    let mut child = demo(&["--container"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let filter = format!("label=mesh.demo2={}", child.id());
+    let containers = |which: &'static str| {
+        let args = ["ps", which, "--quiet", "--filter", &filter];
+        let listed = Command::new("docker").args(args).output().unwrap();
+        assert!(listed.status.success());
+        String::from_utf8(listed.stdout).unwrap().trim().to_owned()
+    };
+    let (every, envoys) = (Duration::from_millis(20), || {
+        children_of(child.id()).iter().any(|(_, name)| name == "bpftrace")
+            && !containers("--no-trunc").is_empty()
+    });
+    let runs = || async { if envoys() { Ok(()) } else { Err("neither is seen") } };
+    shared::poll::wait_until("its container and bpftrace", every, LIMIT, runs).await.unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let gone = || async {
+        let left = containers("--all");
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    };
+    shared::poll::wait_until("its container to go", every, LIMIT, gone).await.unwrap();
+}
+
 /// The children of a process: number and name.
 fn children_of(parent: u32) -> Vec<(u32, String)> {
     let processes = fs::read_dir("/proc").unwrap().flatten();
