@@ -41,6 +41,10 @@ const FULL: f64 = 0.8;
 /// How long load is watched without feedback, and with it once the weights have come to rest.
 const WATCH: Duration = Duration::from_secs(3);
 
+/// How many reports on the last weights there must be at least: of half a second each, with 50 and more calls expected
+/// to each region.
+const ENOUGH: u32 = 8;
+
 /// How often the load is looked at: twice in the time between two reports of one Envoy, of which there are two.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -94,7 +98,7 @@ impl Mesh {
         let mut at_rest = Resting::since(self.loads.loads());
         let switched = samples.len();
         let steering = Instant::now();
-        while rest.elapsed() < WATCH {
+        while rest.elapsed() < WATCH || at_rest.reports < ENOUGH {
             anyhow::ensure!(steering.elapsed() < REST, "the weights did not come to rest within {REST:?}");
             if self.steer()? {
                 let published = self.publish(&self.world.clone())?;
