@@ -49,6 +49,8 @@ mod plot;
 
 mod reports;
 
+mod window;
+
 pub use mesh::Mesh;
 
 /// How long Envoy may take to get ready, unless the [`Plan`] says otherwise.

@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use shared::lifecycle::Lifecycle;
 use shared::report::Story;
-use shared::stats::Shares;
 
 use super::claims::{by_region, no_call_failed, shares_fit};
 use super::lane::Lane;
 use super::mesh::{Mesh, SECOND, Sidecar, backends};
 use super::plot::{Curve, plot};
 use super::reports::{Resting, Sample, calls_told};
+use super::window::window;
 use crate::backend::Backend;
 use crate::balance::{Site, WHOLE, weights};
-use crate::caller::{Call, Load, Tally};
+use crate::caller::{Load, Tally};
 use crate::topology::{CLUSTER, DataPlane, Region, Split, World};
 
 /// The regions: name, preference in per cent, capacity in calls a second.
@@ -92,7 +92,7 @@ impl Mesh {
             samples.push(self.sample());
             bar.set_position(begun.elapsed().as_secs());
         }
-        let before = window(&loads, begun, Instant::now());
+        let before = window(&loads, EACH, begun, Instant::now());
         // With feedback, until the weights rest, and then as long again.
         let mut rest = Instant::now();
         let mut at_rest = Resting::since(self.loads.loads());
@@ -113,7 +113,7 @@ impl Mesh {
             bar.set_position(WATCH.as_secs() + rest.elapsed().as_secs());
         }
         let ended = Instant::now();
-        let after = window(&loads, rest, ended);
+        let after = window(&loads, EACH, rest, ended);
         let reported = calls_told(&samples, begun);
         bar.finish_and_clear();
         let mut calls = Vec::new();
@@ -251,40 +251,6 @@ impl Mesh {
 /// The regions as the decision sees them.
 fn sites() -> [Site; 3] {
     REGIONS.map(|(_, preference, capacity)| Site { preference, capacity: FULL * capacity })
-}
-
-/// What clients saw between two moments.
-struct Window {
-    seen: Tally,
-    seconds: f64,
-    /// Calls that were answered, by Envoy.
-    n: [u64; 2],
-    /// Of the calls a second that each Envoy is given, those to east, by the shares that its client saw.
-    each: [f64; 2],
-}
-
-impl Window {
-    fn rate(&self, region: &str) -> f64 {
-        self.seen.shares.of(region) as f64 / self.seconds
-    }
-}
-
-fn window(loads: &[Load; 2], from: Instant, to: Instant) -> Window {
-    let within = |load: &Load| -> Vec<Call> {
-        load.snapshot().into_iter().filter(|call| call.started >= from && call.ended() < to).collect()
-    };
-    let seconds = (to - from).as_secs_f64();
-    let calls = loads.each_ref().map(within);
-    let shares = calls.each_ref().map(|calls| {
-        by_region(&calls.iter().filter_map(|call| call.answer.as_deref().ok()).collect::<Shares>())
-    });
-    let n = shares.each_ref().map(Shares::total);
-    let each = shares
-        .each_ref()
-        .map(|shares| f64::from(EACH) * shares.of("east") as f64 / shares.total().max(1) as f64);
-    let mut seen: Tally = calls.iter().flatten().collect();
-    seen.shares = by_region(&seen.shares);
-    Window { seen, seconds, n, each }
 }
 
 /// Reported loads in small letters, and behind them in capitals what they should be.
