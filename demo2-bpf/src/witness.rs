@@ -66,6 +66,15 @@ pub async fn version(admin: &Admin) -> Result<String, AdminError> {
     Ok(format!("{}.{}.{}", number("major_number"), number("minor_number"), number("patch")))
 }
 
+/// Connections from clients that are open now.
+///
+/// # Errors
+/// [`AdminError`] if Envoy cannot be asked.
+pub async fn open(admin: &Admin) -> Result<u64, AdminError> {
+    let stats = admin.stats("^http\\..*\\.downstream_cx_active$").await?;
+    Ok(stats.iter().filter(|(name, _)| !name.starts_with("http.admin.")).map(|(_, value)| value).sum())
+}
+
 /// Envoy's worker threads: thread, number. They are called `wrk:worker_0` and so on.
 pub fn workers(pid: u32) -> BTreeMap<u32, u32> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
