@@ -41,9 +41,9 @@ const FULL: f64 = 0.8;
 /// How long load is watched without feedback, and with it once the weights have come to rest.
 const WATCH: Duration = Duration::from_secs(3);
 
-/// How many reports on the last weights there must be at least: of half a second each, with 50 and more calls expected
-/// to each region.
-const ENOUGH: u32 = 8;
+/// How many reports on the last weights there must be at least, of half a second each. They tell of 1,360 calls: a region
+/// that gets half as much again as it should is seen, and with half as many reports it was missed.
+const ENOUGH: u32 = 16;
 
 /// How often the load is looked at: twice in the time between two reports of one Envoy, of which there are two.
 const LOOK: Duration = Duration::from_millis(250);
@@ -100,7 +100,8 @@ impl Mesh {
         let steering = Instant::now();
         while rest.elapsed() < WATCH || at_rest.reports < ENOUGH {
             anyhow::ensure!(steering.elapsed() < REST, "the weights did not come to rest within {REST:?}");
-            if self.steer()? {
+            // Once they have come to rest they are left alone, so that all reports that count are on the same weights.
+            if rest.elapsed() < WATCH && self.steer()? {
                 let published = self.publish(&self.world.clone())?;
                 self.routes_by(&published, DataPlane::Envoy.name(), &callers[0]).await?;
                 self.routes_by(&published, SECOND, &callers[1]).await?;
