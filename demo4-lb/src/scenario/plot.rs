@@ -26,7 +26,9 @@ pub(super) fn plot(curves: &[Curve<'_>], mark: (&str, f64), unit: &str, height: 
         };
         let label = top * row as f64 / (height.max(2) - 1) as f64;
         let cells: String = (0..width).map(cell).collect();
-        lines.push(format!("{label:>6.0} |{cells}"));
+        // Also where curves hide the line.
+        let edge = if row == row_of(mark.1) { '-' } else { '|' };
+        lines.push(format!("{label:>6.0} {edge}{cells}"));
     }
     let names = curves.iter().map(|curve| format!("{} {}", curve.letter, curve.name));
     lines.push(format!("{unit:>6} |{}, - {}", names.collect::<Vec<_>>().join(", "), mark.0));
@@ -42,7 +44,7 @@ mod tests {
         let rising = Curve { letter: 'a', name: "rising", values: vec![0.0, 5.0, 10.0] };
         let flat = Curve { letter: 'b', name: "flat", values: vec![0.0, 0.0, 0.0] };
         let lines = plot(&[rising, flat], ("mark", 5.0), "rps", 3);
-        assert_eq!(lines, ["    10 |  a", "     5 |-a-", "     0 |abb", "   rps |a rising, b flat, - mark"]);
+        assert_eq!(lines, ["    10 |  a", "     5 --a-", "     0 |abb", "   rps |a rising, b flat, - mark"]);
     }
 
     #[test]
