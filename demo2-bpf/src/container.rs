@@ -18,7 +18,7 @@ use shared::cli::Unready;
 use shared::lifecycle::Lifecycle;
 use shared::poll;
 use shared::report::line_err;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStderr, ChildStdin, Command};
 use tokio::sync::oneshot;
 
@@ -37,8 +37,10 @@ const PULL_LIMIT: Duration = Duration::from_secs(600);
 /// How often Docker is asked whether a container runs.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Envoy stays the container's first process, and gets SIGTERM when nobody holds the other end of its input.
-const UNTIL_THE_END: &str = r#"(while read -r; do :; done; kill 1) <&0 & exec /usr/local/bin/envoy "$@""#;
+/// Envoy stays the container's first process, and gets SIGTERM when nobody holds the other end of its input. Docker
+/// passes that on only if the container ran already; so a first line has to say that somebody is there.
+const UNTIL_THE_END: &str =
+    r#"(read -r -t 30 && while read -r; do :; done; kill 1) <&0 & exec /usr/local/bin/envoy "$@""#;
 
 /// There is no such container, or it does not run.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +102,7 @@ async fn run(config: &str, workers: u16, us: u32) -> Result<(u32, (Child, ChildS
     ]);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut docker = child::spawn(command).await.map_err(|error| error.to_string())?;
-    let (Some(stdin), Some(stderr)) = (docker.stdin(), docker.stderr()) else {
+    let (Some(mut stdin), Some(stderr)) = (docker.stdin(), docker.stderr()) else {
         return Err("docker was started without its pipes".to_owned());
     };
     let said = tokio::spawn(last_line(stderr));
@@ -108,7 +110,11 @@ async fn run(config: &str, workers: u16, us: u32) -> Result<(u32, (Child, ChildS
     tokio::select! {
         biased;
         _ = docker.wait() => Err(said.await.unwrap_or_default()),
-        started = started => Ok((started.map_err(|error| error.to_string())?, (docker, stdin))),
+        started = started => {
+            let pid = started.map_err(|error| error.to_string())?;
+            stdin.write_all(b"\n").await.map_err(|error| error.to_string())?;
+            Ok((pid, (docker, stdin)))
+        }
     }
 }
 
