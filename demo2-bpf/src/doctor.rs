@@ -1,6 +1,7 @@
 //! What this machine needs for watching the kernel, what it has, and what to do about the rest.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use crate::program::Program;
 /// Where tracepoints are listed, on kernels of different age.
 const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
+/// Where the kernel tells what its structs look like.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+
 /// What the kernel must have been built with.
 const CONFIG: [&str; 4] =
     ["CONFIG_BPF_SYSCALL", "CONFIG_BPF_EVENTS", "CONFIG_FTRACE_SYSCALLS", "CONFIG_DEBUG_INFO_BTF"];
@@ -22,6 +26,20 @@ const MEMLOCK: u64 = 64 << 20;
 /// How long a program may take to tell its version.
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// The oldest bpftrace that these programs were run with.
+const BPFTRACE: (u32, u32) = (0, 17);
+
+/// What cannot be done without a thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// No program can run.
+    All,
+    /// Some programs cannot.
+    Some,
+    /// All can.
+    None,
+}
+
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
@@ -29,12 +47,27 @@ pub struct Check {
     pub name: &'static str,
     /// Whether all is well.
     pub well: bool,
-    /// Whether the programs cannot run without.
-    pub needed: bool,
+    /// Which programs need it.
+    pub needed: Need,
     /// What was seen.
     pub seen: String,
     /// What to do if it is not well.
     pub remedy: &'static str,
+}
+
+/// What is said of a thing that only root may look at.
+const UNSEEN: &str = "cannot be seen without root";
+
+impl Check {
+    /// Its state in a word.
+    pub fn mark(&self) -> &'static str {
+        match (self.well, self.needed) {
+            (true, _) => "ok",
+            _ if self.seen == UNSEEN => "unseen",
+            (false, Need::None) => "absent",
+            (false, _) => "MISSING",
+        }
+    }
 }
 
 /// Looks at everything. Mounts tracefs if this user may and nobody has: bpftrace cannot do without.
@@ -43,8 +76,11 @@ pub async fn examine(bpftrace: &Path) -> Vec<Check> {
     let version = bpftrace_version(bpftrace).await;
     let root = rustix::process::geteuid().is_root();
     let tracefs = tracefs();
+    // Root alone may look into it, so that it seems to be absent to others.
+    let unseen = tracefs.is_none() && hidden();
     let missing = missing_tracepoints(tracefs.as_deref());
-    let btf = Path::new("/sys/kernel/btf/vmlinux").exists();
+    let old = version.as_deref().is_some_and(too_old);
+    let btf = Path::new(BTF).exists();
     let docker = said(Command::new("docker"), &["version", "--format", "{{.Server.Version}}"]).await;
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let check = |name, well, needed, seen: String, remedy| Check { name, well, needed, seen, remedy };
@@ -52,37 +88,48 @@ pub async fn examine(bpftrace: &Path) -> Vec<Check> {
         check(
             "Linux",
             cfg!(target_os = "linux"),
-            true,
+            Need::All,
             kernel.clone(),
             "run it on Linux, or look at a recorded run: --replay",
         ),
         check(
             "root",
             root,
-            true,
+            Need::All,
             format!("user {}", rustix::process::geteuid().as_raw()),
             "sudo cargo run -p demo2-bpf, or sudo target/debug/demo2-bpf",
         ),
         check(
             "bpftrace",
-            version.is_some(),
-            true,
-            version.unwrap_or_else(|| format!("{} does not run", bpftrace.display())),
-            "apt-get install bpftrace, dnf install bpftrace, or --bpftrace PATH",
+            version.is_some() && !old,
+            Need::All,
+            version.map_or_else(
+                || format!("{} does not run", bpftrace.display()),
+                |version| {
+                    if old { format!("{version}, older than {}.{}", BPFTRACE.0, BPFTRACE.1) } else { version }
+                },
+            ),
+            "apt-get install bpftrace, dnf install bpftrace, or --bpftrace PATH; 0.17 or later",
         ),
         check(
             "tracefs",
             tracefs.is_some(),
-            true,
-            tracefs.as_ref().map_or_else(|| "not mounted".to_owned(), |at| at.display().to_string()),
+            Need::All,
+            match &tracefs {
+                Some(at) => at.display().to_string(),
+                None if unseen => UNSEEN.to_owned(),
+                None => "not mounted".to_owned(),
+            },
             "mount -t tracefs tracefs /sys/kernel/tracing",
         ),
         check(
             "tracepoints",
             missing.is_empty(),
-            true,
+            Need::Some,
             if missing.is_empty() {
                 "all that are used".to_owned()
+            } else if unseen {
+                UNSEEN.to_owned()
             } else {
                 format!("without {}", missing.join(", "))
             },
@@ -91,25 +138,45 @@ pub async fn examine(bpftrace: &Path) -> Vec<Check> {
         check(
             "BTF",
             btf,
-            true,
+            Need::Some,
             if btf { "/sys/kernel/btf/vmlinux" } else { "no /sys/kernel/btf/vmlinux" }.to_owned(),
-            "a kernel with CONFIG_DEBUG_INFO_BTF: requests.bt reads a struct by its name",
+            "a kernel with CONFIG_DEBUG_INFO_BTF: some programs read a struct by its name",
         ),
         memlock(&kernel),
         config(&kernel).await,
         check(
             "Docker",
             docker.is_some(),
-            false,
+            Need::None,
             docker.unwrap_or_else(|| "does not answer".to_owned()),
             "only --container and --attach need it: start the daemon",
         ),
     ]
 }
 
-/// The first thing that is needed and missing, as a sentence.
+/// Whether something is missing that a program needs.
+pub fn missing(checks: &[Check]) -> bool {
+    checks.iter().any(|check| !check.well && check.needed != Need::None)
+}
+
+/// What this machine lacks for one program, if others can run.
+pub fn lack(program: Program) -> Option<String> {
+    lack_in(program, &tracefs()?, Path::new(BTF).exists())
+}
+
+/// The same of a machine with this tracefs, and with BTF or not.
+pub fn lack_in(program: Program, tracefs: &Path, btf: bool) -> Option<String> {
+    let missing = without(program.tracepoints(), tracefs);
+    match (missing.as_slice(), btf || !program.needs_btf()) {
+        ([], true) => None,
+        ([], false) => Some(format!("this kernel has no {BTF}")),
+        (missing, _) => Some(format!("this kernel has no tracepoint {}", missing.join(", "))),
+    }
+}
+
+/// The first thing that all programs need and that is missing, as a sentence.
 pub fn obstacle(checks: &[Check]) -> Option<String> {
-    let check = checks.iter().find(|check| check.needed && !check.well)?;
+    let check = checks.iter().find(|check| check.needed == Need::All && !check.well)?;
     Some(format!("{}: {} ({})", check.name, check.seen, check.remedy))
 }
 
@@ -117,6 +184,12 @@ pub fn obstacle(checks: &[Check]) -> Option<String> {
 pub async fn bpftrace_version(bpftrace: &Path) -> Option<String> {
     let said = said(Command::new(bpftrace), &["--version"]).await?;
     said.strip_prefix("bpftrace v").map(str::to_owned)
+}
+
+fn too_old(version: &str) -> bool {
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
+    // One that names no numbers may be any; it is tried.
+    numbers.next().flatten().zip(numbers.next().flatten()).is_some_and(|version| version < BPFTRACE)
 }
 
 async fn said(mut command: Command, arguments: &[&str]) -> Option<String> {
@@ -135,7 +208,7 @@ fn memlock(kernel: &str) -> Check {
     Check {
         name: "memlock",
         well: !counted || limit.is_none_or(|bytes| bytes >= MEMLOCK),
-        needed: false,
+        needed: Need::None,
         seen: if counted { seen } else { format!("{seen}, which this kernel does not count for maps") },
         remedy: "ulimit -l unlimited",
     }
@@ -155,7 +228,7 @@ async fn config(kernel: &str) -> Check {
     Check {
         name: "config",
         well: missing.as_ref().is_none_or(Vec::is_empty),
-        needed: false,
+        needed: Need::None,
         seen: match missing {
             // Nothing follows from that: the checks above looked at what counts.
             None => "the kernel does not tell".to_owned(),
@@ -170,6 +243,12 @@ fn tracefs() -> Option<PathBuf> {
     TRACEFS.map(PathBuf::from).into_iter().find(|at| at.join("events").is_dir())
 }
 
+/// Whether a tracefs is there that this user may not look into.
+fn hidden() -> bool {
+    let denied = |at| fs::metadata(at).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    TRACEFS.iter().any(|at| denied(Path::new(at).join("events")))
+}
+
 async fn mount_tracefs() {
     if cfg!(target_os = "linux") && tracefs().is_none() && rustix::process::geteuid().is_root() {
         // If it fails the check below says so.
@@ -179,7 +258,11 @@ async fn mount_tracefs() {
 
 fn missing_tracepoints(tracefs: Option<&Path>) -> Vec<String> {
     let Some(tracefs) = tracefs else { return vec!["tracefs".to_owned()] };
-    let mut used: Vec<&str> = Program::ALL.into_iter().flat_map(Program::tracepoints).collect();
+    without(Program::ALL.into_iter().flat_map(Program::tracepoints).collect(), tracefs)
+}
+
+/// Those of these tracepoints that are not in this tracefs.
+fn without(mut used: Vec<&str>, tracefs: &Path) -> Vec<String> {
     used.sort_unstable();
     used.dedup();
     let there =

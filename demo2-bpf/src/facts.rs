@@ -31,6 +31,13 @@ pub struct Facts {
     pub counted: Counted,
     /// The same from before it was started until after it had ended.
     pub counted_around: Counted,
+    /// What Envoy timed meanwhile, where that was asked for and it did.
+    pub timed: Option<Timed>,
+    /// Turns of its workers' loops by Envoy, at least and at most, where that was asked for and it counts them.
+    pub turns: Option<(u64, u64)>,
+    /// Segments that its network sent again, by `/proc/PID/net/snmp`, from before bpftrace was started until after
+    /// it had ended.
+    pub sent_again: Option<u64>,
     /// Context switches by `/proc/PID/task/TID/status`, counted for certain while bpftrace watched.
     pub switches: Switches,
     /// The same from before it was started until after it had ended.
@@ -70,8 +77,38 @@ pub struct Sent {
     pub bytes_out: u64,
     /// Bytes of answers.
     pub bytes_in: u64,
+    /// From the beginning of each request to the end of its answer, summed, in microseconds.
+    pub micros: u64,
+    /// What of that the backend is known to have waited at least, if it is ours.
+    pub backend_micros: u64,
     /// More connections, which it tore down with a reset.
     pub resets: u64,
+}
+
+/// Requests that Envoy timed, in whole milliseconds: sums of what was cut off, and of one more for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timed {
+    /// Requests of clients.
+    pub requests: u64,
+    /// They took at least this.
+    pub requests_least_ms: u64,
+    /// Requests to backends.
+    pub calls: u64,
+    /// They took less than this.
+    pub calls_most_ms: u64,
+}
+
+impl Timed {
+    /// What was timed since `before`.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(before.requests),
+            requests_least_ms: self.requests_least_ms.saturating_sub(before.requests_least_ms),
+            calls: self.calls.saturating_sub(before.calls),
+            calls_most_ms: self.calls_most_ms.saturating_sub(before.calls_most_ms),
+        }
+    }
 }
 
 /// What Envoy counted.

@@ -25,6 +25,7 @@ pub fn judge(program: Program, trace: &Trace, facts: &Facts, story: &mut Story) 
         Program::States => court.states(),
         Program::Bytes => court.bytes(),
         Program::Requests => court.requests(),
+        Program::Inside => court.inside(),
         Program::Loop => court.turns(),
         Program::Sched => court.sched(),
         Program::Trouble => court.trouble(),
@@ -214,6 +215,69 @@ impl Court<'_> {
         self.with_client("requests-answered", "And as many answers of the backend", seen, answers, sent);
     }
 
+    /// All in microseconds. Each bound is one that the measured must keep, whoever is slow: the client begins before
+    /// Envoy reads and ends after Envoy writes; Envoy times from after its read to before its write.
+    fn inside(&mut self) {
+        let followed = self.trace.number("requests");
+        let micros = |name: &str| u64::try_from(self.trace.number(name) / 1000).unwrap_or(0);
+        let (request, backend, response) =
+            (micros("request_ns"), micros("backend_ns"), micros("response_ns"));
+        let total = request + backend + response;
+        let claims = [
+            ("inside-all", "Every request was followed through Envoy"),
+            (
+                "inside-total",
+                "From read to written it took less than the client waited, and more than Envoy timed",
+            ),
+            ("inside-backend", "Of that it waited for the backend"),
+        ];
+        let sent = self.facts.sent;
+        let why = self.facts.other_traffic().or_else(|| {
+            self.facts.timed.is_none().then(|| "Envoy did not merge its histograms of times".to_owned())
+        });
+        let timed = match (why, self.facts.timed) {
+            (None, Some(timed)) => timed,
+            (why, _) => {
+                let why = why.unwrap_or_default();
+                claims
+                    .iter()
+                    .for_each(|(id, claim)| self.story.not_checked(id, claim, "times by Envoy", &why));
+                return;
+            }
+        };
+        self.agree(
+            claims[0].0,
+            claims[0].1,
+            followed,
+            &[("the client", sent.requests), ("Envoy's downstream_rq_time", timed.requests)],
+        );
+        let (least, most) = (timed.requests_least_ms * 1000, sent.micros);
+        self.story.claim(
+            claims[1].0,
+            claims[1].1,
+            format!("{least} us by Envoy's downstream_rq_time to {most} us by the client"),
+            format!("{total} us by the kernel"),
+            followed > 0 && (least..=most).contains(&total),
+        );
+        let (least, most) = (sent.backend_micros, timed.calls_most_ms * 1000);
+        self.story.claim(
+            claims[2].0,
+            claims[2].1,
+            format!("{least} us by the backend to {most} us by Envoy's upstream_rq_time"),
+            format!("{backend} us by the kernel"),
+            followed > 0 && (least..=most).contains(&backend),
+        );
+        let each = |sum: u64| sum / u64::try_from(followed).unwrap_or(1).max(1);
+        self.story.tell(format!(
+            "a request in us: {} request path, {} backend, {} response path",
+            each(request),
+            each(backend),
+            each(response)
+        ));
+        self.histogram("request_us", "request path");
+        self.histogram("response_us", "response path");
+    }
+
     fn turns(&mut self) {
         let (turns, requests) = (self.workers("turns"), self.facts.counted.downstream_requests);
         self.story.claim(
@@ -223,6 +287,20 @@ impl Court<'_> {
             format!("{turns} turns by the kernel"),
             u64::try_from(turns).is_ok_and(|turns| turns >= requests) && requests > 0,
         );
+        let (id, claim) = ("loop-envoy", "Envoy timed as many turns as the kernel saw");
+        match self.facts.turns {
+            Some((least, most)) => self.story.claim(
+                id,
+                claim,
+                format!("{} by Envoy", range(least, most)),
+                format!("{turns} by the kernel"),
+                u64::try_from(turns).is_ok_and(|turns| (least..=most).contains(&turns)),
+            ),
+            None => {
+                let why = "this Envoy does not time them: its bootstrap lacks enable_dispatcher_stats";
+                self.story.not_checked(id, claim, "turns by Envoy", why);
+            }
+        }
         self.histogram("busy_us", "busy between two waits");
         self.histogram("asleep_us", "asleep in a wait");
     }
@@ -260,11 +338,20 @@ impl Court<'_> {
             let why = "the client calls from another network: a published port's proxy ends connections in its own way";
             self.story.not_checked(id, claim, format!("{sent} by the client"), why);
         }
-        self.story.tell(format!(
-            "{} resets by the backend, {} segments sent again",
-            self.trace.number("reset_by_backend"),
-            self.trace.number("again")
-        ));
+        let again = self.trace.number("again");
+        let (id, claim) =
+            ("trouble-again", "No more was sent again between these ports than in all of Envoy's network");
+        match self.facts.sent_again {
+            Some(most) => self.story.claim(
+                id,
+                claim,
+                format!("at most {most} by /proc/PID/net/snmp"),
+                format!("{again} by the kernel"),
+                u64::try_from(again).is_ok_and(|again| again <= most),
+            ),
+            None => self.story.not_checked(id, claim, "RetransSegs", "/proc/PID/net/snmp cannot be read"),
+        }
+        self.story.tell(format!("{} resets by the backend", self.trace.number("reset_by_backend")));
     }
 }
 

@@ -117,21 +117,14 @@ fn source(args: &Args) -> Source {
 async fn doctor(args: &Args) -> ExitCode {
     let checks = doctor::examine(&args.bpftrace).await;
     for check in &checks {
-        let mark = match (check.well, check.needed) {
-            (true, _) => "ok",
-            (false, true) => "MISSING",
-            (false, false) => "absent",
-        };
-        line_out(&format!("{mark:>8}  {:<12} {}", check.name, check.seen));
+        line_out(&format!("{:>8}  {:<12} {}", check.mark(), check.name, check.seen));
         if !check.well {
             line_out(&format!("          {:<12} -> {}", "", check.remedy));
         }
     }
-    match doctor::obstacle(&checks) {
-        None => ExitCode::SUCCESS,
-        Some(_) => {
-            line_out("\nUntil then: cargo run -p demo2-bpf -- --replay");
-            ExitCode::FAILURE
-        }
+    if !doctor::missing(&checks) {
+        return ExitCode::SUCCESS;
     }
+    line_out("\nUntil then: cargo run -p demo2-bpf -- --replay");
+    ExitCode::FAILURE
 }

@@ -13,6 +13,8 @@ pub enum Program {
     Bytes,
     /// What do the bytes say?
     Requests,
+    /// How long is a request in Envoy?
+    Inside,
     /// How does the event loop turn?
     Loop,
     /// Does a thread get a core when it wants one?
@@ -23,12 +25,13 @@ pub enum Program {
 
 impl Program {
     /// All of them, in the order of the story.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Listen,
         Self::Accept,
         Self::States,
         Self::Bytes,
         Self::Requests,
+        Self::Inside,
         Self::Loop,
         Self::Sched,
         Self::Trouble,
@@ -42,6 +45,7 @@ impl Program {
             Self::States => "states",
             Self::Bytes => "bytes",
             Self::Requests => "requests",
+            Self::Inside => "inside",
             Self::Loop => "loop",
             Self::Sched => "sched",
             Self::Trouble => "trouble",
@@ -56,6 +60,7 @@ impl Program {
             Self::States => "How many connections come and go, and how long do they live?",
             Self::Bytes => "How many bytes go in and out?",
             Self::Requests => "What do the bytes say?",
+            Self::Inside => "How long is a request in Envoy, and how long at the backend?",
             Self::Loop => "How does the event loop turn?",
             Self::Sched => "Does a worker get a core when it wants one?",
             Self::Trouble => "What was torn down, and what was sent twice?",
@@ -70,6 +75,7 @@ impl Program {
             Self::States => include_str!("../bpf/states.bt"),
             Self::Bytes => include_str!("../bpf/bytes.bt"),
             Self::Requests => include_str!("../bpf/requests.bt"),
+            Self::Inside => include_str!("../bpf/inside.bt"),
             Self::Loop => include_str!("../bpf/loop.bt"),
             Self::Sched => include_str!("../bpf/sched.bt"),
             Self::Trouble => include_str!("../bpf/trouble.bt"),
@@ -84,6 +90,7 @@ impl Program {
             Self::States => include_str!("../recorded/states.jsonl"),
             Self::Bytes => include_str!("../recorded/bytes.jsonl"),
             Self::Requests => include_str!("../recorded/requests.jsonl"),
+            Self::Inside => include_str!("../recorded/inside.jsonl"),
             Self::Loop => include_str!("../recorded/loop.jsonl"),
             Self::Sched => include_str!("../recorded/sched.jsonl"),
             Self::Trouble => include_str!("../recorded/trouble.jsonl"),
@@ -97,8 +104,16 @@ impl Program {
             Self::States | Self::Trouble => {
                 vec![listener_port.to_string(), backend_port.to_string(), network.to_string()]
             }
+            Self::Inside => {
+                [pid, listener_port.into(), backend_port.into()].map(|it| it.to_string()).to_vec()
+            }
             _ => vec![pid.to_string()],
         }
+    }
+
+    /// Whether it reads the kernel's structs, and needs to know what they look like.
+    pub fn needs_btf(self) -> bool {
+        self.source().contains("(struct ")
     }
 
     /// The tracepoints that it needs, `group:name`.

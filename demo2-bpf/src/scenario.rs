@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use shared::cli::{Stays, Unready};
 use shared::lifecycle::Lifecycle;
-use shared::report::Story;
+use shared::report::{Story, line_err};
 use shared::tools;
 
 use crate::doctor;
@@ -83,8 +83,9 @@ pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Re
     Ok(Watched { target: Some(live(plan, &programs, story, life).await?) })
 }
 
-/// Judges what a real run left.
+/// Judges what a real run left, and says so on stderr too: whoever reads JSON may not look at versions.
 fn replay(programs: &[Program], story: &mut Story) -> anyhow::Result<()> {
+    line_err("what follows is judged from a recorded run, not from this machine");
     for (number, program) in programs.iter().enumerate() {
         let recording = Recording::parse(program.recorded())?;
         let facts = &recording.facts;
@@ -123,7 +124,10 @@ async fn live(
     let watch = Watch { plan, versions, life };
     let title = |program: Program| format!("{} ({}.bt)", program.question(), program.name());
     let mut rest = programs;
-    let target = if programs.first() == Some(&Program::Listen) && plan.source.is_ours() {
+    let target = if programs.first() == Some(&Program::Listen)
+        && plan.source.is_ours()
+        && doctor::lack(Program::Listen).is_none()
+    {
         rest = &programs[1..];
         story.step(&title(Program::Listen));
         watch.start(envoy.as_ref(), story).await?
@@ -135,6 +139,10 @@ async fn live(
     }
     for program in rest {
         story.step(&title(*program));
+        if let Some(why) = doctor::lack(*program) {
+            story.not_checked(program.name(), program.question(), "all that it counts", why);
+            continue;
+        }
         if *program == Program::Listen {
             story.not_checked(
                 "listen-reuseport",

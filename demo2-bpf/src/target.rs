@@ -192,9 +192,15 @@ fn config(listener: u16, admin: u16, backend: u16) -> String {
     })
 }
 
-/// Answers everything with a few bytes.
+/// Answers everything with a few bytes, and after [`workload::WAIT`] if it is asked to be slow.
 pub fn answer(listener: TcpListener, life: &Lifecycle) {
-    web::serve(listener, life, |_| async { web::text(StatusCode::OK, "hello\n") });
+    web::serve(listener, life, |request| async move {
+        if request.uri().query() == Some("slow") {
+            // It stands for work, and is what the demo measures.
+            tokio::time::sleep(workload::WAIT).await;
+        }
+        web::text(StatusCode::OK, "hello\n")
+    });
 }
 
 /// Holds a port of this machine's loopback: the lab's if it shall stay, else any free one.

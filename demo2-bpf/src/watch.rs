@@ -78,14 +78,22 @@ impl Watch<'_> {
         // All is read four times: bpftrace watches for less than between the outer two, for more than between the
         // inner.
         let outer = switches();
+        let sent_again = witness::sent_again(target.pid);
         let counted_outer = witness::counted(&target.admin).await?;
+        let turns_outer = if program == Program::Loop { witness::turns(&target.admin).await } else { None };
+        let timed_before =
+            if program == Program::Inside { witness::timed(&target.admin).await } else { None };
         let tracer = Tracer::start(&self.plan.bpftrace, program, &arguments, self.life).await?;
+        let turns_inner =
+            if program == Program::Loop { witness::turns_merged(&target.admin).await } else { None };
         let before = witness::counted(&target.admin).await?;
         let inner = switches();
         let resets = if program == Program::Trouble { RESETS } else { 0 };
-        let sent = workload::run(target.call, resets)
-            .await
-            .with_context(|| format!("the workload against {} failed", target.call))?;
+        let done = match program {
+            Program::Inside => workload::run_slowly(target.call).await,
+            _ => workload::run(target.call, resets).await,
+        };
+        let mut sent = done.with_context(|| format!("the workload against {} failed", target.call))?;
         // Envoy notices the last close a moment after the client made it. Others may keep connections open, so those
         // that have ended are counted, not those that are left.
         let ours = sent.connections + sent.resets;
@@ -101,9 +109,27 @@ impl Watch<'_> {
         })
         .await?;
         let inner = witness::switches_since(switches(), &inner);
+        // What Envoy merged last may lack some turns, but has none too many.
+        let turns_least = match turns_inner {
+            Some(then) => witness::turns_merged(&target.admin).await.map(|now| now.saturating_sub(then)),
+            None => None,
+        };
         let lines = tracer.stop().await?;
+        let turns_most = match turns_outer {
+            Some(then) => witness::turns_merged(&target.admin).await.map(|now| now.saturating_sub(then)),
+            None => None,
+        };
+        let timed = match timed_before {
+            Some(before) => witness::timed(&target.admin).await.map(|now| now.since(&before)),
+            None => None,
+        };
+        if target.ours && program == Program::Inside {
+            sent.backend_micros = sent.requests * u64::try_from(workload::WAIT.as_micros())?;
+        }
         let outer = witness::switches_since(switches(), &outer);
         let counted_around = witness::counted(&target.admin).await?.since(&counted_outer);
+        let sent_again =
+            witness::sent_again(target.pid).zip(sent_again).map(|(now, then)| now.saturating_sub(then));
         target.alive()?;
         let facts = Facts {
             envoy: target.version.clone(),
@@ -115,6 +141,9 @@ impl Watch<'_> {
             sent,
             counted,
             counted_around,
+            timed,
+            sent_again,
+            turns: turns_least.zip(turns_most),
             switches: inner,
             switches_around: outer,
             ..self.versions.clone()

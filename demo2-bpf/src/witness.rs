@@ -4,10 +4,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
+use shared::envoy::admin::Bucket;
 use shared::envoy::{Admin, AdminError};
+use shared::poll;
 
-use crate::facts::{Counted, Switches};
+use crate::facts::{Counted, Switches, Timed};
+
+/// How long Envoy may take to merge what its workers noted: four times what it takes unless told otherwise.
+const MERGED: Duration = Duration::from_secs(20);
+
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What Envoy has counted until now. The admin interface's own traffic is left out.
 ///
@@ -48,6 +56,67 @@ pub fn count(stats: &BTreeMap<String, u64>) -> Counted {
         upstream_out: sum("cluster.", ".upstream_cx_tx_bytes_total"),
         by_worker: workers,
     }
+}
+
+/// Waits until Envoy has merged what its workers had noted before this call; they note histograms by themselves. It tells
+/// by its uptime, which is set after each merge. The first that is seen may have begun before the call.
+async fn merged(admin: &Admin) -> Option<()> {
+    let uptime = || async { admin.stats("^server.uptime$").await.ok()?.get("server.uptime").copied() };
+    for _ in 0..2 {
+        let seen = uptime().await?;
+        let again = poll::wait_until("Envoy to merge its histograms", LOOK, MERGED, || async {
+            uptime().await.filter(|now| *now != seen).ok_or("not again")
+        });
+        again.await.ok()?;
+    }
+    Some(())
+}
+
+/// What Envoy has timed until now; `None` if it does not tell.
+pub async fn timed(admin: &Admin) -> Option<Timed> {
+    merged(admin).await?;
+    Some(timed_in(&admin.histograms("(downstream|upstream)_rq_time$").await.ok()?))
+}
+
+/// Sums Envoy's histograms of times, which are in milliseconds, as [`count`] sums its counters.
+fn timed_in(histograms: &BTreeMap<String, Vec<Bucket>>) -> Timed {
+    let buckets = |start: &'static str, end: &'static str| {
+        let ours = move |name: &&String| {
+            // Clusters have the same once more for internal and external requests.
+            let twice = [".internal.", ".external.", ".canary.", "http.admin."];
+            name.starts_with(start) && name.ends_with(end) && !twice.iter().any(|it| name.contains(it))
+        };
+        histograms.iter().filter(move |(name, _)| ours(name)).flat_map(|(_, buckets)| buckets)
+    };
+    let requests = || buckets("http.", ".downstream_rq_time");
+    let calls = || buckets("cluster.", ".upstream_rq_time");
+    // Whole numbers, as milliseconds are cut off; more than one is in a bar only if the bar is wider.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "milliseconds, and no negative ones"
+    )]
+    let whole = |ms: f64| ms.round() as u64;
+    Timed {
+        requests: requests().map(|bucket| bucket.count).sum(),
+        requests_least_ms: requests().map(|bucket| whole(bucket.lower_bound) * bucket.count).sum(),
+        calls: calls().map(|bucket| bucket.count).sum(),
+        calls_most_ms: calls().map(|it| whole(it.lower_bound + it.width.max(1.0)) * it.count).sum(),
+    }
+}
+
+/// How often the workers' loops have turned, by Envoy, as of when it last merged; `None` if it does not count.
+pub async fn turns(admin: &Admin) -> Option<u64> {
+    let histograms = admin.histograms("worker_[0-9]+\\.dispatcher\\.loop_duration_us$").await.ok()?;
+    let turns = histograms.values().flatten().map(|bucket| bucket.count).sum();
+    (turns > 0).then_some(turns)
+}
+
+/// The same as of some moment after this call.
+pub async fn turns_merged(admin: &Admin) -> Option<u64> {
+    turns(admin).await?;
+    merged(admin).await?;
+    turns(admin).await
 }
 
 /// Envoy's version as it tells it: `1.40.0`.
@@ -137,6 +206,14 @@ pub fn switches_since(now: Switches, before: &Switches) -> Switches {
 /// If the process is gone, or is another user's.
 pub fn network(pid: u32) -> io::Result<u64> {
     Ok(fs::metadata(format!("/proc/{pid}/ns/net"))?.ino())
+}
+
+/// How many segments were sent again, as the kernel counts for the network that a process lives in.
+pub fn sent_again(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/net/snmp")).ok()?;
+    let mut tcp = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let column = tcp.next()?.split_whitespace().position(|name| name == "RetransSegs")?;
+    tcp.next()?.split_whitespace().nth(column)?.parse().ok()
 }
 
 /// How many sockets listen on this port where that process lives (its network namespace).

@@ -22,6 +22,12 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 const REQUEST: &[u8] = b"GET /hello HTTP/1.1\r\nhost: demo2\r\n\r\n";
 
+/// Asks our backend to wait before it answers; another one may not know of it.
+const SLOW: &[u8] = b"GET /hello?slow HTTP/1.1\r\nhost: demo2\r\n\r\n";
+
+/// How long our backend waits then: much longer than Envoy, and more than the millisecond that Envoy times by.
+pub const WAIT: Duration = Duration::from_millis(5);
+
 /// The largest answer's head that is read, in bytes.
 const HEAD: usize = 16 * 1024;
 
@@ -32,11 +38,23 @@ const HEAD: usize = 16 * 1024;
 pub async fn run(listener: SocketAddr, resets: u64) -> io::Result<Sent> {
     let mut sent = Sent::default();
     for _ in 0..CONNECTIONS {
-        tokio::time::timeout(LIMIT, connection(listener, REQUESTS, &mut sent)).await??;
+        tokio::time::timeout(LIMIT, connection(listener, REQUEST, REQUESTS, &mut sent)).await??;
     }
     for _ in 0..resets {
         tokio::time::timeout(LIMIT, reset(listener)).await??;
         sent.resets += 1;
+    }
+    Ok(sent)
+}
+
+/// The same work with a slow backend, and without resets.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_slowly(listener: SocketAddr) -> io::Result<Sent> {
+    let mut sent = Sent::default();
+    for _ in 0..CONNECTIONS {
+        tokio::time::timeout(LIMIT, connection(listener, SLOW, REQUESTS, &mut sent)).await??;
     }
     Ok(sent)
 }
@@ -46,7 +64,7 @@ pub async fn run(listener: SocketAddr, resets: u64) -> io::Result<Sent> {
 /// # Errors
 /// As [`run`].
 pub async fn once(listener: SocketAddr) -> io::Result<()> {
-    tokio::time::timeout(LIMIT, connection(listener, 1, &mut Sent::default())).await?
+    tokio::time::timeout(LIMIT, connection(listener, REQUEST, 1, &mut Sent::default())).await?
 }
 
 /// Sends requests one after the other on one connection until the time is over, and returns how many were answered.
@@ -65,13 +83,15 @@ pub async fn hammer(listener: SocketAddr, until: Instant) -> io::Result<u64> {
     Ok(answered)
 }
 
-async fn connection(listener: SocketAddr, requests: u64, sent: &mut Sent) -> io::Result<()> {
+async fn connection(listener: SocketAddr, request: &[u8], requests: u64, sent: &mut Sent) -> io::Result<()> {
     let mut stream = TcpStream::connect(listener).await?;
     stream.set_nodelay(true)?;
     for _ in 0..requests {
-        stream.write_all(REQUEST).await?;
-        sent.bytes_out += REQUEST.len() as u64;
+        let begun = Instant::now();
+        stream.write_all(request).await?;
+        sent.bytes_out += request.len() as u64;
         sent.bytes_in += answer(&mut stream).await?;
+        sent.micros += u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         sent.requests += 1;
     }
     stream.shutdown().await?;

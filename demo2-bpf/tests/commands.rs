@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use demo2_bpf::doctor;
 use demo2_bpf::program::Program;
 use demo2_bpf::tracer::Tracer;
 use serde_json::Value;
@@ -26,9 +27,10 @@ fn a_replay_judges_the_recorded_run_and_says_from_when_it_is() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["held"], true);
-    assert_eq!(report["steps"].as_array().unwrap().len(), 8);
-    assert_eq!(report["claims"].as_array().unwrap().len(), 15);
+    assert_eq!(report["steps"].as_array().unwrap().len(), 9);
+    assert_eq!(report["claims"].as_array().unwrap().len(), 20);
     assert!(report["versions"]["replay of"].as_str().unwrap().contains("Linux"), "{}", report["versions"]);
+    assert!(stderr(&output).contains("recorded run"), "{}", stderr(&output));
 }
 
 #[test]
@@ -78,6 +80,38 @@ fn the_doctor_names_what_is_missing_and_the_remedy() {
     ] {
         assert!(told.contains(words), "{words} is not in {told}");
     }
+}
+
+#[test]
+fn an_old_bpftrace_is_told_as_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let bpftrace = folder.path().join("bpftrace");
+    for (version, words) in
+        [("v0.9.4", "0.9.4, older than 0.17"), ("v0.17.0", "ok  bpftrace"), ("v1.0", "ok  bpftrace")]
+    {
+        fs::write(&bpftrace, format!("#!/bin/sh\necho bpftrace {version}\n")).unwrap();
+        fs::set_permissions(&bpftrace, fs::Permissions::from_mode(0o755)).unwrap();
+        let told = run(&["doctor", "--bpftrace", bpftrace.to_str().unwrap()]);
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        assert!(told.contains(words), "{words} is not in {told}");
+    }
+}
+
+#[test]
+fn what_a_kernel_lacks_is_an_obstacle_to_the_programs_that_need_it_only() {
+    let folder = tempfile::tempdir().unwrap();
+    for point in Program::ALL.into_iter().flat_map(Program::tracepoints) {
+        fs::create_dir_all(folder.path().join("events").join(point.replace(':', "/"))).unwrap();
+    }
+    let lacking = |btf| -> Vec<Program> {
+        Program::ALL.into_iter().filter(|it| doctor::lack_in(*it, folder.path(), btf).is_some()).collect()
+    };
+    assert_eq!(lacking(true), []);
+    assert_eq!(lacking(false), [Program::States, Program::Requests, Program::Inside, Program::Trouble]);
+    fs::remove_dir(folder.path().join("events/tcp/tcp_retransmit_skb")).unwrap();
+    assert_eq!(lacking(true), [Program::Trouble]);
+    let why = doctor::lack_in(Program::Trouble, folder.path(), true).unwrap();
+    assert!(why.contains("tcp:tcp_retransmit_skb"), "{why}");
 }
 
 #[test]

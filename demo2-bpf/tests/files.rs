@@ -80,7 +80,7 @@ fn every_program_says_what_it_asks_how_it_is_used_what_came_out_and_where_it_is_
         let usage = head.lines().find_map(|line| line.strip_prefix(" * Usage: bpftrace ")).unwrap();
         let words = usage.split("  ").next().unwrap().split_whitespace();
         assert_eq!(words.count(), 1 + arguments, "{name}: {usage}");
-        for part in ["\n * Maps", "\n * Output (", "\n * Limits: "] {
+        for part in ["\n * Maps", "\n * Output (", "\n * Overhead: ", "\n * Limits: "] {
             assert!(head.contains(part), "{name} without {part}");
         }
         // The two of the knock, and its own.

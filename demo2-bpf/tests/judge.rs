@@ -42,6 +42,7 @@ fn a_map_that_counts_one_more_breaks_the_claim() {
         (Program::Bytes, "in"),
         (Program::Bytes, "out"),
         (Program::Requests, "line"),
+        (Program::Inside, "requests"),
         (Program::Trouble, "reset_by_client"),
     ] {
         let (mut trace, facts) = recorded(program);
@@ -66,6 +67,25 @@ fn a_second_witness_who_disagrees_breaks_the_claim() {
     let (trace, mut facts) = recorded(Program::Accept);
     facts.counted.downstream_connections += 1;
     assert!(!judged(Program::Accept, &trace, &facts).held);
+    // The kernel's time lies between Envoy's and the client's, and part of it between the backend's and Envoy's.
+    for change in [
+        |facts: &mut Facts| facts.sent.micros /= 2,
+        |facts: &mut Facts| facts.sent.backend_micros *= 2,
+        |facts: &mut Facts| facts.timed.as_mut().unwrap().requests_least_ms *= 2,
+        |facts: &mut Facts| facts.timed.as_mut().unwrap().calls_most_ms /= 2,
+        |facts: &mut Facts| facts.timed.as_mut().unwrap().requests -= 1,
+    ] {
+        let (trace, mut facts) = recorded(Program::Inside);
+        change(&mut facts);
+        assert!(!judged(Program::Inside, &trace, &facts).held, "{facts:?}");
+    }
+    let (trace, mut facts) = recorded(Program::Loop);
+    let turns: i64 = facts.workers.keys().map(|tid| trace.of("turns", &tid.to_string())).sum();
+    let turns = u64::try_from(turns).unwrap();
+    for wrong in [(0, turns - 1), (turns + 1, u64::MAX)] {
+        facts.turns = Some(wrong);
+        assert!(!judged(Program::Loop, &trace, &facts).held, "{facts:?}");
+    }
     let (trace, mut facts) = recorded(Program::Sched);
     for (slept, _) in facts.switches.values_mut() {
         *slept += 1000;

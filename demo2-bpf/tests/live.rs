@@ -49,16 +49,16 @@ fn held(output: &Output) -> Value {
 fn every_count_of_the_kernel_agrees_with_the_second_witness() {
     let folder = tempfile::tempdir().unwrap();
     let report = held(&run(&["--json", "--record", folder.path().to_str().unwrap()]));
-    assert_eq!(report["claims"].as_array().unwrap().len(), 15, "{report:#}");
+    assert_eq!(report["claims"].as_array().unwrap().len(), 20, "{report:#}");
     assert!(report["claims"].as_array().unwrap().iter().all(|claim| claim["verdict"] == "held"));
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 8);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 9);
 }
 
 #[test]
 #[ignore = "needs root, bpftrace and docker"]
 fn an_envoy_in_a_container_of_ours_is_watched_and_goes_with_us() {
     let report = held(&run(&["--json", "--container"]));
-    assert_eq!(report["claims"].as_array().unwrap().len(), 15, "{report:#}");
+    assert_eq!(report["claims"].as_array().unwrap().len(), 20, "{report:#}");
     assert_eq!(report["versions"]["envoy"], "1.40.0");
     let left =
         Command::new("docker").args(["ps", "--all", "--quiet", "--filter", "label=mesh.demo2"]).output();

@@ -22,7 +22,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-pub use answers::{Cluster, Health, Host, Listener, Locality};
+pub use answers::{Bucket, Cluster, Health, Host, Listener, Locality};
 pub use dump::{Dynamic, Kind, State};
 
 /// How long one question may take in all. Envoy answers from its main thread, which may be busy with a new
@@ -135,6 +135,16 @@ impl Admin {
     pub async fn stats(&self, filter: &str) -> Result<BTreeMap<String, u64>, AdminError> {
         let path = format!("/stats?format=json&filter={}", encode(filter));
         self.read(&path, answers::stats).await
+    }
+
+    /// The histograms whose names match `filter`, as they were when Envoy last merged what its workers had noted:
+    /// every five seconds, unless `stats_flush_interval` says otherwise.
+    ///
+    /// # Errors
+    /// [`AdminError`]
+    pub async fn histograms(&self, filter: &str) -> Result<BTreeMap<String, Vec<Bucket>>, AdminError> {
+        let path = format!("/stats?format=json&histogram_buckets=detailed&filter={}", encode(filter));
+        self.read(&path, answers::histograms).await
     }
 
     /// Its clusters, each host with its health and its own statistics.

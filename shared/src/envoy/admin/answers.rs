@@ -136,6 +136,46 @@ pub(super) fn stats(json: &[u8]) -> Result<BTreeMap<String, u64>> {
     Ok(raw.stats.into_iter().filter_map(number).collect())
 }
 
+/// One bar of a histogram. Envoy keeps two digits of each value: an integer below 100 is its bar's lower bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Bucket {
+    /// The smallest value that it counts.
+    pub lower_bound: f64,
+    /// From there to the first value that it counts no more.
+    pub width: f64,
+    /// How many values it counts.
+    pub count: u64,
+}
+
+/// Reads the histograms of `/stats?format=json&histogram_buckets=detailed`, all that was counted since the start.
+pub(super) fn histograms(json: &[u8]) -> Result<BTreeMap<String, Vec<Bucket>>> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Raw {
+        stats: Vec<RawHistograms>,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct RawHistograms {
+        histograms: RawDetails,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct RawDetails {
+        details: Vec<RawHistogram>,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct RawHistogram {
+        name: String,
+        totals: Vec<Bucket>,
+    }
+    let raw: Raw = serde_json::from_slice(json)?;
+    let details = raw.stats.into_iter().flat_map(|raw| raw.histograms.details);
+    Ok(details.map(|raw| (raw.name, raw.totals)).collect())
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct RawStat {
