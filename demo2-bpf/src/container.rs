@@ -39,8 +39,8 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Envoy stays the container's first process, and gets SIGTERM when nobody holds the other end of its input. Docker
 /// passes that on only if the container ran already; so a first line has to say that somebody is there.
-const UNTIL_THE_END: &str =
-    r#"(read -r -t 30 && while read -r; do :; done; kill 1) <&0 & exec /usr/local/bin/envoy "$@""#;
+/// And to a first process a signal that it has no handler for is as good as none: so it is told until it hears.
+const UNTIL_THE_END: &str = r#"(read -r -t 30 && while read -r; do :; done; while kill 1; do sleep 1; done) <&0 & exec /usr/local/bin/envoy "$@""#;
 
 /// There is no such container, or it does not run.
 #[derive(Debug, thiserror::Error)]
