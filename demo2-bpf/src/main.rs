@@ -118,7 +118,7 @@ async fn doctor(args: &Args) -> ExitCode {
     let checks = doctor::examine(&args.bpftrace).await;
     for check in &checks {
         line_out(&format!("{:>8}  {:<12} {}", check.mark(), check.name, check.seen));
-        if !check.well {
+        if !check.well && check.mark() != "unseen" {
             line_out(&format!("          {:<12} -> {}", "", check.remedy));
         }
     }
