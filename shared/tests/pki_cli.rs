@@ -290,7 +290,7 @@ fn openssl_accepts_what_the_command_wrote() {
             let output = output.expect("openssl is needed: apt-get install openssl");
             assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
             let said = String::from_utf8(output.stdout).unwrap();
-            let expected = ["leaf.pem: OK", "TLS Web Server Authentication, TLS Web Client Authentication"];
+            let expected = ["leaf.pem: OK", "URI:spiffe://mesh/ns/demo/sa/web"];
             assert!(expected.iter().any(|expected| said.contains(expected)), "{said}");
         }
     }
