@@ -142,7 +142,7 @@ impl fmt::Display for Fit {
 /// probability of [`FALSE_ALARM`] at most, by the binomial distribution.
 ///
 /// ```
-/// assert_eq!(shared::stats::band(300, 0.7), 174..=243);
+/// assert_eq!(shared::stats::band(300, 0.7), 174..=244);
 /// ```
 pub fn band(n: u64, share: f64) -> RangeInclusive<u64> {
     match Binomial::new(share.clamp(0.0, 1.0), n) {
