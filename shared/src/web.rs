@@ -2,13 +2,14 @@
 //!
 //! Speaks HTTP/1.1 and HTTP/2 without TLS, stops with its [`Lifecycle`], and lets requests in flight end.
 //! Routing is a `match` in the handler: no demo has more than a handful of paths. Everything is bounded,
-//! because whoever reaches the port may ask: connections at once, the time until a connection asks for something, the
-//! time for a request's head and for its body, and the part of a body that is read. Not bounded is how long
-//! a client of HTTP/2 keeps a connection on which it has asked before, nor how slowly an answer is read.
+//! because whoever reaches the port may ask: connections at once, how long one is kept that asks for nothing, or
+//! that does not come to an end with a request's head or with reading an answer, the time for a request's body, and the
+//! part of a body that is read.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,10 +17,10 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::lifecycle::Lifecycle;
@@ -30,8 +31,8 @@ pub type Answer = Response<Full<Bytes>>;
 /// Connections that are served at once; more wait in the kernel's queue.
 const AT_ONCE: usize = 256;
 
-/// How long a client may take to send the head of a request.
-const HEAD_LIMIT: Duration = Duration::from_secs(10);
+/// How often a connection is looked at: one that has asked for nothing since, and waits for no answer, is closed.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a client may take to send the body of a request.
 const SENDING_LIMIT: Duration = Duration::from_secs(10);
@@ -73,7 +74,7 @@ where
         while let Some((accepted, place)) = stop.run_until_cancelled(next()).await {
             match accepted {
                 Ok((connection, _)) => {
-                    let answering = answer(connection, handler.clone(), scope.token(), HEAD_LIMIT);
+                    let answering = answer(connection, handler.clone(), scope.token(), PATIENCE);
                     scope.spawn(async move {
                         answering.await;
                         drop(place);
@@ -88,35 +89,70 @@ where
     });
 }
 
+/// What a connection asks for: how often it has begun to, and how often that came to an end.
+#[derive(Debug, Default)]
+struct Requests {
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+/// A request in progress. Dropped with its answer, also if the client takes the request back.
+struct InProgress(Arc<Requests>);
+
+impl Requests {
+    fn begin(self: &Arc<Self>) -> InProgress {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        InProgress(Arc::clone(self))
+    }
+
+    /// Returns after a time of patience in which no request came and none was in progress.
+    ///
+    /// One timer for a connection: hyper's own limit for a head sets one for each request, which can be measured.
+    async fn run_dry(&self, patience: Duration) {
+        let mut before = u64::MAX;
+        loop {
+            let begun = self.begun.load(Ordering::Relaxed);
+            if begun == before && self.ended.load(Ordering::Relaxed) == begun {
+                return;
+            }
+            before = begun;
+            tokio::time::sleep(patience).await;
+        }
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 async fn answer<H, F>(connection: TcpStream, handler: H, stop: CancellationToken, patience: Duration)
 where
     H: Fn(Request<Incoming>) -> F + Send + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
-    let asked = Notify::new();
+    let requests = Arc::new(Requests::default());
     let service = service_fn(|request| {
-        asked.notify_one();
-        let answer = handler(request);
-        async move { Ok::<_, Infallible>(answer.await) }
+        let (in_progress, answer) = (requests.begin(), handler(request));
+        async move {
+            let answer = answer.await;
+            drop(in_progress);
+            Ok::<_, Infallible>(answer)
+        }
     });
     if let Err(error) = connection.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY on a connection");
     }
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(patience);
+    let builder = auto::Builder::new(TokioExecutor::new());
     let serving = builder.serve_connection(TokioIo::new(connection), service);
     tokio::pin!(serving);
-    // Whoever connects and says nothing has not begun with a head either, and would keep its place for ever.
-    let silent = async {
-        if tokio::time::timeout(patience, asked.notified()).await.is_ok() {
-            std::future::pending::<()>().await;
-        }
-    };
     tokio::select! {
         _ = serving.as_mut() => return,
-        () = silent => return,
-        () = stop.cancelled() => serving.as_mut().graceful_shutdown(),
+        () = requests.run_dry(patience) => {}
+        () = stop.cancelled() => {}
     }
+    serving.as_mut().graceful_shutdown();
     // Whoever keeps the connection open for longer is cut.
     _ = tokio::time::timeout(LAST_REQUESTS, serving).await;
 }
@@ -189,17 +225,65 @@ mod tests {
         life.shut_down(GRACE).await.unwrap();
     }
 
+    /// A connection whose other end is served with little patience, by a handler that takes this long.
+    async fn impatient(takes: Duration) -> (TcpStream, impl Future<Output = ()>) {
+        let (listener, address) = listener().await;
+        let client = TcpStream::connect(address).await.unwrap();
+        let (connection, _) = listener.accept().await.unwrap();
+        let handler = move |_| async move {
+            tokio::time::sleep(takes).await;
+            text(StatusCode::OK, "at last")
+        };
+        (client, answer(connection, handler, CancellationToken::new(), Duration::from_millis(20)))
+    }
+
     #[tokio::test]
     async fn whoever_asks_for_nothing_loses_its_place() {
-        let (listener, address) = listener().await;
         // Neither a byte, nor half a head, nor the beginning of what could become HTTP/2.
         for beginning in ["", "GET / HT", "PRI * HTTP/2"] {
-            let mut client = TcpStream::connect(address).await.unwrap();
+            let (mut client, answering) = impatient(Duration::ZERO).await;
             client.write_all(beginning.as_bytes()).await.unwrap();
-            let (connection, _) = listener.accept().await.unwrap();
-            let handler = |_| async { text(StatusCode::OK, "") };
-            let answering = answer(connection, handler, CancellationToken::new(), Duration::from_millis(20));
             tokio::time::timeout(GRACE, answering).await.expect(beginning);
         }
+    }
+
+    #[tokio::test]
+    async fn whoever_has_asked_before_loses_its_place_too() {
+        for next in ["", "GET / HT"] {
+            let (mut client, answering) = impatient(Duration::ZERO).await;
+            let asks = format!("GET / HTTP/1.1\r\nhost: x\r\n\r\n{next}");
+            client.write_all(asks.as_bytes()).await.unwrap();
+            tokio::time::timeout(GRACE, answering).await.expect(next);
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.ends_with("at last"), "{next}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_keeps_a_connection_of_http_2_loses_its_place_too() {
+        let (client, answering) = impatient(Duration::ZERO).await;
+        let asking = async {
+            let io = TokioIo::new(client);
+            let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await;
+            let (mut sender, connection) = handshake.unwrap();
+            let connection = tokio::spawn(connection);
+            let request = Request::get("http://x/").body(Full::<Bytes>::default()).unwrap();
+            assert_eq!(sender.send_request(request).await.unwrap().status(), StatusCode::OK);
+            // The sender is kept: it is the server who ends the connection.
+            connection.await.unwrap().unwrap();
+            drop(sender);
+        };
+        tokio::time::timeout(GRACE, async { tokio::join!(answering, asking) }).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_answer_may_take_longer_than_a_silence() {
+        let (mut client, answering) = impatient(Duration::from_millis(100)).await;
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        tokio::time::timeout(GRACE, answering).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("at last"), "{answer}");
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::Response;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -177,7 +178,10 @@ pub(crate) async fn bare(port: u16) -> anyhow::Result<()> {
 
 async fn answer(connection: TcpStream) {
     let service = service_fn(async |_| {
-        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"Hello from hyper\n"))))
+        let mut answer = Response::new(Full::new(Bytes::from_static(b"Hello from hyper\n")));
+        // As the others send it: what is compared is the server, and not the answer.
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        Ok::<_, Infallible>(answer)
     });
     _ = connection.set_nodelay(true);
     // A client that goes away is no error.
