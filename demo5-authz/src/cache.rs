@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::token::Verified;
 
-/// The most tokens that are remembered: about 2 MB.
+/// The most tokens that are remembered: about 4 MB.
 pub const MOST: usize = 10_000;
 
 /// The verified tokens.

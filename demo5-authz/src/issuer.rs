@@ -9,6 +9,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, encode};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKeyData};
 use zeroize::Zeroizing;
 
+use crate::crypto;
 use crate::token::{Audience, Claims, Expected};
 
 /// How tokens are signed.
@@ -62,6 +63,7 @@ impl Issuer {
     }
 
     fn of(pair: KeyPair) -> Result<Self, IssuerError> {
+        crypto::install();
         let private = Zeroizing::new(pair.serialize_der());
         let raw = pair.der_bytes();
         let (algorithm, encoding, decoding) = if pair.is_compatible(&PKCS_ED25519) {

@@ -1,4 +1,6 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # Reading order
 
 pub mod topology;
 
@@ -7,6 +9,8 @@ pub mod inquiry;
 pub mod token;
 
 pub mod jwks;
+
+mod crypto;
 
 pub mod cache;
 
