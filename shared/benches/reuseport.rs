@@ -5,6 +5,7 @@
 //! - `reuseport`: the experiment's server, as it is
 //! - `bare hyper`: the least that answers HTTP/1.1 with hyper: no limits, no graceful end
 //! - `nginx`, if it is installed: two workers, `listen … reuseport`, `return 200`
+//! - `Go net/http`, if Go is installed: the same answer by its standard library
 //!
 //! The load is `wrk`, or a client of our own where there is none (then fewer requests, as it takes more of the
 //! CPU that all share). CPU is the servers' alone, from /proc; so this is for Linux. All on loopback.
@@ -66,9 +67,11 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     let (rounds, turn) = if args.test { (1, 1) } else { (args.rounds, args.seconds) };
     let turn = Duration::from_secs(turn);
     let mut contestants = vec![Contestant::ours().await?, Contestant::bare_hyper().await?];
-    match Contestant::nginx().await? {
-        Some(nginx) => contestants.push(nginx),
-        None => line_out("nginx: not measured, since it is not installed"),
+    for (name, other) in [("nginx", Contestant::nginx().await?), ("Go", Contestant::go().await?)] {
+        match other {
+            Some(other) => contestants.push(other),
+            None => line_out(&format!("{name}: not measured, since it is not installed")),
+        }
     }
     let mut turns: Vec<Vec<Turn>> = vec![Vec::new(); contestants.len()];
     for _ in 0..rounds {
@@ -82,25 +85,27 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
         load::name()
     ));
     line_out(
-        "server       requests/s   CPU µs a request   RSS MB a process   req/s ÷ bare   CPU ÷ bare   CPU ÷ nginx",
+        "server       requests/s   CPU µs a request   RSS MB a process   req/s ÷ bare   CPU ÷ bare   CPU ÷ nginx   CPU ÷ Go",
     );
     for (at, contestant) in contestants.iter().enumerate() {
         let of = |value: fn(&Turn) -> f64| median(turns[at].iter().map(value).collect());
-        let against = |other: usize, value: fn(&Turn) -> f64| {
+        let against = |other: &str, value: fn(&Turn) -> f64| {
+            let other = contestants.iter().position(|contestant| contestant.name == other)?;
             let ratios =
-                turns[at].iter().zip(turns.get(other)?).map(|(ours, theirs)| value(ours) / value(theirs));
+                turns[at].iter().zip(&turns[other]).map(|(ours, theirs)| value(ours) / value(theirs));
             Some(median(ratios.collect()))
         };
         let ratio = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
         line_out(&format!(
-            "{:<12} {:>10.0} {:>18.1} {:>18.1} {:>14} {:>12} {:>13}",
+            "{:<12} {:>10.0} {:>18.1} {:>18.1} {:>14} {:>12} {:>13} {:>10}",
             contestant.name,
             of(|turn| turn.requests_a_second),
             of(|turn| turn.cpu_us_a_request),
             of(|turn| turn.rss_kb as f64 / 1024.0),
-            ratio(against(1, |turn| turn.requests_a_second)),
-            ratio(against(1, |turn| turn.cpu_us_a_request)),
-            ratio(against(2, |turn| turn.cpu_us_a_request)),
+            ratio(against("bare hyper", |turn| turn.requests_a_second)),
+            ratio(against("bare hyper", |turn| turn.cpu_us_a_request)),
+            ratio(against("nginx", |turn| turn.cpu_us_a_request)),
+            ratio(against("Go net/http", |turn| turn.cpu_us_a_request)),
         ));
     }
     let (stripped, whole) = contestant::size_of_ours()?;

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fs;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -21,6 +22,9 @@ use shared::reuseport::{self, Sharing};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::Command;
+
+/// A server in Go.
+const GO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/reuseport/go/main.go");
 
 const OFTEN: Duration = Duration::from_millis(10);
 const LIMIT: Duration = Duration::from_secs(20);
@@ -95,6 +99,28 @@ impl Contestant {
             .arg(file);
         let processes = vec![child::spawn(command).await?];
         Ok(Some(Self::serving("nginx", port, processes, Some(folder)).await?))
+    }
+
+    /// Built here; `None` if there is no Go.
+    pub(crate) async fn go() -> anyhow::Result<Option<Self>> {
+        let (folder, port) = (tempfile::tempdir()?, free_port()?);
+        let program = folder.path().join("hello");
+        let mut build = Command::new("go");
+        // A single file of the standard library alone: no module, and nothing to fetch.
+        build.arg("build").arg("-o").arg(&program).arg(GO).env("GO111MODULE", "off");
+        build.env("GOCACHE", folder.path().join("cache"));
+        match build.status().await {
+            Ok(built) => anyhow::ensure!(built.success(), "go build: {built}"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).context("go"),
+        }
+        let mut processes = Vec::new();
+        for _ in 0..2 {
+            let mut command = Command::new(&program);
+            command.arg(port.to_string());
+            processes.push(child::spawn(command).await?);
+        }
+        Ok(Some(Self::serving("Go net/http", port, processes, Some(folder)).await?))
     }
 
     async fn serving(
