@@ -11,6 +11,10 @@
 //!
 //! It knows Docker's and Compose's command line, and nothing of what runs in the containers.
 
+mod command;
+
+mod dist;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -19,15 +23,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::process::Command;
+use command::{COMMAND, Compose, docker, program};
 
-use crate::child;
+pub use command::ComposeError;
+pub use dist::lay_out;
 
 /// How long an image may take to be built and a stack to be up; a first build compiles the workspace.
 const UP: Duration = Duration::from_secs(15 * 60);
-
-/// How long any other command may take.
-const COMMAND: Duration = Duration::from_secs(60);
 
 /// What to bring up.
 #[derive(Clone, Debug)]
@@ -55,44 +57,6 @@ pub struct Container {
     pub id: String,
     /// Its state: `running`, `exited`.
     pub state: String,
-}
-
-/// Why a stack is not up, or could not be asked.
-#[derive(Debug, thiserror::Error)]
-pub enum ComposeError {
-    /// There is no Compose that can read our files.
-    #[error(
-        "no Docker Compose 2.24 or later: install it (Debian: docker-compose-v2), or, for a command of \
-         another name: COMPOSE=$(.ci/compose) ({seen})"
-    )]
-    Missing {
-        /// What was seen instead.
-        seen: String,
-    },
-    /// A command failed.
-    #[error("{command} failed:\n{said}")]
-    Failed {
-        /// The command line.
-        command: String,
-        /// What it printed.
-        said: String,
-    },
-    /// A command could not be run, or took too long.
-    #[error("cannot run {command}: {why}")]
-    NotRun {
-        /// The command line.
-        command: String,
-        /// What the system said.
-        why: io::Error,
-    },
-    /// The compiled programs could not be laid out for the image.
-    #[error("cannot put {} into dist/: {why}", program.display())]
-    Dist {
-        /// The program.
-        program: PathBuf,
-        /// What the system said.
-        why: io::Error,
-    },
 }
 
 impl Plan {
@@ -178,45 +142,6 @@ pub fn variables() -> Vec<(String, String)> {
     variables
 }
 
-/// Puts compiled programs where an image takes them from: `dist/` in the workspace, `root`.
-///
-/// Without their symbols, where binutils are there to take them out: they are three quarters of a program that
-/// every image and every layer of it holds anew.
-///
-/// # Errors
-/// [`ComposeError::Dist`].
-pub async fn lay_out(root: &Path, programs: &[PathBuf]) -> Result<(), ComposeError> {
-    for program in programs {
-        let laid_out = lay_out_one(root, program).await;
-        laid_out.map_err(|why| ComposeError::Dist { program: program.clone(), why })?;
-    }
-    Ok(())
-}
-
-async fn lay_out_one(root: &Path, program: &Path) -> io::Result<()> {
-    let name = program.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let compiled = program.metadata()?;
-    let dist = root.join("dist");
-    std::fs::create_dir_all(&dist)?;
-    let place = dist.join(name);
-    // It gets the time of what it was made from, which so tells whether it is still that.
-    if place.metadata().and_then(|there| there.modified()).ok() == Some(compiled.modified()?) {
-        return Ok(());
-    }
-    // Under its name only when it is whole.
-    let partial = tempfile::NamedTempFile::new_in(&dist)?;
-    let mut strip = Command::new("strip");
-    strip.arg("-o").arg(partial.path()).arg(program);
-    if !child::output(strip, COMMAND).await.is_ok_and(|stripped| stripped.status.success()) {
-        std::fs::copy(program, partial.path())?;
-    }
-    let laid_out = std::fs::File::options().write(true).open(partial.path())?;
-    laid_out.set_permissions(compiled.permissions())?;
-    laid_out.set_modified(compiled.modified()?)?;
-    partial.persist(place)?;
-    Ok(())
-}
-
 impl Stack {
     /// The port of this machine's loopback that stands for the variable.
     ///
@@ -295,58 +220,6 @@ impl Drop for Stack {
     }
 }
 
-/// The command line of one project.
-#[derive(Debug)]
-struct Compose {
-    program: Vec<String>,
-    file: PathBuf,
-    project: String,
-    variables: Vec<(String, String)>,
-}
-
-impl Compose {
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program[0]);
-        command
-            .args(&self.program[1..])
-            .arg("--file")
-            .arg(&self.file)
-            .args(["--project-name", &self.project, "--progress", "plain"])
-            .args(arguments)
-            .envs(self.variables.iter().map(|(name, value)| (name, value)));
-        command
-    }
-
-    async fn run(&self, arguments: &[&str], limit: Duration) -> Result<String, ComposeError> {
-        run(self.command(arguments), limit).await
-    }
-}
-
-/// `$COMPOSE`, or Docker's own plugin if it is new enough, as words.
-async fn program() -> Result<Vec<String>, ComposeError> {
-    let words = match std::env::var("COMPOSE") {
-        Ok(command) if command == "docker compose" => vec!["docker".to_owned(), "compose".to_owned()],
-        // A path, which may hold spaces.
-        Ok(program) if !program.is_empty() => vec![program],
-        _ => vec!["docker".to_owned(), "compose".to_owned()],
-    };
-    let mut asking = Command::new(&words[0]);
-    asking.args(&words[1..]).args(["version", "--short"]);
-    let seen = match run(asking, COMMAND).await {
-        Ok(version) if is_new_enough(version.trim()) => return Ok(words),
-        Ok(version) => format!("{} is {}", words.join(" "), version.trim()),
-        Err(error) => error.to_string().trim().to_owned(),
-    };
-    Err(ComposeError::Missing { seen })
-}
-
-/// Whether this is 2.24 or later.
-fn is_new_enough(version: &str) -> bool {
-    let mut numbers = version.trim_start_matches('v').split('.').map(|number| number.parse::<u32>().ok());
-    let (major, minor) = (numbers.next().flatten(), numbers.next().flatten());
-    major.zip(minor) >= Some((2, 24))
-}
-
 fn is_taken(said: &str) -> bool {
     said.contains("port is already allocated") || said.contains("address already in use")
 }
@@ -360,49 +233,4 @@ fn free_ports(variables: &[String]) -> io::Result<BTreeMap<String, u16>> {
         .zip(&held)
         .map(|(variable, listener)| Ok((variable.clone(), listener.local_addr()?.port())))
         .collect()
-}
-
-async fn docker(arguments: &[&str]) -> Result<String, ComposeError> {
-    let mut command = Command::new("docker");
-    command.args(arguments);
-    run(command, COMMAND).await
-}
-
-async fn run(command: Command, limit: Duration) -> Result<String, ComposeError> {
-    let line = {
-        let command = command.as_std();
-        let arguments = command.get_args().map(|argument| argument.to_string_lossy().into_owned());
-        let program = command.get_program().to_string_lossy().into_owned();
-        std::iter::once(program).chain(arguments).collect::<Vec<_>>().join(" ")
-    };
-    match child::output(command, limit).await {
-        Err(why) => Err(ComposeError::NotRun { command: line, why }),
-        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        Ok(output) => {
-            let said = [output.stdout, output.stderr].concat();
-            Err(ComposeError::Failed { command: line, said: String::from_utf8_lossy(&said).into_owned() })
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_new_enough;
-
-    #[test]
-    fn a_compose_that_cannot_read_our_files_is_told_from_one_that_can() {
-        for (version, expected) in [
-            ("1.29.2", false),
-            ("2.23.3", false),
-            ("2.24.0", true),
-            ("v2.40.3", true),
-            ("2.40.3-desktop.1", true),
-            ("3.0.0", true),
-            ("5.0.0-rc.1", true),
-            ("", false),
-            ("unknown", false),
-        ] {
-            assert_eq!(is_new_enough(version), expected, "{version}");
-        }
-    }
 }

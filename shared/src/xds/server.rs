@@ -1,9 +1,11 @@
 //! The gRPC services: the aggregated one (ADS), one for each type, and load reports where they are wanted.
-//! The only I/O in xds, but for the small one of [`load`](super::load).
+//! The only I/O in xds, but for the small ones of [`load`](super::load) and [`metrics::serve`](super::metrics::serve).
 //!
-//! Each service is written by hand, where tonic would generate it, because the generated ones encode
+//! Each discovery service is written by hand, where tonic would generate it, because the generated ones encode
 //! a message for every stream. Here a response is a few bytes of its own and the resources' shared
 //! bytes ([`frame`](super::frame)). Requests, of which there are few, are decoded the usual way.
+
+mod request;
 
 mod conversation;
 

@@ -11,12 +11,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use tokio::time::Instant;
+use tonic::Status;
 use tonic::body::Body;
-use tonic::codec::Codec;
-use tonic::{Status, Streaming};
-use tonic_prost::ProstCodec;
 
 use super::super::cache::{Membership, Quarantine, Standing};
 use super::super::dialogue::{Names, Said, complaint};
@@ -24,17 +21,8 @@ use super::super::frame::{Dialect, Frame};
 use super::super::metrics::Metrics;
 use super::super::resource::{Resource, ResourceType};
 use super::super::stream::{Heard, Response, Stream};
-use super::{REQUEST_LIMIT, Shared};
-
-enum Requests {
-    Sotw(Streaming<DiscoveryRequest>),
-    Delta(Streaming<DeltaDiscoveryRequest>),
-}
-
-enum Request {
-    Sotw(DiscoveryRequest),
-    Delta(DeltaDiscoveryRequest),
-}
+use super::Shared;
+use super::request::{Request, Requests};
 
 /// Why a conversation is woken.
 #[expect(clippy::large_enum_variant, reason = "one at a time, never stored: a box would cost more")]
@@ -92,17 +80,7 @@ impl Conversation {
         if let Some(metrics) = &shared.metrics {
             metrics.opened(dialect);
         }
-        let limit = Some(REQUEST_LIMIT);
-        let requests = match dialect {
-            Dialect::Sotw => {
-                let decoder = ProstCodec::<DiscoveryRequest, DiscoveryRequest>::default().decoder();
-                Requests::Sotw(Streaming::new_request(decoder, body, None, limit))
-            }
-            Dialect::Delta => {
-                let decoder = ProstCodec::<DeltaDiscoveryRequest, DeltaDiscoveryRequest>::default().decoder();
-                Requests::Delta(Streaming::new_request(decoder, body, None, limit))
-            }
-        };
+        let requests = Requests::new(dialect, body);
         Self { shared, id, dialect, only, requests, member: None, outbox: VecDeque::new(), ended: false }
     }
 
@@ -157,18 +135,12 @@ impl Conversation {
     }
 
     async fn wait(&mut self) -> Result<Woken, Status> {
-        let request = async {
-            Ok::<_, Status>(match &mut self.requests {
-                Requests::Sotw(requests) => requests.message().await?.map(Request::Sotw),
-                Requests::Delta(requests) => requests.message().await?.map(Request::Delta),
-            })
-        };
         let (changed, patience) = match &mut self.member {
             Some(member) => (Some(member.membership.publications.changed()), member.patience_ends),
             None => (None, None),
         };
         tokio::select! {
-            request = request => Ok(request?.map_or(Woken::End, Woken::Request)),
+            request = self.requests.next() => Ok(request?.map_or(Woken::End, Woken::Request)),
             // The sender lives in the cache, which we hold; an error cannot come.
             _ = maybe(changed) => Ok(Woken::Published),
             () = maybe(patience.map(tokio::time::sleep_until)) => Ok(Woken::PatienceOver),
@@ -221,27 +193,23 @@ impl Conversation {
 
     /// Takes a request.
     fn hear(&mut self, mut request: Request) -> Result<Reaction, Status> {
-        let (node, url) = match &mut request {
-            Request::Sotw(request) => (request.node.take(), &request.type_url),
-            Request::Delta(request) => (request.node.take(), &request.type_url),
-        };
-        let kind = self.kind(url)?;
+        let node = request.take_node();
+        let kind = self.kind(request.url())?;
         self.count(|metrics| metrics.heard(kind));
         if self.member.is_none() {
             self.introduce(&node.unwrap_or_default());
         }
         let Some(kind) = kind else {
-            let url: String = url.chars().take(200).collect();
+            let url: String = request.url().chars().take(200).collect();
             self.say(&url, || Said::Unserved);
             return Ok(Reaction::default());
         };
         let Some(member) = &mut self.member else { return Ok(Reaction::default()) };
-        let (listed, heard) = match &mut request {
-            Request::Sotw(request) => (0, member.stream.hear_sotw(kind, request)),
-            // The stream takes the list, so count it before.
-            Request::Delta(request) => {
-                (request.initial_resource_versions.len(), member.stream.hear_delta(kind, request))
-            }
+        // The stream takes the list, so count it before.
+        let listed = request.listed();
+        let heard = match &mut request {
+            Request::Sotw(request) => member.stream.hear_sotw(kind, request),
+            Request::Delta(request) => member.stream.hear_delta(kind, request),
         };
         if matches!(heard, Heard::TooMuch) {
             return Err(Status::resource_exhausted("the stream subscribes to too many names of one type"));
@@ -293,25 +261,21 @@ impl Conversation {
     }
 
     fn note_heard(&self, kind: ResourceType, request: &Request, listed: usize, heard: Heard) -> Reaction {
-        let nonce = || match request {
-            Request::Sotw(request) => request.response_nonce.chars().take(40).collect::<String>(),
-            Request::Delta(request) => request.response_nonce.chars().take(40).collect(),
-        };
         match heard {
-            Heard::Ask => self.say(kind.service(), || asked(request, listed)),
+            Heard::Ask => self.say(kind.service(), || request.asked(listed)),
             Heard::Ack { version, asks } => {
                 self.count(|metrics| metrics.accepted(kind));
                 self.say(kind.service(), || {
-                    let (names, dropped) = if asks { listed_in(request) } else { Default::default() };
-                    Said::Ack { version: version.to_string(), nonce: nonce(), names, dropped }
+                    let (names, dropped) = if asks { request.names() } else { Default::default() };
+                    Said::Ack { version: version.to_string(), nonce: request.nonce(), names, dropped }
                 });
                 return Reaction { refused: Vec::new(), asks };
             }
             // The stream ends, and says so with its status.
             Heard::TooMuch => {}
             Heard::Stale => self.say(kind.service(), || {
-                let (names, dropped) = listed_in(request);
-                Said::Stale { nonce: nonce(), names, dropped }
+                let (names, dropped) = request.names();
+                Said::Stale { nonce: request.nonce(), names, dropped }
             }),
             Heard::Nack { message, blame } => {
                 self.count(|metrics| metrics.refused(kind));
@@ -322,7 +286,7 @@ impl Conversation {
                 let names = blame.suspects.iter().map(|resource| Arc::clone(resource.name())).collect();
                 let said = Said::Nack {
                     version: blame.version.map(|version| version.to_string()).unwrap_or_default(),
-                    nonce: nonce(),
+                    nonce: request.nonce(),
                     names: Names::new(names),
                     message: complaint(&message),
                 };
@@ -399,28 +363,6 @@ impl Member {
             (true, None) => Some(Instant::now() + patience),
         };
         changed
-    }
-}
-
-/// What a request subscribes to, for the dialogue.
-fn asked(request: &Request, listed: usize) -> Said {
-    let (names, dropped) = listed_in(request);
-    let has = match request {
-        Request::Sotw(request) => complaint(&request.version_info),
-        Request::Delta(_) if listed == 0 => String::new(),
-        Request::Delta(_) => format!("{listed} resources"),
-    };
-    Said::Asked { names, dropped, has }
-}
-
-/// The names that a request lists: those that it asks for, and those that it drops (delta).
-fn listed_in(request: &Request) -> (Names, Names) {
-    let names = |names: &[String]| Names::new(names.iter().map(|name| name.as_str().into()).collect());
-    match request {
-        Request::Sotw(request) => (names(&request.resource_names), Names::default()),
-        Request::Delta(request) => {
-            (names(&request.resource_names_subscribe), names(&request.resource_names_unsubscribe))
-        }
     }
 }
 
