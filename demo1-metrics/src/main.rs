@@ -26,7 +26,7 @@ struct Args {
     #[command(flatten)]
     common: Common,
     /// The Prometheus to run; without it PATH and the tool cache are tried
-    #[arg(long, env = "PROMETHEUS", value_name = "PATH")]
+    #[arg(long, env = "PROMETHEUS", value_name = "PATH", value_parser = cli::choice())]
     prometheus: Option<PathBuf>,
     /// Do without Prometheus, though there may be one
     #[arg(long, conflicts_with_all = ["prometheus", "pictures"])]

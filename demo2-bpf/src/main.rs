@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::TypedValueParser;
 use clap::{Parser, Subcommand};
 use demo2_bpf::doctor;
 use demo2_bpf::program::Program;
@@ -34,7 +35,7 @@ struct Args {
     #[command(flatten)]
     common: Common,
     /// The bpftrace to use
-    #[arg(long, env = "BPFTRACE", value_name = "PATH", default_value = "bpftrace", global = true)]
+    #[arg(long, env = "BPFTRACE", value_name = "PATH", default_value = "bpftrace", global = true, value_parser = bpftrace())]
     bpftrace: PathBuf,
     /// Start the Envoy in a container, on the host's network
     #[arg(long, conflicts_with_all = ["running", "replay"])]
@@ -70,6 +71,11 @@ enum Command {
     Doctor,
     #[command(flatten)]
     Lab(lab::Command),
+}
+
+fn bpftrace() -> impl TypedValueParser<Value = PathBuf> {
+    // `BPFTRACE= …` chooses none.
+    cli::choice().map(|path| if path.as_os_str().is_empty() { "bpftrace".into() } else { path })
 }
 
 fn program(name: &str) -> Result<Program, String> {

@@ -44,6 +44,15 @@ fn without_bpftrace_it_says_so_and_shows_a_recorded_run() {
 }
 
 #[test]
+fn a_bpftrace_of_no_name_is_no_choice() {
+    let mut doctor = Command::new(env!("CARGO_BIN_EXE_demo2-bpf"));
+    let output = doctor.arg("doctor").env("BPFTRACE", "").env("PATH", "/nowhere").output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(told.contains("MISSING  bpftrace"), "{told}");
+}
+
+#[test]
 fn a_recorded_run_is_no_answer_to_whoever_asks_for_a_certain_envoy_or_a_recording() {
     let folder = tempfile::tempdir().unwrap();
     let record = folder.path().join("kept");

@@ -303,6 +303,13 @@ fn a_wrong_envoy_is_refused_before_anything_starts() {
 }
 
 #[test]
+fn an_envoy_of_no_name_is_no_choice() {
+    let output =
+        demo(&["--json", "--step", "calls", "--data-plane", "envoy"]).env("ENVOY", "").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
 fn an_unknown_flag_is_wrong_usage() {
     let output = run(&["--no-such-flag"]);
     assert_eq!(output.status.code(), Some(2));

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use tokio::net::TcpListener;
 
 use crate::lifecycle::{GRACE, Lifecycle, StopSignals, Stopped};
@@ -14,7 +15,7 @@ use crate::report::{self, Output, Story};
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Common {
     /// The Envoy to run; without it PATH, the tool cache, then pip are tried
-    #[arg(long, env = "ENVOY", value_name = "PATH")]
+    #[arg(long, env = "ENVOY", value_name = "PATH", value_parser = choice())]
     pub envoy: Option<PathBuf>,
     /// Print the report as JSON, and nothing else, on stdout
     #[arg(long)]
@@ -25,6 +26,11 @@ pub struct Common {
     /// Show logs on stderr (-v: what happens, -vv: every detail)
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+/// A program that somebody chose. An empty path (`ENVOY= cargo run …`) is no choice, and no error either, as clap would have it.
+pub fn choice() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// The machine lacks something that the demo needs, or the command was used wrongly: exit code 2.

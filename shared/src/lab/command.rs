@@ -31,7 +31,7 @@ pub enum Command {
   … lab 2            the task, and how your files do; the first time it lays them out for you
   … lab 2 --hint     the next hint
   … lab 2 --watch    check again on every save
-  … lab --json       check all of them, for a grader
+  … lab --json       check all that were begun, for a grader
   … lab verify       prove the exercises: solutions pass, the rest fails for its own reason
 
 Exit code: 0 it is solved, 1 it is not, 2 wrong usage or a missing program."
@@ -64,7 +64,7 @@ struct Everywhere {
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u32>,
     /// The Envoy to run; without it PATH, the tool cache, then pip are tried
-    #[arg(long, env = "ENVOY", value_name = "PATH")]
+    #[arg(long, env = "ENVOY", value_name = "PATH", value_parser = cli::choice())]
     envoy: Option<PathBuf>,
     /// Show logs on stderr (-v: what happens, -vv: every detail)
     #[arg(short, long, action = clap::ArgAction::Count)]
