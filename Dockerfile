@@ -12,7 +12,7 @@ ARG BINS=build
 ARG TOOLS=packages
 
 FROM rust:1.95.0-slim-bookworm AS build
-# The image brings the version of rust-toolchain.toml; naming it keeps rustup from adding lint tools to it.
+# The version of rust-toolchain.toml, which .dockerignore leaves out; a test holds the two together.
 ENV RUSTUP_TOOLCHAIN=1.95.0
 # dev compiles three times as fast, and is what `cargo run` uses; choose release to measure.
 ARG PROFILE=dev
@@ -44,5 +44,5 @@ USER 0:0
 
 FROM debian:bookworm-slim
 COPY --from=bins /out/ /usr/local/bin/
-# nobody: no role writes a file or needs a privilege.
+# nobody: no role needs a privilege, and only demo5-token writes files; its compose.yaml runs it as you.
 USER 65534:65534

@@ -5,7 +5,8 @@
 //!                                                └──/c──> [c: in] ──> C
 //! ```
 //!
-//! `[x: in]` and `[x: out]` are two listeners of one Envoy, x's sidecar. Knows no process, and nothing of metrics.
+//! `[x: in]` and `[x: out]` are two listeners of one Envoy, x's sidecar. Knows no process; of metrics
+//! only which ones an Envoy keeps.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

@@ -1,7 +1,7 @@
-//! Running bpftrace: configured -> started -> watching -> its lines.
+//! Running bpftrace: started, watching, its lines.
 //!
 //! ```text
-//! Tracer::start ──knocks until READY──> Watching ──stop: SIGTERM until it ends──> lines
+//! Tracer::start ──knocks until READY──> Tracer ──stop(): SIGTERM until it ends──> lines
 //! ```
 //!
 //! Ended by SIGTERM, bpftrace prints its maps. Killed, it leaves nothing attached: the kernel takes programs and

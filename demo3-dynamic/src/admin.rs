@@ -1,7 +1,8 @@
 //! Driving the control plane with curl: an HTTP interface for people.
 //!
 //! ```text
-//! PUT  /weights    {"blue":80,"green":20}   shift traffic; answers once Envoy accepted or refused it
+//! PUT  /weights    {"blue":80,"green":20}   shift traffic; answers once Envoy accepted it, or after five
+//!                                           seconds with what was seen instead
 //! GET  /snapshot   what clients are shown: types, names, versions
 //! GET  /dialogue   what was said, a JSON object a line
 //! GET  /clients    who is connected, and how each stands

@@ -12,8 +12,8 @@ pub mod client;
 
 pub mod scenario;
 
-pub mod admin;
-
 pub mod files;
+
+pub mod admin;
 
 pub mod lab;

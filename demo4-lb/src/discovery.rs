@@ -110,7 +110,8 @@ impl FromStr for Endpoints {
 }
 
 impl Endpoints {
-    /// Calls `found` with all backends now and whenever they change, sorted; for a static source once.
+    /// Calls `found` with all backends now and whenever they change, sorted; for a static source once, as they
+    /// were given.
     ///
     /// A look that fails changes nothing: it is no proof that every backend is gone, and endpoints that do
     /// answer are worth more than an empty list.

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Read them in this order. What Envoy shall *do* (clusters, routes, listeners) is not here: it comes from
-//! a control plane, of which this module knows only the address, or stands in a demo's own static
-//! configuration, which [`Envoy`] takes just as well.
+//! a control plane, of which this module knows only the address, the dialect to ask in and whether it takes load
+//! reports, or stands in a demo's own static configuration, which [`Envoy`] takes just as well.
 
 pub mod bootstrap;
 

@@ -1,6 +1,6 @@
 //! What a run claims, expected and saw: the [`Report`], and the [`Story`] that tells it while it happens.
 //!
-//! The only file that writes to stdout. With `--json` stdout carries the report and nothing else; for
+//! All that is printed on stdout goes through here, but for demo 5's decision log. With `--json` stdout carries the report and nothing else; for
 //! people it carries numbered steps as they happen, and a table of claims at the end.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! A small HTTP server: whatever a demo or a role serves apart from gRPC.
+//! A small HTTP server: what demos and roles serve apart from gRPC, where that has a port of its own.
 //!
 //! Speaks HTTP/1.1 and HTTP/2 without TLS, stops with its [`Lifecycle`], and lets requests in flight end.
 //! Routing is a `match` in the handler: no demo has more than a handful of paths. Everything is bounded,

@@ -15,11 +15,11 @@
 //! are shown the same snapshot. On a stream the client *asks* for names of a type, the server
 //! *sends*, and the client accepts (*ACK*) or refuses (*NACK*) what was sent by quoting its *nonce*.
 //!
-//! **Order of files.** [`resource`] and [`mod@reference`] (what there is), [`make`] (how to make it),
-//! [`snapshot`] (what fits together), [`cache`] (who is shown what), [`subscription`] (what a client
+//! **Order of files.** [`names`] (how names are kept), [`resource`] and [`mod@reference`] (what there is), [`make`] (how to
+//! make it), [`snapshot`] (what fits together), [`cache`] (who is shown what), [`subscription`] (what a client
 //! asked for), [`track`], [`order`], [`stream`] (what it may be told now; [`sotw`] and [`delta`] are
 //! the two dialects), [`frame`] (bytes), [`dialogue`] (what was said), [`metrics`] (how much of it),
-//! [`load`] (what clients report back), [`server`] (the only other I/O), [`plane`] (all of it, ready to run).
+//! [`load`] (what clients report back), [`server`] (the discovery services: the I/O), [`plane`] (all of it, ready to run).
 //!
 //! The rules are those of Envoy's
 //! [xDS protocol](https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol).

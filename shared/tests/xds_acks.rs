@@ -1,4 +1,4 @@
-//! ACK, NACK and nonces (checklist 10 to 20).
+//! ACK, NACK and nonces (rules 10, 11 and 13 to 20).
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,4 +1,4 @@
-//! What a response carries, and when there is one (checklist 34 to 43).
+//! What a response carries, and when there is one (rules 34 to 43).
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

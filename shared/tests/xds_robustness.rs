@@ -1,4 +1,4 @@
-//! What comes and goes, many at once, slow or returning (checklist 51 to 54).
+//! What comes and goes, many at once, slow or returning (rules 50 to 54).
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,4 +1,4 @@
-//! Streams on the wire: who the client is, which service it uses, how it ends (checklist 1 to 9, and 12).
+//! Streams on the wire: who the client is, which service it uses, how it ends (rules 1 to 9, 12, and a part of 27).
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -96,7 +96,7 @@ async fn request(client: &Client, kept: &mut Option<Connection>) -> Result<Answe
     Ok(answer)
 }
 
-/// What many requests add up to: who answered, and the first that went wrong.
+/// What many requests add up to: who answered, and all that went wrong, in order.
 pub fn sum_up(hits: &[Result<Answer, Refusal>]) -> (Shares, Vec<String>) {
     let mut shares = Shares::default();
     let mut failures = Vec::new();

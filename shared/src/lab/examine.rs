@@ -14,7 +14,7 @@ use crate::cli::Unready;
 use crate::lifecycle::{GRACE, Lifecycle};
 use crate::tools::{self, Program};
 
-/// How long a check may take in all. One takes a second or two.
+/// How long a check may take in all. One takes a second or two, and about ten with a Prometheus.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The programs that checkers need, each looked for once. Clones share them.

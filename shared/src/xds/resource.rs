@@ -1,7 +1,7 @@
 //! One resource: its type, its name, its version, and its bytes, encoded once.
 //!
-//! Knows the wire form of a single resource. Does not know who refers to whom (`reference.rs`)
-//! or what belongs together (`snapshot.rs`).
+//! Knows the wire form of a single resource, and keeps what it refers to. Does not know how that is found
+//! (`reference.rs`) or what belongs together (`snapshot.rs`).
 
 use std::fmt;
 use std::sync::Arc;
