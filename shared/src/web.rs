@@ -225,8 +225,10 @@ mod tests {
         life.shut_down(GRACE).await.unwrap();
     }
 
-    /// A connection whose other end is served with little patience, by a handler that takes this long.
-    async fn impatient(takes: Duration) -> (TcpStream, impl Future<Output = ()>) {
+    const LITTLE: Duration = Duration::from_millis(20);
+
+    /// A connection whose other end is served with so much patience, by a handler that takes this long.
+    async fn impatient(patience: Duration, takes: Duration) -> (TcpStream, impl Future<Output = ()>) {
         let (listener, address) = listener().await;
         let client = TcpStream::connect(address).await.unwrap();
         let (connection, _) = listener.accept().await.unwrap();
@@ -234,14 +236,14 @@ mod tests {
             tokio::time::sleep(takes).await;
             text(StatusCode::OK, "at last")
         };
-        (client, answer(connection, handler, CancellationToken::new(), Duration::from_millis(20)))
+        (client, answer(connection, handler, CancellationToken::new(), patience))
     }
 
     #[tokio::test]
     async fn whoever_asks_for_nothing_loses_its_place() {
         // Neither a byte, nor half a head, nor the beginning of what could become HTTP/2.
         for beginning in ["", "GET / HT", "PRI * HTTP/2"] {
-            let (mut client, answering) = impatient(Duration::ZERO).await;
+            let (mut client, answering) = impatient(LITTLE, Duration::ZERO).await;
             client.write_all(beginning.as_bytes()).await.unwrap();
             tokio::time::timeout(GRACE, answering).await.expect(beginning);
         }
@@ -250,7 +252,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_has_asked_before_loses_its_place_too() {
         for next in ["", "GET / HT"] {
-            let (mut client, answering) = impatient(Duration::ZERO).await;
+            let (mut client, answering) = impatient(LITTLE, Duration::ZERO).await;
             let asks = format!("GET / HTTP/1.1\r\nhost: x\r\n\r\n{next}");
             client.write_all(asks.as_bytes()).await.unwrap();
             tokio::time::timeout(GRACE, answering).await.expect(next);
@@ -262,7 +264,8 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_keeps_a_connection_of_http_2_loses_its_place_too() {
-        let (client, answering) = impatient(Duration::ZERO).await;
+        // Enough for a handshake on a busy machine.
+        let (client, answering) = impatient(LITTLE * 25, Duration::ZERO).await;
         let asking = async {
             let io = TokioIo::new(client);
             let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await;
@@ -279,7 +282,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_may_take_longer_than_a_silence() {
-        let (mut client, answering) = impatient(Duration::from_millis(100)).await;
+        let (mut client, answering) = impatient(LITTLE, LITTLE * 5).await;
         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         tokio::time::timeout(GRACE, answering).await.unwrap();
         let mut answer = String::new();
