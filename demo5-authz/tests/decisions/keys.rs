@@ -1,0 +1,122 @@
+//! Whose signature counts: the key, its algorithm, and the sets that keys come in.
+//!
+//! Does not know what a token claims: that is in `tokens.rs`.
+
+use demo5_authz::authorizer::Authorizer;
+use demo5_authz::issuer::{Issuer, Kind, jwks};
+use demo5_authz::jwks::{Jwks, JwksError};
+use demo5_authz::token::{Expected, TokenError, Verifier};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde_json::json;
+
+use super::common::{answer, claims, hello, issuer, policies, token, verifier};
+use super::{base64url, now};
+
+fn of_header(issuer: &Issuer, change: impl FnOnce(&mut Header)) -> Result<(), TokenError> {
+    let mut header = issuer.header();
+    change(&mut header);
+    let token = issuer.sign_as(&header, &claims(&["reader"])).unwrap();
+    verifier(issuer).verify(token.as_bytes(), now()).map(drop)
+}
+
+/// A token of hand-made parts, without a signature.
+fn unsigned(header: &serde_json::Value, claims: &serde_json::Value) -> String {
+    format!("{}.{}.", base64url(header.to_string().as_bytes()), base64url(claims.to_string().as_bytes()))
+}
+
+#[test]
+fn the_algorithm_is_that_of_our_key_whatever_the_token_says() {
+    let issuer = issuer();
+    let claims = serde_json::to_value(claims(&["admin"])).unwrap();
+    let verifier = verifier(&issuer);
+    for algorithm in ["none", "None", "NONE", "nOnE", "HS256", "ES256", "RS256", ""] {
+        let header = json!({ "alg": algorithm, "typ": "JWT", "kid": issuer.key_id() });
+        let token = unsigned(&header, &claims);
+        assert_eq!(verifier.verify(token.as_bytes(), now()), Err(TokenError::Algorithm), "{algorithm}");
+    }
+    // The public key, which everybody knows, as the secret of an HMAC.
+    for secret in [issuer.public_bytes(), issuer.jwks().as_bytes()] {
+        let header = Header { kid: Some(issuer.key_id().to_owned()), ..Header::new(Algorithm::HS256) };
+        let token = encode(&header, &claims, &EncodingKey::from_secret(secret)).unwrap();
+        assert_eq!(verifier.verify(token.as_bytes(), now()), Err(TokenError::Algorithm));
+    }
+}
+
+#[test]
+fn a_key_is_ours_by_its_id_and_by_its_signature() {
+    let (issuer, stranger) = (issuer(), issuer_named_like_ours());
+    assert_eq!(of_header(&issuer, |header| header.kid = None), Err(TokenError::NoKey));
+    assert_eq!(of_header(&issuer, |header| header.kid = Some("another".into())), Err(TokenError::UnknownKey));
+    let huge = "k".repeat(4000);
+    assert_eq!(of_header(&issuer, |header| header.kid = Some(huge)), Err(TokenError::UnknownKey));
+    for path in ["../../../dev/null", "' OR 1=1 --", "\0"] {
+        assert_eq!(of_header(&issuer, |header| header.kid = Some(path.into())), Err(TokenError::UnknownKey));
+    }
+    // Signed by somebody else, who says it was our key; also with that key in the header.
+    let header = Header { kid: issuer.header().kid, ..stranger.header() };
+    let forged = stranger.sign_as(&header, &claims(&["admin"])).unwrap();
+    assert_eq!(verifier(&issuer).verify(forged.as_bytes(), now()), Err(TokenError::Signature));
+    let own: jsonwebtoken::jwk::JwkSet = serde_json::from_str(&stranger.jwks()).unwrap();
+    let header = Header { jwk: own.keys.first().cloned(), ..header };
+    let forged = stranger.sign_as(&header, &claims(&["admin"])).unwrap();
+    assert_eq!(verifier(&issuer).verify(forged.as_bytes(), now()), Err(TokenError::Signature));
+}
+
+fn issuer_named_like_ours() -> Issuer {
+    issuer()
+}
+
+#[test]
+fn an_extension_that_must_be_understood_is_not() {
+    let issuer = issuer();
+    assert_eq!(
+        of_header(&issuer, |header| header.crit = Some(vec!["exp".into()])),
+        Err(TokenError::Critical)
+    );
+    assert_eq!(of_header(&issuer, |header| header.extras.insert("b64", false)), Err(TokenError::Critical));
+}
+
+#[test]
+fn a_set_of_keys_is_usable_or_says_where_it_is_not() {
+    let issuer = issuer();
+    let good = Jwks::parse(&jwks([&issuer, &Issuer::generate(Kind::Es256).unwrap()])).unwrap();
+    assert_eq!(good.len(), 2);
+    let set = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut set: serde_json::Value = serde_json::from_str(&issuer.jwks()).unwrap();
+        change(&mut set["keys"][0]);
+        Jwks::parse(&set.to_string()).unwrap_err().to_string()
+    };
+    // Too short a key makes the library panic when it is used; it must not get that far.
+    for x in ["", "AA", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "not base64!"] {
+        assert_eq!(set(&|key| key["x"] = json!(x)), "keys[0] is no public key of its kind", "{x}");
+    }
+    let private = set(&|key| key["d"] = json!("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"));
+    assert!(private.starts_with("keys[0] is a private") && !private.contains("nWGx"), "{private}");
+    assert_eq!(set(&|key| drop(key.as_object_mut().unwrap().remove("kid"))), "keys[0] has no \"kid\"");
+    assert!(set(&|key| key["alg"] = json!("ES256")).starts_with("no key for"));
+    assert!(set(&|key| key["use"] = json!("enc")).starts_with("no key for"));
+    assert!(matches!(Jwks::parse(&jwks([&issuer, &issuer])), Err(JwksError::Twice { number: 1 })));
+    assert_eq!(
+        Jwks::parse("{\n \"keys\": [").unwrap_err().to_string(),
+        "line 2, column 10: not a JSON object with a list of \"keys\""
+    );
+    let secret = r#"{"keys":[{"kty":"oct","k":"c2VjcmV0","kid":"1"}]}"#;
+    assert!(matches!(Jwks::parse(secret), Err(JwksError::Private { number: 0 })));
+}
+
+#[test]
+fn a_withdrawn_key_is_not_believed_from_memory() {
+    let (old, new) = (issuer(), issuer());
+    let token = token(&old, &["reader"]);
+    let (keys, receiver) = tokio::sync::watch::channel(std::sync::Arc::new(verifier(&old)));
+    let policies = tokio::sync::watch::channel(std::sync::Arc::new(policies())).1;
+    let metrics = demo5_authz::metrics::Metrics::new().unwrap();
+    let log = demo5_authz::decision_log::DecisionLog::off();
+    let authorizer = Authorizer::new(receiver, policies, "demo5.example", metrics, log);
+    assert_eq!(answer(&authorizer, &hello(&token)), 200);
+    keys.send_replace(std::sync::Arc::new(Verifier::new(
+        Jwks::parse(&new.jwks()).unwrap(),
+        Expected::default(),
+    )));
+    assert_eq!(answer(&authorizer, &hello(&token)), 401);
+}

@@ -1,0 +1,142 @@
+//! What makes a token believed: its form, what it claims, and when; and what is remembered of good ones.
+//!
+//! Does not know whose key signed it: that is in `keys.rs`.
+
+use std::time::{Duration, SystemTime};
+
+use demo5_authz::issuer::{Issuer, Kind};
+use demo5_authz::token::{Audience, Claims, Expected, LONGEST, TokenError};
+use serde_json::json;
+
+use super::common::{claims, issuer, token, verifier};
+use super::{base64url, now};
+
+/// What the verifier says to a token with these claims.
+fn of_claims(issuer: &Issuer, claims: &impl serde::Serialize) -> Result<(), TokenError> {
+    verifier(issuer).verify(issuer.sign(claims).unwrap().as_bytes(), now()).map(drop)
+}
+
+#[test]
+fn a_token_of_either_kind_says_who_and_which_roles() {
+    for kind in [Kind::Eddsa, Kind::Es256] {
+        let issuer = Issuer::generate(kind).unwrap();
+        let verified = verifier(&issuer).verify(token(&issuer, &["reader"]).as_bytes(), now()).unwrap();
+        assert_eq!((verified.subject.as_str(), &verified.roles[..]), ("ana", &["reader".to_owned()][..]));
+    }
+}
+
+#[test]
+fn each_part_of_a_token_that_is_wrong_has_its_reason() {
+    let issuer = issuer();
+    let base = claims(&["reader"]);
+    let with = |change: fn(&mut Claims)| {
+        let mut claims = base.clone();
+        change(&mut claims);
+        of_claims(&issuer, &claims)
+    };
+    assert_eq!(with(|_| {}), Ok(()));
+    assert_eq!(with(|claims| claims.iss = "https://elsewhere.example".into()), Err(TokenError::Issuer));
+    assert_eq!(with(|claims| claims.aud = Audience::One("another".into())), Err(TokenError::Audience));
+    let several = Audience::Several(vec!["another".into(), "greeter".into()]);
+    assert_eq!(of_claims(&issuer, &Claims { aud: several, ..base.clone() }), Ok(()));
+    assert_eq!(with(|claims| claims.exp = claims.nbf - 3600), Err(TokenError::Expired));
+    assert_eq!(with(|claims| claims.nbf += 3600), Err(TokenError::NotYet));
+    assert_eq!(with(|claims| claims.sub = String::new()), Err(TokenError::Malformed));
+    // What would become a second header, or a second role.
+    assert_eq!(with(|claims| claims.sub = "ana\r\nx-auth-roles: admin".into()), Err(TokenError::Malformed));
+    assert_eq!(with(|claims| claims.roles = vec!["reader,admin".into()]), Err(TokenError::Malformed));
+    assert_eq!(with(|claims| claims.roles = vec!["reader".into(); 17]), Err(TokenError::Malformed));
+    for missing in ["iss", "aud", "sub", "nbf", "exp"] {
+        let mut value = serde_json::to_value(&base).unwrap();
+        value.as_object_mut().unwrap().remove(missing);
+        assert_eq!(of_claims(&issuer, &value), Err(TokenError::Malformed), "{missing}");
+    }
+    for (claim, value) in
+        [("exp", json!("tomorrow")), ("exp", json!(-1)), ("nbf", json!(1e300)), ("aud", json!(7))]
+    {
+        let mut changed = serde_json::to_value(&base).unwrap();
+        changed[claim] = value;
+        assert!(of_claims(&issuer, &changed).is_err(), "{claim}");
+    }
+}
+
+#[test]
+fn the_clock_may_differ_by_the_skew_and_no_more() {
+    let issuer = issuer();
+    let skew = Expected::default().skew;
+    let claims = claims(&[]);
+    let token = issuer.sign(&claims).unwrap();
+    let from = SystemTime::UNIX_EPOCH + Duration::from_secs(claims.nbf);
+    let until = SystemTime::UNIX_EPOCH + Duration::from_secs(claims.exp);
+    let second = Duration::from_secs(1);
+    for (time, expected) in [
+        (from - skew - second, Some(TokenError::NotYet)),
+        (from - skew, None),
+        (until + skew - second, None),
+        (until + skew, Some(TokenError::Expired)),
+    ] {
+        // Anew each time, and from memory.
+        let verifier = verifier(&issuer);
+        assert_eq!(verifier.verify(token.as_bytes(), time).err(), expected);
+        verifier.verify(token.as_bytes(), from).unwrap();
+        assert_eq!(verifier.verify(token.as_bytes(), time).err(), expected, "from memory");
+    }
+}
+
+#[test]
+fn what_is_no_token_is_malformed_or_too_long() {
+    let issuer = issuer();
+    let verifier = verifier(&issuer);
+    let good = token(&issuer, &["reader"]);
+    let parts: Vec<&str> = good.split('.').collect();
+    for text in [
+        String::new(),
+        ".".into(),
+        "..".into(),
+        "...".into(),
+        "a.b.c".into(),
+        format!("{good}."),
+        format!(".{good}"),
+        format!("{}.{}", parts[0], parts[1]),
+        format!("{}={}", &good[..good.len() - 1], ""),
+        good.replace('.', ","),
+        // A token in a token: the outer one is signed, and holds no claims.
+        issuer.sign(&json!(good)).unwrap(),
+        issuer.sign(&json!([good])).unwrap(),
+        issuer.sign(&json!({ "jwt": good })).unwrap(),
+        format!("{}.{}.{}", base64url(&[b'['; 3000]), parts[1], parts[2]),
+    ] {
+        assert_eq!(verifier.verify(text.as_bytes(), now()), Err(TokenError::Malformed), "{text}");
+    }
+    let hollow = format!("{}..{}", parts[0], parts[2]);
+    assert_eq!(verifier.verify(hollow.as_bytes(), now()), Err(TokenError::Signature));
+    assert_eq!(verifier.verify(&vec![b'a'; LONGEST + 1], now()), Err(TokenError::TooLong));
+    assert_eq!(verifier.verify(&vec![0xff; 1 << 20], now()), Err(TokenError::TooLong));
+    assert_eq!(verifier.verify(b"\xff\xfe.\x00.\x80", now()), Err(TokenError::Malformed));
+}
+
+#[test]
+fn a_token_is_verified_once_and_only_good_ones_are_remembered() {
+    let issuer = issuer();
+    let verifier = verifier(&issuer);
+    let good = token(&issuer, &["reader"]);
+    for _ in 0..3 {
+        verifier.verify(good.as_bytes(), now()).unwrap();
+    }
+    assert_eq!((verifier.cache().len(), verifier.cache().looked_up()), (1, (2, 1)));
+    let bad = format!("{}A", &good[..good.len() - 1]);
+    verifier.verify(bad.as_bytes(), now()).unwrap_err();
+    assert_eq!(verifier.cache().len(), 1);
+}
+
+#[test]
+fn the_memory_of_tokens_is_bounded() {
+    let issuer = issuer();
+    let cache = demo5_authz::cache::Cache::default();
+    let verified = verifier(&issuer).verify(token(&issuer, &[]).as_bytes(), now()).unwrap();
+    for number in 0..demo5_authz::cache::MOST + 10 {
+        cache.put(&number.to_be_bytes(), verified.clone());
+    }
+    assert_eq!(cache.len(), demo5_authz::cache::MOST);
+    assert!(cache.get(&0_usize.to_be_bytes()).is_none(), "the oldest went");
+}
