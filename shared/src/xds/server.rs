@@ -1,41 +1,33 @@
 //! The gRPC services: the aggregated one (ADS), one for each type, and load reports where they are wanted.
 //! The only I/O in xds, but for the small ones of [`load`](super::load) and [`metrics::serve`](super::metrics::serve).
 //!
-//! Each discovery service is written by hand, where tonic would generate it, because the generated ones encode
-//! a message for every stream. Here a response is a few bytes of its own and the resources' shared
-//! bytes ([`frame`](super::frame)). Requests, of which there are few, are decoded the usual way.
+//! Knows how a server is made, started and drained, and not what is said on a stream. A service as tonic's router
+//! wants it is in `service.rs`, one stream on the wire in `conversation.rs`.
 
-mod request;
+mod service;
 
 mod conversation;
 
-use std::convert::Infallible;
-use std::future::{Ready, ready};
-use std::marker::PhantomData;
+mod request;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
-use tonic::server::NamedService;
 use tonic::transport::ServerTlsConfig;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
-use tower::Service;
 
 use super::cache::Cache;
 use super::dialogue::Dialogue;
-use super::frame::Dialect;
 use super::load::LoadReports;
 use super::metrics::Metrics;
-use super::resource::ResourceType;
 use super::stream::Traits;
 use crate::proto::DISCOVERY_DESCRIPTORS;
-use conversation::Conversation;
+use service::{Aggregated, Clusters, Discovery, Endpoints, Kind, Listeners, Routes, Secrets};
 
 /// How long clients may take to end their streams when the server stops.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
@@ -249,87 +241,4 @@ fn accepted(listener: TcpListener) -> impl futures::Stream<Item = std::io::Resul
         }
         Some((connection, listener))
     })
-}
-
-/// One of the discovery services: its name, the ending of its methods, its type.
-trait Kind: Send + Sync + 'static {
-    const NAME: &'static str;
-    const METHOD: &'static str;
-    const KIND: Option<ResourceType>;
-}
-
-macro_rules! services {
-    ($($service:ident: $name:literal, $method:literal, $kind:expr;)*) => {$(
-        struct $service;
-        impl Kind for $service {
-            const NAME: &'static str = $name;
-            const METHOD: &'static str = $method;
-            const KIND: Option<ResourceType> = $kind;
-        }
-    )*};
-}
-services! {
-    Aggregated: "envoy.service.discovery.v3.AggregatedDiscoveryService", "AggregatedResources", None;
-    Clusters: "envoy.service.cluster.v3.ClusterDiscoveryService", "Clusters", Some(ResourceType::Cluster);
-    Endpoints: "envoy.service.endpoint.v3.EndpointDiscoveryService", "Endpoints", Some(ResourceType::Endpoints);
-    Listeners: "envoy.service.listener.v3.ListenerDiscoveryService", "Listeners", Some(ResourceType::Listener);
-    Routes: "envoy.service.route.v3.RouteDiscoveryService", "Routes", Some(ResourceType::Route);
-    Secrets: "envoy.service.secret.v3.SecretDiscoveryService", "Secrets", Some(ResourceType::Secret);
-}
-
-/// A discovery service as tonic's router wants it.
-struct Discovery<K> {
-    shared: Arc<Shared>,
-    kind: PhantomData<K>,
-}
-
-impl<K: Kind> Discovery<K> {
-    fn new(server: &Server) -> Self {
-        Self { shared: Arc::clone(&server.0), kind: PhantomData }
-    }
-
-    fn dialect(path: &str) -> Option<Dialect> {
-        let method = path.rsplit('/').next()?;
-        match method.strip_suffix(K::METHOD)? {
-            "Stream" => Some(Dialect::Sotw),
-            "Delta" => Some(Dialect::Delta),
-            _ => None,
-        }
-    }
-}
-
-impl<K> Clone for Discovery<K> {
-    fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), kind: PhantomData }
-    }
-}
-
-impl<K: Kind> NamedService for Discovery<K> {
-    const NAME: &'static str = K::NAME;
-}
-
-impl<K: Kind> Service<http::Request<Body>> for Discovery<K> {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Ready<Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let Some(dialect) = Self::dialect(request.uri().path()) else {
-            // The unary Fetch methods belong to the REST variant, which is not served.
-            let refusal =
-                tonic::Status::unimplemented("this control plane serves the streaming methods only");
-            return ready(Ok(refusal.into_http()));
-        };
-        let id = self.shared.streams.fetch_add(1, Ordering::Relaxed) + 1;
-        let conversation =
-            Conversation::new(Arc::clone(&self.shared), id, dialect, K::KIND, request.into_body());
-        let mut response = http::Response::new(Body::new(conversation.into_body()));
-        let grpc = http::HeaderValue::from_static("application/grpc");
-        response.headers_mut().insert(http::header::CONTENT_TYPE, grpc);
-        ready(Ok(response))
-    }
 }
