@@ -1,4 +1,10 @@
 //! The `lab` subcommand of every demo: list, do, hint, watch, grade, prove.
+//!
+//! Knows what a student is told. The flags are in `args.rs`, and what a grader and a teacher ask for in `grade.rs`.
+
+mod args;
+
+mod grade;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,82 +12,17 @@ use std::time::Duration;
 
 use super::folder::fingerprint;
 use super::memory::{Desk, State};
-use super::tell::{self, Grade, Graded};
+use super::tell;
 use super::{Dice, Exercise, Lab, Outcome, Tools};
 use crate::cli::{self, Unready};
 use crate::lifecycle::{GRACE, Lifecycle, StopSignals};
 use crate::report::line_out;
 
+use args::Teacher;
+pub use args::{Args, Command};
+
 /// How often a watched folder is looked at.
 const LOOK: Duration = Duration::from_millis(200);
-
-/// What a demo's command can do beside telling its story.
-#[derive(Clone, Debug, clap::Subcommand)]
-pub enum Command {
-    /// Exercises that check themselves: list them, do one, get a hint
-    Lab(Args),
-}
-
-/// The flags of `lab`.
-#[derive(Clone, Debug, clap::Args)]
-#[command(
-    args_conflicts_with_subcommands = true,
-    after_help = "Examples:
-  … lab              the exercises, and how far you are
-  … lab 2            the task, and how your files do; the first time it lays them out for you
-  … lab 2 --hint     the next hint
-  … lab 2 --watch    check again on every save
-  … lab --json       check all that were begun, for a grader
-  … lab verify       prove the exercises: solutions pass, the rest fails for its own reason
-
-Exit code: 0 it is solved, 1 it is not, 2 wrong usage or a missing program."
-)]
-pub struct Args {
-    /// The exercise to do; without it all are listed
-    #[arg(value_name = "N")]
-    number: Option<usize>,
-    /// Give the next hint, and check nothing
-    #[arg(long, requires = "number", conflicts_with_all = ["watch", "json"])]
-    hint: bool,
-    /// Check again on every save, until it is solved
-    #[arg(long, requires = "number", conflicts_with = "json")]
-    watch: bool,
-    /// Print what was found as JSON; without N every exercise that was begun is checked
-    #[arg(long)]
-    json: bool,
-    /// Where the work is, a folder for each exercise; unless said, in the exercises' own folders
-    #[arg(long, env = "LAB_WORK", value_name = "DIR")]
-    work: Option<PathBuf>,
-    #[command(flatten)]
-    common: Everywhere,
-    #[command(subcommand)]
-    teacher: Option<Teacher>,
-}
-
-#[derive(Clone, Debug, clap::Args)]
-struct Everywhere {
-    /// Use the values of an earlier check again
-    #[arg(long, value_name = "NUMBER")]
-    seed: Option<u32>,
-    /// The Envoy to run; without it PATH, the tool cache, then pip are tried
-    #[arg(long, env = "ENVOY", value_name = "PATH", value_parser = cli::choice())]
-    envoy: Option<PathBuf>,
-    /// Show logs on stderr (-v: what happens, -vv: every detail)
-    #[arg(short, long, action = clap::ArgAction::Count)]
-    verbose: u8,
-}
-
-#[derive(Clone, Debug, clap::Subcommand)]
-enum Teacher {
-    /// Prove the exercises: each solution passes; each start and each wrong solution fails with its own sentence
-    Verify {
-        /// This exercise only
-        #[arg(value_name = "N")]
-        number: Option<usize>,
-        #[command(flatten)]
-        common: Everywhere,
-    },
-}
 
 /// There is no exercise of this number.
 #[derive(Debug, thiserror::Error)]
@@ -246,21 +187,6 @@ impl Session<'_> {
         Ok(outcome.solved())
     }
 
-    /// Earlier exercises that were solved, were changed since, and are not solved any more.
-    async fn broke(&mut self, number: usize) -> anyhow::Result<Vec<Graded>> {
-        let mut broke = Vec::new();
-        for earlier in 1..number {
-            let exercise = self.exercise(earlier)?;
-            if self.desk.state(self.lab, &exercise) == State::Changed {
-                let graded = self.graded(earlier, &exercise).await?;
-                if !graded.solved {
-                    broke.push(graded);
-                }
-            }
-        }
-        Ok(broke)
-    }
-
     async fn watch(&mut self, number: usize, exercise: &Exercise) -> anyhow::Result<bool> {
         let work = self.desk.work(self.lab, exercise);
         loop {
@@ -274,53 +200,5 @@ impl Session<'_> {
                 tokio::time::sleep(LOOK).await;
             }
         }
-    }
-
-    async fn graded(&mut self, number: usize, exercise: &Exercise) -> anyhow::Result<Graded> {
-        let begun = self.desk.state(self.lab, exercise) != State::NotBegun;
-        let outcome = if begun { self.outcome(exercise).await? } else { Outcome::default() };
-        let solved = outcome.solved();
-        let state = match (begun, solved) {
-            (false, _) => State::NotBegun,
-            (true, false) => State::Begun,
-            (true, true) => State::Solved,
-        };
-        Ok(Graded {
-            number,
-            folder: exercise.folder.to_owned(),
-            title: self.lab.title(exercise)?,
-            state: state.words(),
-            solved,
-            outcome,
-        })
-    }
-
-    async fn grade(&mut self, number: usize, exercise: &Exercise) -> anyhow::Result<bool> {
-        let graded = self.graded(number, exercise).await?;
-        let broke = self.broke(number).await?;
-        Ok(self.hand_in(vec![graded], broke))
-    }
-
-    async fn grade_all(&mut self) -> anyhow::Result<bool> {
-        let mut all = Vec::new();
-        for number in 1..=self.lab.exercises.len() {
-            let exercise = self.exercise(number)?;
-            all.push(self.graded(number, &exercise).await?);
-        }
-        Ok(self.hand_in(all, Vec::new()))
-    }
-
-    fn hand_in(&self, exercises: Vec<Graded>, broke: Vec<Graded>) -> bool {
-        let solved = exercises.iter().all(|one| one.solved);
-        Grade { demo: self.lab.demo, seed: self.seed, solved, exercises, broke }.print();
-        solved
-    }
-
-    async fn verify(&self, number: Option<usize>) -> anyhow::Result<bool> {
-        line_out(&format!("Exercises of {}, proven with seed {}:\n", self.lab.demo, self.seed));
-        let proofs = self.lab.verify(number, self.seed, &self.tools, self.life, tell::proof).await?;
-        let held = proofs.iter().filter(|proof| proof.held).count();
-        line_out(&format!("\n{held} of {} are as they should be.", proofs.len()));
-        Ok(held == proofs.len())
     }
 }
