@@ -1,17 +1,20 @@
 //! What a run claims, expected and saw: the [`Report`], and the [`Story`] that tells it while it happens.
 //!
-//! All that is printed on stdout goes through here, but for demo 5's decision log. With `--json` stdout carries the report and nothing else; for
-//! people it carries numbered steps as they happen, and a table of claims at the end.
+//! All that is printed on stdout goes through here, but for demo 5's decision log. With `--json` stdout carries the
+//! report and nothing else; for people it carries numbered steps as they happen, and a table of claims at the end.
+//! Does not know what is measured.
+
+mod story;
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Serialize, Serializer};
+
+pub use story::Story;
 
 /// Whether a claim was borne out by what was measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,109 +106,6 @@ pub enum Output {
     /// Nobody: a test holds the report itself.
     #[default]
     Silent,
-}
-
-/// Tells a run while it happens, and keeps its [`Report`].
-#[derive(Debug)]
-pub struct Story {
-    output: Output,
-    report: Report,
-    begun: Option<(String, Instant)>,
-}
-
-impl Story {
-    /// Begins the story of `demo` (the crate's name), headed by its one-line `idea`.
-    pub fn new(demo: &str, idea: &str, output: Output) -> Self {
-        let story =
-            Self { output, report: Report { demo: demo.to_owned(), ..Report::default() }, begun: None };
-        story.say(&format!("{demo}: {idea}"));
-        story
-    }
-
-    /// Notes the version of a program that takes part.
-    pub fn version(&mut self, program: &str, version: &str) {
-        self.say(&format!("   with {program} {version}"));
-        self.report.versions.insert(program.to_owned(), version.to_owned());
-    }
-
-    /// Ends the step before, if any, and begins the next one.
-    pub fn step(&mut self, title: &str) {
-        self.end_step();
-        self.say(&format!("\n{}. {title}", self.report.steps.len() + 1));
-        self.begun = Some((title.to_owned(), Instant::now()));
-    }
-
-    /// Tells something that was seen, in words.
-    pub fn tell(&self, seen: impl Display) {
-        self.say(&format!("   {seen}"));
-    }
-
-    /// Whether a claim with this id was recorded already.
-    pub fn has(&self, id: &str) -> bool {
-        self.report.claim(id).is_some()
-    }
-
-    /// Records a claim that was measured, and tells it at once.
-    pub fn claim(&mut self, id: &str, claim: &str, expected: impl Display, seen: impl Display, holds: bool) {
-        let verdict = if holds { Verdict::Held } else { Verdict::Broken };
-        self.record(id, claim, expected.to_string(), seen.to_string(), verdict);
-    }
-
-    /// Records a claim that this run cannot measure.
-    pub fn not_checked(&mut self, id: &str, claim: &str, expected: impl Display, why: impl Display) {
-        self.record(id, claim, expected.to_string(), String::new(), Verdict::NotChecked(why.to_string()));
-    }
-
-    fn record(&mut self, id: &str, claim: &str, expected: String, seen: String, verdict: Verdict) {
-        let (mark, note) = match &verdict {
-            Verdict::Held => ("held", seen.clone()),
-            Verdict::Broken => ("BROKEN", format!("{seen}; expected {expected}")),
-            Verdict::NotChecked(why) => ("not checked", why.clone()),
-        };
-        self.say(&format!("   {mark}: {claim} ({note})"));
-        self.report.claims.push(Claim {
-            id: id.to_owned(),
-            claim: claim.to_owned(),
-            expected,
-            seen,
-            verdict,
-        });
-    }
-
-    /// A progress bar on stderr for work of `length` parts; draws nothing if stderr is no terminal.
-    pub fn progress(&self, what: &str, length: u64) -> ProgressBar {
-        match self.output {
-            Output::Silent => ProgressBar::hidden(),
-            Output::Human | Output::Json => progress(what, length),
-        }
-    }
-
-    /// Ends the story: closes the last step and works out whether all of it held.
-    pub fn end(mut self) -> Report {
-        self.end_step();
-        let held = self.report.broken().next().is_none();
-        self.report.held = held;
-        self.report
-    }
-
-    /// Ends a story that could not be told to its end.
-    pub fn cut_short(mut self, error: impl Display) -> Report {
-        self.end_step();
-        self.report.error = Some(error.to_string());
-        self.report
-    }
-
-    fn end_step(&mut self) {
-        if let Some((step, begun)) = self.begun.take() {
-            self.report.steps.push(Step { step, seconds: seconds(begun.elapsed()) });
-        }
-    }
-
-    fn say(&self, line: &str) {
-        if self.output == Output::Human {
-            line_out(line);
-        }
-    }
 }
 
 /// A progress bar on stderr for a role's work of `length` parts; draws nothing if stderr is no terminal.
@@ -301,9 +201,4 @@ fn summary(report: &Report) -> String {
         line += &format!("; the story ended early: {error}");
     }
     line
-}
-
-/// Seconds with millisecond precision, as the JSON form tells them.
-fn seconds(took: Duration) -> f64 {
-    (took.as_secs_f64() * 1000.0).round() / 1000.0
 }
