@@ -11,22 +11,13 @@
 //!             twice the same text         └── an error: told once, and what was published stays
 //! ```
 //!
-//! The names of fields and messages are those of Envoy's API, whose description is compiled in; a message in an
-//! `Any` may be any that Envoy 1.3x knows, whether this control plane looks into it or not.
+//! Knows what is news, and what all files make together. What one look finds is in `look.rs`, how a text becomes
+//! resources in `parse.rs`.
 //! Source: "Dynamic configuration from filesystem" in Envoy's documentation.
 
-use std::collections::BTreeMap;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+mod look;
 
-use envoy_types::pb::google::protobuf::Any;
-use prost_reflect::{DescriptorPool, DynamicMessage};
-use serde_json::Value;
-use shared::xds::resource::{Resource, ResourceType};
-use shared::xds::snapshot::{Snapshot, SnapshotError};
+mod parse;
 
 pub mod document;
 
@@ -34,20 +25,19 @@ mod canonical;
 
 mod telling;
 
-/// The largest file that is read, in bytes.
-const MOST: u64 = 4 << 20;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-/// The most files that are read.
-const FILES: usize = 1000;
+use shared::xds::resource::{Resource, ResourceType};
+use shared::xds::snapshot::{Snapshot, SnapshotError};
+
+use look::{Seen, look};
+use parse::parse;
 
 /// The time between two looks. A change is published when the second one finds what the first did.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-
-/// Envoy's API as `build.rs` found it.
-static API: LazyLock<Result<DescriptorPool, String>> = LazyLock::new(|| {
-    let bytes = include_bytes!(concat!(env!("OUT_DIR"), "/envoy.bin"));
-    DescriptorPool::decode(bytes.as_slice()).map_err(|error| error.to_string())
-});
 
 /// Why a folder gives no snapshot. Each says which file, and where in it.
 #[derive(Debug, thiserror::Error)]
@@ -104,14 +94,6 @@ pub struct Folder {
     path: PathBuf,
     seen: BTreeMap<PathBuf, Seen>,
     files: BTreeMap<PathBuf, File>,
-}
-
-/// A file as one look found it.
-#[derive(Debug, PartialEq, Eq)]
-struct Seen {
-    text: Arc<str>,
-    /// Who writes changes the time, even if the text is the same so far.
-    modified: (i64, i64),
 }
 
 #[derive(Clone, Debug)]
@@ -199,90 +181,6 @@ impl Folder {
             }
         }
     }
-}
-
-/// The files in this folder that hold resources, by path.
-fn look(folder: &Path) -> Result<BTreeMap<PathBuf, Seen>, FilesError> {
-    let unreadable = |path: &Path| {
-        let path = path.to_owned();
-        move |why| FilesError::Unreadable { path, why }
-    };
-    let mut found = BTreeMap::new();
-    for entry in std::fs::read_dir(folder).map_err(unreadable(folder))? {
-        let path = entry.map_err(unreadable(folder))?.path();
-        let ours =
-            path.extension().is_some_and(|ending| ["yaml", "yml", "json"].iter().any(|own| ending == *own));
-        // Hidden ones are those of editors, not yet whole.
-        let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !ours || hidden {
-            continue;
-        }
-        if found.len() == FILES {
-            let why = std::io::Error::other(format!("there are more than {FILES} files"));
-            return Err(unreadable(folder)(why));
-        }
-        let seen = see(&path).map_err(unreadable(&path))?;
-        found.insert(path, seen);
-    }
-    if found.is_empty() { Err(FilesError::Empty { folder: folder.to_owned() }) } else { Ok(found) }
-}
-
-fn see(path: &Path) -> std::io::Result<Seen> {
-    let mut text = String::new();
-    let metadata = std::fs::metadata(path)?;
-    // A pipe would never end, and a device may not either.
-    if !metadata.is_file() {
-        return Err(std::io::Error::other("it is not a file"));
-    }
-    std::fs::File::open(path)?.take(MOST + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MOST {
-        return Err(std::io::Error::other(format!("it is larger than {MOST} bytes")));
-    }
-    Ok(Seen { text: text.into(), modified: (metadata.mtime(), metadata.mtime_nsec()) })
-}
-
-fn parse(path: &Path, text: &str) -> Result<Vec<Arc<Resource>>, FilesError> {
-    let broken = |place: String, why: String| FilesError::Broken { path: path.to_owned(), place, why };
-    let json = path.extension().is_some_and(|ending| ending == "json");
-    let resources = document::resources(text, json).map_err(|why| broken(String::new(), why))?;
-    resources
-        .into_iter()
-        .enumerate()
-        .map(|(number, value)| {
-            let place = format!("resources[{number}]");
-            let at = |inner: &str| match inner {
-                "" => format!("{place}: "),
-                inner if inner.starts_with('[') => format!("{place}{inner}: "),
-                inner => format!("{place}.{inner}: "),
-            };
-            let any = any(value).map_err(|(inner, why)| broken(at(&inner), why))?;
-            let resource = Resource::from_any(&any).map_err(|error| broken(at(""), error.to_string()))?;
-            Ok(Arc::new(resource))
-        })
-        .collect()
-}
-
-/// The packed form of a resource. An error comes with the path in the resource.
-fn any(mut value: Value) -> Result<Any, (String, String)> {
-    let whole = |why: &str| (String::new(), why.to_owned());
-    let api = API.as_ref().map_err(|error| whole(error))?;
-    let kind = value.as_object_mut().and_then(|fields| fields.remove("@type"));
-    let Some(Value::String(type_url)) = kind else {
-        return Err(whole("no \"@type\": it says which message of Envoy's API this is"));
-    };
-    let name = type_url.rsplit('/').next().unwrap_or_default();
-    let message = api.get_message_by_name(name).ok_or_else(|| {
-        ("@type".to_owned(), telling::harmless(&format!("'{type_url}' is no message of Envoy's API")))
-    })?;
-    let mut track = serde_path_to_error::Track::new();
-    let tracked = serde_path_to_error::Deserializer::new(value, &mut track);
-    let message = DynamicMessage::deserialize(message, tracked).map_err(|error| error.to_string());
-    let message = message.map_err(|why| {
-        let place = telling::place(&track.path());
-        let secret = telling::is_secret(name, &place);
-        (place, if secret { telling::near_a_secret(&why) } else { telling::harmless(&why) })
-    })?;
-    Ok(Any { value: canonical::encode(message), type_url })
 }
 
 fn together(files: &BTreeMap<PathBuf, File>) -> Result<Snapshot, FilesError> {
