@@ -92,6 +92,8 @@ pub enum FilesError {
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
+    /// Clusters that clients have from their bootstrap.
+    outside: Vec<String>,
     seen: BTreeMap<PathBuf, Seen>,
     files: BTreeMap<PathBuf, File>,
 }
@@ -105,7 +107,12 @@ struct File {
 impl Folder {
     /// A folder that has not been read yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), seen: BTreeMap::new(), files: BTreeMap::new() }
+        Self { path: path.into(), outside: Vec::new(), seen: BTreeMap::new(), files: BTreeMap::new() }
+    }
+
+    /// The same, whose resources may also refer to these clusters: clients have them from their bootstrap.
+    pub fn beside(self, clusters: &[String]) -> Self {
+        Self { outside: clusters.to_vec(), ..self }
     }
 
     /// Reads the folder, and returns what it holds if that is news, and if the read before found the same.
@@ -137,7 +144,7 @@ impl Folder {
             };
             files.insert(path.clone(), file);
         }
-        let snapshot = together(&files)?;
+        let snapshot = together(&files, &self.outside)?;
         self.files = files;
         Ok(Some(snapshot))
     }
@@ -183,7 +190,7 @@ impl Folder {
     }
 }
 
-fn together(files: &BTreeMap<PathBuf, File>) -> Result<Snapshot, FilesError> {
+fn together(files: &BTreeMap<PathBuf, File>, outside: &[String]) -> Result<Snapshot, FilesError> {
     let mut places: BTreeMap<(ResourceType, &str), &Path> = BTreeMap::new();
     for (path, file) in files {
         for resource in &file.resources {
@@ -193,7 +200,9 @@ fn together(files: &BTreeMap<PathBuf, File>) -> Result<Snapshot, FilesError> {
             }
         }
     }
-    Snapshot::new(files.values().flat_map(|file| &file.resources).cloned()).map_err(|why| {
+    let outside: Vec<&str> = outside.iter().map(String::as_str).collect();
+    let resources = files.values().flat_map(|file| &file.resources).cloned();
+    Snapshot::beside(resources, &outside).map_err(|why| {
         let (SnapshotError::Missing { from_kind: kind, from: name, .. }
         | SnapshotError::Duplicate { kind, name }) = &why;
         let path = places.get(&(*kind, name.as_str())).copied().unwrap_or(Path::new("")).to_owned();

@@ -116,6 +116,21 @@ fn every_mistake_is_told_with_its_file_and_its_place_in_it() {
 }
 
 #[test]
+fn a_cluster_of_the_bootstrap_may_be_referred_to_if_it_was_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let routes = "resources: [{\"@type\": type.googleapis.com/envoy.config.route.v3.RouteConfiguration, name: r, \
+                  virtual_hosts: [{name: all, domains: [\"*\"], routes: [{match: {prefix: /}, route: {cluster: own}}]}]}]";
+    fs::write(folder.path().join("a.yaml"), routes).unwrap();
+    let told = settled(&mut Folder::new(folder.path())).unwrap_err().to_string();
+    assert!(told.contains("route 'r' refers to cluster 'own'"), "{told}");
+    for (named, is_well) in [(&["own"][..], true), (&["other", "own"], true), (&["other"], false)] {
+        let named: Vec<String> = named.iter().map(|&name| name.to_owned()).collect();
+        let read = settled(&mut Folder::new(folder.path()).beside(&named));
+        assert_eq!(read.is_ok_and(|snapshot| snapshot.is_some()), is_well, "{named:?}");
+    }
+}
+
+#[test]
 fn names_that_stand_in_two_files_are_told_with_both() {
     let folder = example();
     fs::copy(folder.path().join("routes.yaml"), folder.path().join("copy.yml")).unwrap();
@@ -326,9 +341,10 @@ fn a_folder_that_gives_nothing_ends_the_role_with_2() {
         assert_eq!(output.status.code(), Some(2), "{told}");
         assert!(told.contains(words), "{told}");
     }
-    let output =
-        Command::new(CONTROL_PLANE).args(["--resources", EXAMPLE, "--blue", "x:1"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
+    for args in [&["--resources", EXAMPLE, "--blue", "x:1"][..], &["--bootstrap-cluster", "own"]] {
+        let output = Command::new(CONTROL_PLANE).args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+    }
 }
 
 struct Role {

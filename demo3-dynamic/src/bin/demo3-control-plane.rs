@@ -59,6 +59,9 @@ struct Args {
     /// Serve the resources in this folder's YAML and JSON files, and follow their changes
     #[arg(long, env = "RESOURCES", value_name = "DIR", conflicts_with_all = ["blue", "green", "chain", "envoy_listen"])]
     resources: Option<PathBuf>,
+    /// A cluster that Envoys have from their bootstrap, to which the resources may refer; may be given again
+    #[arg(long, value_name = "NAME", requires = "resources")]
+    bootstrap_cluster: Vec<String>,
     /// Go back by itself to the last accepted snapshot when a client refuses one
     #[arg(long, env = "ROLL_BACK")]
     roll_back: bool,
@@ -101,7 +104,7 @@ async fn serve(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
     // First of all: what cannot be served ends it.
     let (first, world, folder) = match &args.resources {
         Some(path) => {
-            let mut folder = Folder::new(path);
+            let mut folder = Folder::new(path).beside(&args.bootstrap_cluster);
             let first = folder.first().await.map_err(Unready::new)?;
             (first, None, Some(folder))
         }
