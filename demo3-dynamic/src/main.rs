@@ -12,6 +12,7 @@ use shared::xds::dialogue::Form;
 /// One Envoy, made into a TLS proxy that shifts traffic, step by step, by xDS
 #[derive(Parser)]
 #[command(
+    version,
     args_conflicts_with_subcommands = true,
     after_help = "Examples:
   cargo run -p demo3-dynamic                       tell the story and check every claim

@@ -222,7 +222,10 @@ async fn wrong_flags_end_with_2_and_name_what_to_do() {
         assert_eq!(output.status.code(), Some(2), "{args:?}: {complaint}");
         assert!(complaint.contains(expected), "{args:?}: {complaint}");
     }
-    assert_eq!(run(CONTROL_PLANE, &["healthcheck", "--listen", "127.0.0.1:1"]).status.code(), Some(1));
+    for role in [APP, CONTROL_PLANE] {
+        assert_eq!(run(role, &["healthcheck", "--listen", "127.0.0.1:1"]).status.code(), Some(1));
+        assert_eq!(run(role, &["healthcheck", "--listen", "127.0.0.1:0"]).status.code(), Some(2));
+    }
 }
 
 #[test]

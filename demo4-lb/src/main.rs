@@ -11,6 +11,7 @@ use shared::xds::dialogue::Form;
 /// gRPC load balancing by xDS, measured on a real Envoy
 #[derive(Parser)]
 #[command(
+    version,
     args_conflicts_with_subcommands = true,
     after_help = "Examples:
   cargo run -p demo4-lb                         tell the story and check every claim

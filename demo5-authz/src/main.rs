@@ -10,6 +10,7 @@ use shared::lab;
 /// External authorization of gRPC and HTTP calls, measured on a real Envoy
 #[derive(Parser)]
 #[command(
+    version,
     args_conflicts_with_subcommands = true,
     after_help = "Examples:
   cargo run -p demo5-authz                      tell the story and check every claim

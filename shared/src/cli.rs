@@ -1,5 +1,7 @@
 //! What every demo's command has in common: its flags, its exit codes, and its end.
 
+mod role;
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,6 +12,8 @@ use tokio::net::TcpListener;
 
 use crate::lifecycle::{GRACE, Lifecycle, StopSignals, Stopped};
 use crate::report::{self, Output, Story};
+
+pub use role::{Ask, Role};
 
 /// The flags that every demo knows.
 #[derive(Clone, Debug, Default, clap::Args)]

@@ -1,14 +1,20 @@
 //! Asking a role of ours whether it serves: what a container's health check runs, without a curl.
 //!
-//! The role's own binary asks its own gRPC health service (`grpc.health.v1`), over loopback.
+//! The role's own binary asks its own gRPC health service (`grpc.health.v1`), or a page of it, over loopback.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+
+use crate::cli::Unready;
 
 /// How long the answer may take; a container engine starts the next check some seconds later.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -62,6 +68,36 @@ pub async fn ask(listen: SocketAddr) -> Result<(), Unhealthy> {
         ServingStatus::Serving => Ok(()),
         other => Err(Unhealthy::NotServing { address, status: other.as_str_name() }),
     }
+}
+
+/// What a gRPC role's `healthcheck` does: [`ask`], where a port that cannot be asked is wrong usage.
+///
+/// # Errors
+/// [`Unhealthy`], or [`Unready`] around [`Unhealthy::NoPort`].
+pub async fn check(listen: SocketAddr) -> anyhow::Result<()> {
+    match ask(listen).await {
+        Err(wrong_use @ Unhealthy::NoPort) => Err(Unready::new(wrong_use).into()),
+        answer => Ok(answer?),
+    }
+}
+
+/// The same for a role that speaks HTTP: it serves if `GET path` is answered with success.
+///
+/// # Errors
+/// As [`check`].
+pub async fn check_http(listen: SocketAddr, path: &str) -> anyhow::Result<()> {
+    let address = reachable(listen);
+    if address.port() == 0 {
+        return Err(Unready::new(Unhealthy::NoPort).into());
+    }
+    let silent = |why| Unhealthy::Silent { address, why };
+    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let asking = client.get(format!("http://{address}{path}").parse()?);
+    let answer = tokio::time::timeout(LIMIT, asking).await;
+    let answer = answer.map_err(|_| silent(format!("nothing came within {LIMIT:?}")))?;
+    let status = answer.map_err(|error| silent(root_cause(&error)))?.status();
+    anyhow::ensure!(status.is_success(), "{address} answers {status}");
+    Ok(())
 }
 
 /// Where to ask: a server on all addresses is on loopback too.

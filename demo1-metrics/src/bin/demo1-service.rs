@@ -3,13 +3,11 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use anyhow::Context;
-use clap::{Parser, Subcommand};
-use demo1_metrics::client::Client;
-use demo1_metrics::load::LIMIT;
+use clap::Parser;
 use demo1_metrics::service::Service;
-use shared::cli::{self, Unready};
-use shared::report;
+use shared::cli::{self, Ask, Role, Unready};
+use shared::lifecycle::Lifecycle;
+use shared::{health, report};
 
 /// A service that answers, calls others, counts what it does, and can be told to misbehave
 #[derive(Parser)]
@@ -33,17 +31,8 @@ struct Args {
     /// Whom it calls for each request, as NAME=URI; may be given several times
     #[arg(long = "call", env = "CALLS", value_name = "NAME=URI", value_delimiter = ',', value_parser = call)]
     calls: Vec<(String, String)>,
-    /// Show more logs on stderr
-    #[arg(short, long, action = clap::ArgAction::Count)]
-    verbose: u8,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Ask the service on --listen for its metrics: exit code 0 if they come, else 1
-    Healthcheck,
+    #[command(flatten)]
+    role: Role,
 }
 
 fn call(text: &str) -> Result<(String, String), String> {
@@ -54,30 +43,23 @@ fn call(text: &str) -> Result<(String, String), String> {
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    cli::run_role(args.verbose, async |life| {
-        if args.command.is_some() {
-            return healthcheck(args.listen).await;
-        }
-        let listener = cli::listen(args.listen).await?;
-        let address = listener.local_addr()?;
-        let calls = args.calls.iter().map(|(name, uri)| (name.as_str(), uri.clone()));
-        Service::start(&args.name, calls, listener, life).map_err(|error| Unready::new(Wrong(error)))?;
-        report::line_out(&format!("{} listens on {address}", args.name));
-        std::future::pending().await
+    cli::run_role(args.role.verbose, async |life| match args.role.command {
+        Some(Ask::Healthcheck) => health::check_http(args.listen, "/metrics").await,
+        None => serve(&args, life).await,
     })
     .await
+}
+
+async fn serve(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
+    let listener = cli::listen(args.listen).await?;
+    let address = listener.local_addr()?;
+    let calls = args.calls.iter().map(|(name, uri)| (name.as_str(), uri.clone()));
+    Service::start(&args.name, calls, listener, life).map_err(|error| Unready::new(Wrong(error)))?;
+    report::line_out(&format!("{} listens on {address}", args.name));
+    std::future::pending().await
 }
 
 /// What is wrong with the flags.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:#}")]
 struct Wrong(anyhow::Error);
-
-async fn healthcheck(listen: SocketAddr) -> anyhow::Result<()> {
-    // The service was told to listen everywhere; it is asked on loopback.
-    let at = SocketAddr::from(([127, 0, 0, 1], listen.port()));
-    let answer = Client::new(LIMIT).get(format!("http://{at}/metrics").parse()?).await;
-    let status = answer.context("is the service there?")?.status();
-    anyhow::ensure!(status.is_success(), "{at} answered {status}");
-    Ok(())
-}

@@ -3,12 +3,11 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use demo2_bpf::target;
-use shared::cli;
+use shared::cli::{self, Ask, Role};
+use shared::health;
 use shared::report::line_out;
-use tokio::net::TcpStream;
 
 /// Answers every request with a few bytes
 #[derive(Parser)]
@@ -23,29 +22,15 @@ struct Args {
     /// Where to listen; port 0 takes any free port
     #[arg(long, env = "LISTEN", value_name = "ADDR", default_value = "127.0.0.1:12002", global = true)]
     listen: SocketAddr,
-    /// Show more logs on stderr
-    #[arg(short, long, action = clap::ArgAction::Count)]
-    verbose: u8,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Ask whether the backend at --listen takes connections: exit code 0 if it does, else 1
-    Healthcheck,
+    #[command(flatten)]
+    role: Role,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    cli::run_role(args.verbose, async |life| match args.command {
-        Some(Command::Healthcheck) => {
-            // The server was told to listen everywhere; it is asked on loopback.
-            let at = SocketAddr::from(([127, 0, 0, 1], args.listen.port()));
-            TcpStream::connect(at).await.with_context(|| format!("{at} does not answer"))?;
-            Ok(())
-        }
+    cli::run_role(args.role.verbose, async |life| match args.role.command {
+        Some(Ask::Healthcheck) => health::check_http(args.listen, "/").await,
         None => {
             let listener = cli::listen(args.listen).await?;
             line_out(&format!("demo2-backend listens on {}", listener.local_addr()?));

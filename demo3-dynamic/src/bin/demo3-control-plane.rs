@@ -6,23 +6,25 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use demo3_dynamic::admin::Admin;
 use demo3_dynamic::files::Folder;
 use demo3_dynamic::topology::{Certificate, World};
-use shared::cli::Unready;
+use shared::cli::{self, Ask, Role, Unready};
 use shared::lifecycle::Lifecycle;
 use shared::pki::KeyPem;
 use shared::tls::Credentials;
 use shared::xds::ControlPlane;
 use shared::xds::cache::OnRefusal;
 use shared::xds::dialogue::Form;
-use shared::{cli, health, report, web};
+use shared::{health, report, web};
 use tokio::net::lookup_host;
 
 /// Tells Envoy by xDS how to split traffic between blue and green
 #[derive(Parser)]
-#[command(after_help = "Examples:
+#[command(
+    version,
+    after_help = "Examples:
   demo3-control-plane --blue 127.0.0.1:13010 --green 127.0.0.1:13011
   curl -X PUT http://127.0.0.1:13003/weights -d '{\"blue\":80,\"green\":20}'
   curl http://127.0.0.1:13003/snapshot
@@ -33,7 +35,8 @@ use tokio::net::lookup_host;
   demo3-control-plane --resources demo3-dynamic/resources
   demo3-control-plane healthcheck
 
-An Envoy whose bootstrap names --listen as its ADS server needs nothing else.")]
+An Envoy whose bootstrap names --listen as its ADS server needs nothing else."
+)]
 struct Args {
     /// Where to serve xDS
     #[arg(long, env = "LISTEN", default_value = "127.0.0.1:13002", global = true)]
@@ -75,24 +78,15 @@ struct Args {
         default_missing_value = "timeline"
     )]
     dialogue: Option<Form>,
-    /// Show logs on stderr (-v: what happens, -vv: every detail)
-    #[arg(short, long, action = clap::ArgAction::Count)]
-    verbose: u8,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Ask the control plane on --listen whether it serves: exit 0 if so, 1 if not
-    Healthcheck,
+    #[command(flatten)]
+    role: Role,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    cli::run_role(args.verbose, async |life| match args.command {
-        Some(Command::Healthcheck) => Ok(health::ask(args.listen).await?),
+    cli::run_role(args.role.verbose, async |life| match args.role.command {
+        Some(Ask::Healthcheck) => health::check(args.listen).await,
         None => serve(&args, life).await,
     })
     .await

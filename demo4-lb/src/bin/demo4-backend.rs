@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use demo4_lb::backend::Backend;
-use shared::cli::{self, Unready};
-use shared::health::{self, Unhealthy};
+use shared::cli::{self, Ask, Role};
+use shared::health;
 use shared::lifecycle::Lifecycle;
 use shared::report::line_out;
 
@@ -28,17 +28,8 @@ struct Args {
     /// Milliseconds for which it goes on taking calls after it was told to stop, so that those who route can hear of it
     #[arg(long, env = "LINGER", value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=3000))]
     linger: u16,
-    /// Show more logs on stderr
-    #[arg(short, long, action = clap::ArgAction::Count)]
-    verbose: u8,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Ask the backend at --listen whether it serves: exit code 0 if it does, else 1
-    Healthcheck,
+    #[command(flatten)]
+    role: Role,
 }
 
 const EXAMPLES: &str = "\
@@ -53,11 +44,8 @@ SIGTERM or Ctrl-C drains it: no new calls, the open ones end, exit code 0.";
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    cli::run_role(args.verbose, async |life| match args.command {
-        Some(Command::Healthcheck) => match health::ask(args.listen).await {
-            Err(wrong_use @ Unhealthy::NoPort) => Err(Unready::new(wrong_use).into()),
-            answer => Ok(answer?),
-        },
+    cli::run_role(args.role.verbose, async |life| match args.role.command {
+        Some(Ask::Healthcheck) => health::check(args.listen).await,
         None => serve(&args, life).await,
     })
     .await

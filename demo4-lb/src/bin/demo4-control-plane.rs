@@ -3,28 +3,31 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use demo4_lb::discovery::{Endpoints, Places};
 use demo4_lb::topology::{DataPlane, Split, World};
-use shared::cli::Unready;
-use shared::health::Unhealthy;
+use shared::cli::{self, Role};
 use shared::lifecycle::Lifecycle;
 use shared::xds::ControlPlane;
 use shared::xds::cache::Cache;
 use shared::xds::dialogue::Form;
 use shared::xds::metrics;
-use shared::{cli, health, report};
+use shared::{health, report};
 
 /// Tells Envoy by xDS where the echo backends are
 #[derive(Parser)]
-#[command(after_help = "Examples:
+#[command(
+    version,
+    subcommand_negates_reqs = true,
+    after_help = "Examples:
   demo4-control-plane --endpoints static:127.0.0.1:50051,127.0.0.1:50052
   demo4-control-plane --endpoints dns:backend:50051 --listen 0.0.0.0:14002 --envoy-listen 0.0.0.0:14000
   demo4-control-plane --endpoints file:backends.yaml --split routes
   demo4-control-plane --endpoints docker --dialogue --metrics 127.0.0.1:14003
   demo4-control-plane healthcheck
 
-An Envoy whose bootstrap names this address as its ADS server needs nothing else; a gRPC client calls xds:///echo.")]
+An Envoy whose bootstrap names this address as its ADS server needs nothing else; a gRPC client calls xds:///echo."
+)]
 struct Args {
     /// Where to serve xDS
     #[arg(long, env = "LISTEN", default_value = "127.0.0.1:14002", global = true)]
@@ -49,29 +52,16 @@ struct Args {
     /// Print what clients and control plane say to each other
     #[arg(long, env = "DIALOGUE", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "timeline")]
     dialogue: Option<Form>,
-    /// Show logs on stderr (-v: what happens, -vv: every detail)
-    #[arg(short, long, action = clap::ArgAction::Count)]
-    verbose: u8,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Subcommand)]
-#[command(subcommand_negates_reqs = true)]
-enum Command {
-    /// Ask the control plane on --listen whether it serves: exit 0 if so, 1 if not
-    Healthcheck,
+    #[command(flatten)]
+    role: Role,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    cli::run_role(args.verbose, async |life| match (&args.command, &args.endpoints) {
+    cli::run_role(args.role.verbose, async |life| match (args.role.command, &args.endpoints) {
         (None, Some(endpoints)) => serve(&args, endpoints.clone(), life).await,
-        _ => match health::ask(args.listen).await {
-            Err(wrong_use @ Unhealthy::NoPort) => Err(Unready::new(wrong_use).into()),
-            answer => Ok(answer?),
-        },
+        _ => health::check(args.listen).await,
     })
     .await
 }

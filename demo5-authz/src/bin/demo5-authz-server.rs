@@ -7,15 +7,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, Parser};
 use demo5_authz::authorizer::{Authorizer, TRUST_DOMAIN};
 use demo5_authz::decision_log::DecisionLog;
 use demo5_authz::metrics::Metrics;
 use demo5_authz::reload::{self, ReloadError};
 use demo5_authz::server::{self, Running};
 use demo5_authz::token::Expected;
-use shared::cli::{self, Unready};
-use shared::health::{self, Unhealthy};
+use shared::cli::{self, Ask, Role, Unready};
+use shared::health;
 use shared::lifecycle::Lifecycle;
 use shared::report::{line_err, line_out};
 
@@ -28,11 +28,8 @@ struct Args {
     listen: SocketAddr,
     #[command(flatten)]
     serve: Serve,
-    /// Show more logs on stderr
-    #[arg(short, long, action = clap::ArgAction::Count)]
-    verbose: u8,
-    #[command(subcommand)]
-    command: Option<Command>,
+    #[command(flatten)]
+    role: Role,
 }
 
 #[derive(ClapArgs)]
@@ -66,12 +63,6 @@ struct Serve {
     linger: u16,
 }
 
-#[derive(Subcommand)]
-enum Command {
-    /// Ask the authorizer at --listen whether it serves: exit code 0 if it does, else 1
-    Healthcheck,
-}
-
 const EXAMPLES: &str = "\
 Examples:
   demo5-token keygen --out keys
@@ -86,11 +77,8 @@ checks are answered, exit code 0.";
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    cli::run_role(args.verbose, async |life| match args.command {
-        Some(Command::Healthcheck) => match health::ask(args.listen).await {
-            Err(wrong_use @ Unhealthy::NoPort) => Err(Unready::new(wrong_use).into()),
-            answer => Ok(answer?),
-        },
+    cli::run_role(args.role.verbose, async |life| match args.role.command {
+        Some(Ask::Healthcheck) => health::check(args.listen).await,
         None => serve(args.listen, &args.serve, life).await,
     })
     .await

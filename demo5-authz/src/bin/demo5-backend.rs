@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use demo5_authz::backend::Backend;
-use shared::cli::{self, Unready};
-use shared::health::{self, Unhealthy};
+use shared::cli::{self, Ask, Role};
+use shared::health;
 use shared::report::line_out;
 
 /// Serves the greeter by gRPC and HTTP, and says in each answer what reached it
@@ -16,17 +16,8 @@ struct Args {
     /// Where to listen; port 0 takes any free port
     #[arg(long, env = "LISTEN", value_name = "ADDR", default_value = "127.0.0.1:15005", global = true)]
     listen: SocketAddr,
-    /// Show more logs on stderr
-    #[arg(short, long, action = clap::ArgAction::Count)]
-    verbose: u8,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Ask the backend at --listen whether it serves: exit code 0 if it does, else 1
-    Healthcheck,
+    #[command(flatten)]
+    role: Role,
 }
 
 const EXAMPLES: &str = "\
@@ -41,11 +32,8 @@ It asks nobody who calls: that is for the Envoy before it, which must be the onl
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    cli::run_role(args.verbose, async |life| match args.command {
-        Some(Command::Healthcheck) => match health::ask(args.listen).await {
-            Err(wrong_use @ Unhealthy::NoPort) => Err(Unready::new(wrong_use).into()),
-            answer => Ok(answer?),
-        },
+    cli::run_role(args.role.verbose, async |life| match args.role.command {
+        Some(Ask::Healthcheck) => health::check(args.listen).await,
         None => {
             let backend = Backend::start(cli::listen(args.listen).await?, life);
             line_out(&format!("demo5-backend listens on {}", backend.address()));
