@@ -44,5 +44,5 @@ USER 0:0
 
 FROM debian:bookworm-slim
 COPY --from=bins /out/ /usr/local/bin/
-# nobody: no role needs a privilege, and only demo5-token writes files; its compose.yaml runs it as you.
+# nobody: no role needs a privilege. In the compose files only demo5-token writes files, and it runs as you there.
 USER 65534:65534

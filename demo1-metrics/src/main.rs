@@ -28,8 +28,8 @@ struct Args {
     /// The Prometheus to run; without it PATH and the tool cache are tried
     #[arg(long, env = "PROMETHEUS", value_name = "PATH", value_parser = cli::choice())]
     prometheus: Option<PathBuf>,
-    /// Do without Prometheus, though there may be one
-    #[arg(long, conflicts_with_all = ["prometheus", "pictures"])]
+    /// Do without Prometheus, though there may be one, or one is named
+    #[arg(long, conflicts_with = "pictures")]
     no_prometheus: bool,
     /// Draw the dashboard's panels of this run into this folder, as SVG
     #[arg(long, value_name = "DIR")]

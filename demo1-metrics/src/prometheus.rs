@@ -4,8 +4,9 @@
 //! find ──> Program ──start(watch)──> Prometheus ──api()──> instant, range ──> numbers
 //! ```
 //!
-//! Knows Prometheus' command line and its HTTP interface; of the mesh only its alert rules and where each job's page is. It keeps its data in a folder of its
-//! own, which goes with it; a Prometheus that the system runs as a service is left alone.
+//! Knows Prometheus' command line and its HTTP interface; of the mesh only its alert rules and where each job's page
+//! is. It keeps its data in a folder of its own, which goes with it; a Prometheus that the system runs as a service is
+//! left alone.
 
 mod find;
 

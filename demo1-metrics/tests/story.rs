@@ -235,7 +235,6 @@ fn wrong_usage_ends_with_2_and_says_what_to_do() {
         (&["--prometheus", "/nowhere/prometheus"][..], "/nowhere/prometheus is no Prometheus that runs here"),
         // A program, but another one; not passed over for the one on PATH.
         (&["--prometheus", "/bin/cat"], "/bin/cat is no Prometheus that runs here"),
-        (&["--no-prometheus", "--prometheus", "/bin/cat"], "cannot be used with"),
         (&["--no-prometheus", "--pictures", "x"], "cannot be used with"),
         (&["--envoy", "/nowhere/envoy", "--no-prometheus"], "/nowhere/envoy"),
         (&["--rate", "9"], "--rate"),
@@ -243,6 +242,13 @@ fn wrong_usage_ends_with_2_and_says_what_to_do() {
         let output = run(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", text(&output.stderr));
         assert!(text(&output.stderr).contains(expected), "{args:?}: {}", text(&output.stderr));
+    }
+    // Whatever the environment names, it can be done without.
+    for named in ["", "/nowhere/prometheus"] {
+        let mut demo = Command::new(DEMO);
+        demo.args(["--no-prometheus", "--envoy", "/nowhere/envoy"]).env("PROMETHEUS", named);
+        let output = demo.stdin(Stdio::null()).output().unwrap();
+        assert!(text(&output.stderr).contains("/nowhere/envoy"), "{named}: {}", text(&output.stderr));
     }
     let _holder = std::net::TcpListener::bind(("127.0.0.1", ports::DEMO1_FRONT)).unwrap();
     let output = run(&["--stay", "--no-prometheus"]);

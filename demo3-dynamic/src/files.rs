@@ -79,13 +79,23 @@ pub enum FilesError {
         name: String,
     },
     /// Something refers to what is not there.
-    #[error("{}: {why}", path.display())]
+    #[error("{}: {why}{}", path.display(), remedy(why))]
     Inconsistent {
         /// The file of the resource that refers.
         path: PathBuf,
         /// Who refers to whom.
         why: SnapshotError,
     },
+}
+
+/// What else may be meant.
+fn remedy(why: &SnapshotError) -> &'static str {
+    match why {
+        SnapshotError::Missing { to_kind: ResourceType::Cluster, .. } => {
+            ", or name it with --bootstrap-cluster if Envoys have it from their bootstrap"
+        }
+        _ => "",
+    }
 }
 
 /// A folder, and what was read from it last.

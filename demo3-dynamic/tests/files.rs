@@ -123,6 +123,10 @@ fn a_cluster_of_the_bootstrap_may_be_referred_to_if_it_was_named() {
     fs::write(folder.path().join("a.yaml"), routes).unwrap();
     let told = settled(&mut Folder::new(folder.path())).unwrap_err().to_string();
     assert!(told.contains("route 'r' refers to cluster 'own'"), "{told}");
+    assert!(
+        told.ends_with("or name it with --bootstrap-cluster if Envoys have it from their bootstrap"),
+        "{told}"
+    );
     for (named, is_well) in [(&["own"][..], true), (&["other", "own"], true), (&["other"], false)] {
         let named: Vec<String> = named.iter().map(|&name| name.to_owned()).collect();
         let read = settled(&mut Folder::new(folder.path()).beside(&named));

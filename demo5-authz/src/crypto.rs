@@ -7,9 +7,9 @@ use std::sync::LazyLock;
 
 use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
 use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier};
-use jsonwebtoken::errors::Result;
+use jsonwebtoken::errors::{ErrorKind, Result};
 use jsonwebtoken::signature::{Error, Verifier};
-use jsonwebtoken::{Algorithm, DecodingKey};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 
 static OURS: LazyLock<CryptoProvider> =
@@ -34,6 +34,9 @@ pub(crate) fn is_key(algorithm: Algorithm, key: &DecodingKey) -> bool {
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
     if *algorithm != Algorithm::ES256 {
         return (DEFAULT_PROVIDER.verifier_factory)(algorithm, key);
+    }
+    if key.family() != AlgorithmFamily::Ec {
+        return Err(ErrorKind::InvalidKeyFormat.into());
     }
     let key = key.try_get_as_bytes()?;
     Ok(Box::new(Es256(UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.to_vec()))))

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A [`Door`] is a listener. The first one is the file `envoy/envoy.yaml`, with the run's addresses and a name of its
-//! own in the statistics; all others are copies of it that differ in what they say, so that a measured difference has one cause. Pure: values in, text out.
+//! own in the statistics; all others are copies of it that differ in what they say, so that a measured difference has
+//! one cause. Pure: values in, text out.
 
 use std::net::{Ipv4Addr, SocketAddr};
 

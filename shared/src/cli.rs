@@ -32,7 +32,8 @@ pub struct Common {
     pub verbose: u8,
 }
 
-/// A program that somebody chose. An empty path (`ENVOY= cargo run …`) is no choice, and no error either, as clap would have it.
+/// A program that somebody chose. An empty path (`ENVOY= cargo run …`) is no choice, and no error either, as clap would
+/// have it.
 pub fn choice() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
 }

@@ -1,5 +1,5 @@
-//! The lab ports: what `--stay`, the compose files and the roles' defaults name. Everything else binds port 0, unless a flag
-//! says otherwise.
+//! The lab ports: what `--stay` and the compose files name, and most roles listen on by default. Everything else binds
+//! port 0, unless a flag says otherwise.
 //!
 //! One block of ten for each demo, so that all of them can stay up side by side. The range lies below
 //! the ephemeral ports of Linux (32768 and up), so that no outgoing connection takes one by chance.

@@ -1,10 +1,9 @@
 //! A small HTTP server: what demos and roles serve apart from gRPC, where that has a port of its own.
 //!
 //! Speaks HTTP/1.1 and HTTP/2 without TLS, stops with its [`Lifecycle`], and lets requests in flight end.
-//! Routing is a `match` in the handler: no demo has more than a handful of paths. Everything is bounded,
-//! because whoever reaches the port may ask: connections at once, how long one is kept that asks for nothing, or
-//! that does not come to an end with a request's head or with reading an answer, the time for a request's body, and the
-//! part of a body that is read.
+//! Routing is a `match` in the handler: no demo has more than a handful of paths. Everything is bounded, because
+//! whoever reaches the port may ask: how many connections there are at once; how long one is kept while it asks for
+//! nothing, sends half a head, or does not read its answer; the time for a request's body; how much of a body is read.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -31,7 +30,7 @@ pub type Answer = Response<Full<Bytes>>;
 /// Connections that are served at once; more wait in the kernel's queue.
 const AT_ONCE: usize = 256;
 
-/// How often a connection is looked at: one that has asked for nothing since, and waits for no answer, is closed.
+/// How often a connection is looked at: one on which nothing was asked or answered since is closed, unless it waits for us.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a client may take to send the body of a request.
@@ -105,17 +104,17 @@ impl Requests {
         InProgress(Arc::clone(self))
     }
 
-    /// Returns after a time of patience in which no request came and none was in progress.
+    /// Returns after a time of patience in which no request began, ended, or was in progress.
     ///
     /// One timer for a connection: hyper's own limit for a head sets one for each request, which can be measured.
     async fn run_dry(&self, patience: Duration) {
-        let mut before = u64::MAX;
+        let mut before = None;
         loop {
-            let begun = self.begun.load(Ordering::Relaxed);
-            if begun == before && self.ended.load(Ordering::Relaxed) == begun {
+            let now = (self.begun.load(Ordering::Relaxed), self.ended.load(Ordering::Relaxed));
+            if before == Some(now) && now.0 == now.1 {
                 return;
             }
-            before = begun;
+            before = Some(now);
             tokio::time::sleep(patience).await;
         }
     }
@@ -148,6 +147,8 @@ where
     let serving = builder.serve_connection(TokioIo::new(connection), service);
     tokio::pin!(serving);
     tokio::select! {
+        // What has come is read before anybody loses patience.
+        biased;
         _ = serving.as_mut() => return,
         () = requests.run_dry(patience) => {}
         () = stop.cancelled() => {}

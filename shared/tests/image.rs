@@ -87,7 +87,9 @@ fn the_builder_gets_every_file_that_compiling_takes_and_no_key() {
 
     let build = ["build", "--quiet", "--file", "-", "."];
     let image = Made::by(context.path(), &build, "FROM scratch\nCOPY . /src/\n", "rmi");
-    let container = Made::by(context.path(), &["create", &image.id, "nothing"], "", "rm");
+    // By this name CI's clean-up finds what a killed run left.
+    let label = format!("com.docker.compose.project=mesh-test-{}-image", std::process::id());
+    let container = Made::by(context.path(), &["create", "--label", &label, &image.id, "nothing"], "", "rm");
     let archive = context.path().join("all.tar");
     docker(context.path(), &["export", "--output", archive.to_str().unwrap(), &container.id], "");
     let listed = Command::new("tar").arg("--list").arg("--file").arg(&archive).output().unwrap();

@@ -123,6 +123,22 @@ fn c11_what_was_accepted_last_takes_the_place_of_what_was_refused_unless_it_lead
 }
 
 #[test]
+fn c11_what_was_accepted_last_may_lead_to_a_cluster_that_clients_have_from_elsewhere() {
+    both(|mut client| {
+        client.quarantines = true;
+        let good = clusters(&["b"]).beside(&["own"]).route("r", 1, &["own"]).listener("l", 1, "r");
+        client.start_like_envoy(&good);
+        let refused = good.clone().route("r", 9, &["b"]);
+        let got = client.publish(&refused);
+        client.nack(&got[0], "r: no");
+        let mut newcomer = Client::new(client.dialect);
+        newcomer.quarantine = client.quarantine.clone();
+        newcomer.start_like_envoy(&refused);
+        assert!(newcomer.has(&world::route("r", 1, &["own".to_owned()])));
+    });
+}
+
+#[test]
 fn c13_a_nack_may_carry_the_current_version() {
     let mut client = Client::new(shared::xds::frame::Dialect::Sotw);
     client.publish(&some(Endpoints, &[("a", 1), ("bad", 1)]));

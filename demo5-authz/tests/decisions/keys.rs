@@ -90,6 +90,17 @@ fn a_set_of_keys_is_usable_or_says_where_it_is_not() {
     for x in ["", "AA", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "not base64!"] {
         assert_eq!(set(&|key| key["x"] = json!(x)), "keys[0] is no public key of its kind", "{x}");
     }
+    // The same for the other kind; the last of these is no point on its curve.
+    let other = Issuer::generate(Kind::Es256).unwrap().jwks();
+    let coordinate = |length| json!(base64url(&vec![1; length]));
+    for (name, value) in
+        [("x", coordinate(31)), ("x", coordinate(33)), ("y", coordinate(0)), ("y", coordinate(32))]
+    {
+        let mut set: serde_json::Value = serde_json::from_str(&other).unwrap();
+        set["keys"][0][name] = value;
+        let told = Jwks::parse(&set.to_string()).unwrap_err().to_string();
+        assert_eq!(told, "keys[0] is no public key of its kind", "{name}");
+    }
     let private = set(&|key| key["d"] = json!("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"));
     assert!(private.starts_with("keys[0] is a private") && !private.contains("nWGx"), "{private}");
     assert_eq!(set(&|key| drop(key.as_object_mut().unwrap().remove("kid"))), "keys[0] has no \"kid\"");

@@ -115,6 +115,46 @@ fn what_is_no_token_is_malformed_or_too_long() {
     assert_eq!(verifier.verify(b"\xff\xfe.\x00.\x80", now()), Err(TokenError::Malformed));
 }
 
+/// The token with another first character in its signature.
+fn altered(token: &str) -> String {
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let other = if signature.starts_with('A') { 'B' } else { 'A' };
+    format!("{signed}.{other}{}", &signature[1..])
+}
+
+#[test]
+fn nothing_but_the_signature_of_our_key_passes_whatever_its_kind() {
+    for kind in [Kind::Eddsa, Kind::Es256] {
+        let (issuer, stranger) = (Issuer::generate(kind).unwrap(), Issuer::generate(kind).unwrap());
+        let verifier = verifier(&issuer);
+        let good = token(&issuer, &["reader"]);
+        verifier.verify(good.as_bytes(), now()).unwrap();
+        let (signed, signature) = good.rsplit_once('.').unwrap();
+        // What the key signs in another form: ECDSA's is then ASN.1, as certificates have it.
+        let pair = rcgen::KeyPair::from_pem(&issuer.private_pem()).unwrap();
+        let other_form = rcgen::SigningKey::sign(&pair, signed.as_bytes()).unwrap();
+        let mut bad = vec![
+            altered(&good),
+            stranger.sign_as(&issuer.header(), &claims(&["reader"])).unwrap(),
+            format!("{signed}.{signature}AA"),
+            format!("{signed}.{}", &signature[..84]),
+            format!("{signed}."),
+            format!("{signed}.{}", base64url(&[0; 64])),
+            format!("{signed}.{}", base64url(&[0xff; 64])),
+        ];
+        if kind == Kind::Es256 {
+            bad.push(format!("{signed}.{}", base64url(&other_form)));
+        }
+        for token in bad {
+            assert_eq!(
+                verifier.verify(token.as_bytes(), now()),
+                Err(TokenError::Signature),
+                "{kind:?} {token}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_token_is_verified_once_and_only_good_ones_are_remembered() {
     let issuer = issuer();
@@ -124,8 +164,7 @@ fn a_token_is_verified_once_and_only_good_ones_are_remembered() {
         verifier.verify(good.as_bytes(), now()).unwrap();
     }
     assert_eq!((verifier.cache().len(), verifier.cache().looked_up()), (1, (2, 1)));
-    let bad = format!("{}A", &good[..good.len() - 1]);
-    verifier.verify(bad.as_bytes(), now()).unwrap_err();
+    verifier.verify(altered(&good).as_bytes(), now()).unwrap_err();
     assert_eq!(verifier.cache().len(), 1);
 }
 

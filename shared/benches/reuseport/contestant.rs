@@ -83,7 +83,7 @@ impl Contestant {
                uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;
                server {{
                  listen 127.0.0.1:{port} reuseport;
-                 location / {{ default_type text/plain; return 200 'Hello from nginx\\n'; }}
+                 location / {{ default_type 'text/plain; charset=utf-8'; return 200 'Hello from nginx\\n'; }}
                }}
              }}"
         );

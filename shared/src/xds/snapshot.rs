@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::frame::Dialect;
 use super::names::NameMap;
+use super::reference::Reference;
 use super::resource::{PerType, Resource, ResourceType, Version};
 
 /// Why resources do not make a snapshot; each error names both ends of what is wrong.
@@ -87,7 +88,11 @@ impl Resources {
 
 /// A consistent set of resources.
 #[derive(Debug, Default)]
-pub struct Snapshot(PerType<Resources>);
+pub struct Snapshot {
+    types: PerType<Resources>,
+    /// Clusters that clients have from elsewhere.
+    outside: Box<[Box<str>]>,
+}
 
 impl TryFrom<Vec<Resource>> for Snapshot {
     type Error = SnapshotError;
@@ -123,27 +128,24 @@ impl Snapshot {
                 return Err(SnapshotError::Duplicate { kind, name: name.to_string() });
             }
         }
-        let mut snapshot = Self(types);
-        snapshot.check(outside)?;
+        let outside = outside.iter().map(|&name| name.into()).collect();
+        let mut snapshot = Self { types, outside };
+        snapshot.check()?;
         snapshot.tie_endpoints_to_clusters();
         for kind in ResourceType::ALL {
-            let version = snapshot.0[kind].iter().fold(Version::NONE, |sum, one| sum.with(one.version()));
-            snapshot.0[kind].version = version;
+            let version = snapshot.types[kind].iter().fold(Version::NONE, |sum, one| sum.with(one.version()));
+            snapshot.types[kind].version = version;
         }
         Ok(snapshot)
     }
 
-    fn check(&self, outside: &[&str]) -> Result<(), SnapshotError> {
+    fn check(&self) -> Result<(), SnapshotError> {
         // In order of names, so that the same mistake gives the same error in every run.
-        for (_, resources) in self.0.iter() {
+        for (_, resources) in self.types.iter() {
             let mut referring: Vec<_> = resources.iter().filter(|one| !one.refers().is_empty()).collect();
             referring.sort_unstable_by_key(|one| Arc::clone(one.name()));
             for from in referring {
-                let missing = from.refers().iter().find(|to| {
-                    let known = to.kind == ResourceType::Cluster && outside.contains(&&*to.name);
-                    !known && self.0[to.kind].get(&to.name).is_none()
-                });
-                if let Some(to) = missing {
+                if let Some(to) = from.refers().iter().find(|to| !self.leads_somewhere(to)) {
                     return Err(SnapshotError::Missing {
                         from_kind: from.kind(),
                         from: from.name().to_string(),
@@ -156,6 +158,12 @@ impl Snapshot {
         Ok(())
     }
 
+    /// Whether what this refers to is here, or is a cluster that clients have from elsewhere.
+    pub fn leads_somewhere(&self, to: &Reference) -> bool {
+        self.types[to.kind].get(&to.name).is_some()
+            || to.kind == ResourceType::Cluster && self.outside.iter().any(|name| **name == *to.name)
+    }
+
     /// Makes the version of endpoints change with their cluster.
     ///
     /// Envoy warms a changed cluster as if it were new, and waits for its endpoints to be sent again
@@ -164,13 +172,13 @@ impl Snapshot {
     /// one included. Source: "Resource warming" in Envoy's xDS protocol.
     fn tie_endpoints_to_clusters(&mut self) {
         let mut salts: NameMap<Version> = NameMap::default();
-        for cluster in self.0[ResourceType::Cluster].iter() {
+        for cluster in self.types[ResourceType::Cluster].iter() {
             for to in cluster.refers().iter().filter(|to| to.kind == ResourceType::Endpoints) {
                 let salt = salts.entry(Arc::clone(&to.name)).or_default();
                 *salt = salt.with(cluster.content());
             }
         }
-        for resource in self.0[ResourceType::Endpoints].by_name.values_mut() {
+        for resource in self.types[ResourceType::Endpoints].by_name.values_mut() {
             let Some(salt) = salts.get(resource.name()) else { continue };
             // Endpoints taken over from an earlier snapshot are mostly tied already.
             if resource.version() != resource.content().salted(*salt) {
@@ -181,23 +189,23 @@ impl Snapshot {
 
     /// All resources of a type.
     pub fn of(&self, kind: ResourceType) -> &Resources {
-        &self.0[kind]
+        &self.types[kind]
     }
 
     /// One resource.
     pub fn get(&self, kind: ResourceType, name: &str) -> Option<&Arc<Resource>> {
-        self.0[kind].get(name)
+        self.types[kind].get(name)
     }
 
     /// All resources; taking them over into the next snapshot costs no encoding.
     pub fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.0.iter().flat_map(|(_, resources)| resources.iter())
+        self.types.iter().flat_map(|(_, resources)| resources.iter())
     }
 
     /// The names that differ from `before`: added, changed or removed.
     pub fn changes_since(&self, before: &Self) -> PerType<Vec<Arc<str>>> {
         PerType::from_fn(|kind| {
-            let (old, new) = (&before.0[kind], &self.0[kind]);
+            let (old, new) = (&before.types[kind], &self.types[kind]);
             if old.version == new.version && old.len() == new.len() {
                 return Vec::new();
             }

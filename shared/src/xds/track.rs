@@ -347,7 +347,7 @@ impl Track {
         quarantine: &'a Quarantine,
     ) -> Option<&'a Arc<Resource>> {
         let accepted = quarantine.accepted.as_ref()?.get(kind, name)?;
-        let is_whole = accepted.refers().iter().all(|to| target.get(to.kind, &to.name).is_some());
+        let is_whole = accepted.refers().iter().all(|to| target.leads_somewhere(to));
         (is_whole && !self.is_refused(accepted, quarantine)).then_some(accepted)
     }
 

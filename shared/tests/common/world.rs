@@ -25,6 +25,8 @@ pub struct World {
     pub listeners: BTreeMap<String, (u32, String)>,
     /// Each with the clusters that it leads to.
     pub routes: BTreeMap<String, (u32, Vec<String>)>,
+    /// Clusters that clients have from elsewhere.
+    pub outside: Vec<&'static str>,
 }
 
 impl World {
@@ -56,6 +58,12 @@ impl World {
         self
     }
 
+    /// With clusters that clients have from elsewhere.
+    pub fn beside(mut self, clusters: &[&'static str]) -> Self {
+        self.outside.extend(clusters);
+        self
+    }
+
     /// Without anything of this type and name.
     pub fn without(mut self, kind: ResourceType, name: &str) -> Self {
         match kind {
@@ -82,7 +90,7 @@ impl World {
     }
 
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::new(Snapshot::new(self.resources()).unwrap())
+        Arc::new(Snapshot::beside(self.resources(), &self.outside).unwrap())
     }
 }
 
