@@ -18,6 +18,10 @@ const CALLS: usize = 5;
 /// How much sooner than its time a timeout may be seen: clocks tick in milliseconds.
 const TICK: Duration = Duration::from_millis(5);
 
+/// The least that a single one takes. Envoy reckons a timer from when its event loop's turn began, not from when it was
+/// set: in a turn that the machine held up it ends so much sooner.
+const LEAST: Duration = TIMEOUT.checked_div(2).unwrap();
+
 /// What came of the calls at one door.
 struct Measured {
     statuses: Vec<String>,
@@ -135,10 +139,20 @@ impl Mesh {
     }
 }
 
+impl Measured {
+    fn told(&self, fault: Fault) -> String {
+        let told = format!("{}; {} through; p50 {:.1?}", self.statuses.join(", "), self.reached, self.median);
+        if fault.times_out() && self.shortest < LEAST {
+            return format!("{told}, and one after {:.1?}", self.shortest);
+        }
+        told
+    }
+}
+
 fn time(fault: Fault, seen: &Measured) -> (String, bool) {
     if fault.times_out() {
         // Neither sooner than the timeout nor as late as the slow one's answer.
-        let well = seen.shortest + TICK >= TIMEOUT && seen.median < SLOW;
+        let well = seen.shortest >= LEAST && seen.median + TICK >= TIMEOUT && seen.median < SLOW;
         (format!("after {TIMEOUT:?}"), well)
     } else {
         (format!("before {TIMEOUT:?} are over"), seen.median < TIMEOUT)
@@ -151,7 +165,7 @@ fn stays_shut(story: &mut Story, fault: Fault, seen: &Measured) {
         &format!("closed-{}", fault.name()),
         &format!("The authorizer {}, failure_mode_allow is false: nobody gets through", fault.what()),
         format!("UNAVAILABLE, 503; 0 of {} through; {when}", 2 * CALLS),
-        format!("{}; {} through; p50 {:.1?}", seen.statuses.join(", "), seen.reached, seen.median),
+        seen.told(fault),
         seen.statuses == ["UNAVAILABLE", "503"] && seen.reached == 0 && seen.passed == 0 && in_time,
     );
 }
@@ -163,7 +177,7 @@ fn lets_through(story: &mut Story, fault: Fault, seen: &Measured) {
         &format!("open-{}", fault.name()),
         &format!("The authorizer {}, failure_mode_allow is true: everybody gets through", fault.what()),
         format!("OK, 200; {all} of {all} through; {when}"),
-        format!("{}; {} through; p50 {:.1?}", seen.statuses.join(", "), seen.reached, seen.median),
+        seen.told(fault),
         seen.statuses == ["OK", "200"] && seen.reached == all && seen.passed == all && in_time,
     );
 }
