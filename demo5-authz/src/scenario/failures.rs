@@ -18,10 +18,6 @@ const CALLS: usize = 5;
 /// How much sooner than its time a timeout may be seen: clocks tick in milliseconds.
 const TICK: Duration = Duration::from_millis(5);
 
-/// The least that a single one takes. Envoy reckons a timer from when its event loop's turn began, not from when it was
-/// set: in a turn that the machine held up it ends so much sooner.
-const LEAST: Duration = TIMEOUT.checked_div(2).unwrap();
-
 /// What came of the calls at one door.
 struct Measured {
     statuses: Vec<String>,
@@ -142,17 +138,23 @@ impl Mesh {
 impl Measured {
     fn told(&self, fault: Fault) -> String {
         let told = format!("{}; {} through; p50 {:.1?}", self.statuses.join(", "), self.reached, self.median);
-        if fault.times_out() && self.shortest < LEAST {
+        if fault.times_out() && self.gave_up_at_once() {
             return format!("{told}, and one after {:.1?}", self.shortest);
         }
         told
+    }
+
+    /// Whether a call ended long before its time. Envoy reckons a timer from when its event loop's turn began, not from
+    /// when it was set: in a turn that the machine held up it ends somewhat sooner.
+    fn gave_up_at_once(&self) -> bool {
+        self.shortest < TIMEOUT / 2
     }
 }
 
 fn time(fault: Fault, seen: &Measured) -> (String, bool) {
     if fault.times_out() {
         // Neither sooner than the timeout nor as late as the slow one's answer.
-        let well = seen.shortest >= LEAST && seen.median + TICK >= TIMEOUT && seen.median < SLOW;
+        let well = !seen.gave_up_at_once() && seen.median + TICK >= TIMEOUT && seen.median < SLOW;
         (format!("after {TIMEOUT:?}"), well)
     } else {
         (format!("before {TIMEOUT:?} are over"), seen.median < TIMEOUT)
