@@ -9,12 +9,12 @@
 
 #![allow(clippy::print_stdout, reason = "its output is the point of running it")]
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+mod server;
+
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use demo5_authz::cache;
 use demo5_authz::issuer::{Issuer, Kind};
 use demo5_authz::token::{Claims, Expected};
 use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue};
@@ -24,14 +24,16 @@ use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
 use futures::{StreamExt, stream};
 use tonic::transport::Channel;
 
+use server::Server;
+
 /// Checks at once.
 const AT_ONCE: usize = 64;
 
 /// Checks of a measurement, unless another number is given.
 const CHECKS: usize = 50_000;
 
-/// Tokens that are new to the server, at most: making one costs the client as much as verifying costs the server.
-const NEW: usize = 5_000;
+/// Tokens that are new to the server, at most: so many that in the end it remembers as many as ever.
+const NEW: usize = cache::MOST as usize;
 
 fn main() -> anyhow::Result<()> {
     // cargo passes --bench.
@@ -47,27 +49,27 @@ async fn measure(checks: usize) -> anyhow::Result<()> {
     for (kind, name) in [(Kind::Eddsa, "EdDSA"), (Kind::Es256, "ES256")] {
         let issuer = Issuer::generate(kind)?;
         for log in [false, true] {
-            let server = Server::start(&issuer, log)?;
-            let client = AuthorizationClient::connect(server.url.clone()).await?;
+            let server = Server::authorizer(&issuer, log)?;
+            let client = client(&server).await?;
             let known = question(&token(&issuer, 0)?);
             run(&client, std::slice::from_ref(&known), 2_000).await?;
             let what = format!("{name}, token known{}", if log { ", logged" } else { "" });
             report(
                 &what,
                 checks,
-                server.cpu_of(run(&client, std::slice::from_ref(&known), checks)).await?,
+                cpu_of(&server, run(&client, std::slice::from_ref(&known), checks)).await?,
                 server.rss()?,
             );
         }
         let new = NEW.min(checks);
-        let server = Server::start(&issuer, false)?;
-        let client = AuthorizationClient::connect(server.url.clone()).await?;
+        let server = Server::authorizer(&issuer, false)?;
+        let client = client(&server).await?;
         let questions: Vec<_> =
             (1..=new).map(|number| Ok(question(&token(&issuer, number)?))).collect::<anyhow::Result<_>>()?;
         report(
             &format!("{name}, every token new"),
             new,
-            server.cpu_of(run(&client, &questions, new)).await?,
+            cpu_of(&server, run(&client, &questions, new)).await?,
             server.rss()?,
         );
     }
@@ -78,6 +80,17 @@ fn report(what: &str, checks: usize, cpu: Duration, rss: u64) {
     let each = cpu.as_secs_f64() / checks as f64;
     let mib = rss as f64 / f64::from(1 << 20);
     println!("{what:<38} {checks:>9} {:>13.1} us {:>16.0} {mib:>5.1} MiB", each * 1e6, 1.0 / each);
+}
+
+async fn client(server: &Server) -> anyhow::Result<AuthorizationClient<Channel>> {
+    Ok(AuthorizationClient::connect(format!("http://{}", server.address())).await?)
+}
+
+/// The CPU time that the server used while this went on.
+async fn cpu_of(server: &Server, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<Duration> {
+    let before = server.cpu()?;
+    work.await?;
+    Ok(server.cpu()?.saturating_sub(before))
 }
 
 fn token(issuer: &Issuer, number: usize) -> anyhow::Result<String> {
@@ -143,65 +156,4 @@ async fn run(
         anyhow::ensure!(code == 0, "refused with {code} after {:?}", begun.elapsed());
     }
     Ok(())
-}
-
-/// The authorizer as a process, which ends with this value.
-struct Server {
-    child: Child,
-    url: String,
-    _keys: tempfile::TempDir,
-}
-
-impl Server {
-    fn start(issuer: &Issuer, log: bool) -> anyhow::Result<Self> {
-        let keys = tempfile::tempdir()?;
-        let jwks = keys.path().join("jwks.json");
-        std::fs::write(&jwks, issuer.jwks())?;
-        let decisions = if log { keys.path().join("decisions.jsonl") } else { "none".into() };
-        let mut child = Command::new(env!("CARGO_BIN_EXE_demo5-authz-server"))
-            .args(["--listen", "127.0.0.1:0", "--jwks"])
-            .arg(jwks)
-            .arg("--policies")
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("policies"))
-            .arg("--decisions")
-            .arg(decisions)
-            .env("RUST_LOG", "error")
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().context("no stdout")?).read_line(&mut line)?;
-        let address = line.trim().rsplit(' ').next().unwrap_or_default();
-        Ok(Self { url: format!("http://{address}"), child, _keys: keys })
-    }
-
-    /// The CPU time that the server used while this went on.
-    async fn cpu_of(&self, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<Duration> {
-        let before = self.cpu()?;
-        work.await?;
-        Ok(self.cpu()?.saturating_sub(before))
-    }
-
-    fn cpu(&self) -> anyhow::Result<Duration> {
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id()))?.flatten();
-        let used = threads.filter_map(|thread| {
-            let line = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            line.split(' ').next()?.parse::<u64>().ok()
-        });
-        Ok(Duration::from_nanos(used.sum()))
-    }
-
-    /// The most memory that it ever had, in bytes.
-    fn rss(&self) -> anyhow::Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM")?;
-        let kib: u64 = line.split_whitespace().nth(1).context("no number")?.parse()?;
-        Ok(kib << 10)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
 }

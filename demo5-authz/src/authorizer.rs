@@ -77,7 +77,8 @@ fn authenticate(
     if let Some(header) = inquiry.authorization {
         let token = bearer(header).ok_or(Reason::NotBearer)?;
         let verified = verifier.verify(token, now)?;
-        return Ok(Principal::User { name: verified.subject.clone(), roles: verified.roles.clone() });
+        let roles = verified.roles().map(ToOwned::to_owned).collect();
+        return Ok(Principal::User { name: verified.subject().to_owned(), roles });
     }
     if inquiry.certificate.is_empty() {
         return Err(Reason::NoCredentials);

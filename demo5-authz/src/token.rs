@@ -86,14 +86,31 @@ impl Default for Expected {
     }
 }
 
-/// Who a verified token is about. The token itself is not kept.
+/// Who a verified token is about. The token itself is not kept. Thousands of these are remembered, so each is small; clones
+/// share the names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
-    /// The name.
-    pub subject: String,
-    /// The roles.
-    pub roles: Vec<String>,
+    /// The subject and then the roles, with commas between: no name has one in it.
+    names: Arc<str>,
     valid: (u64, u64),
+}
+
+impl Verified {
+    fn new(claims: &Claims) -> Self {
+        let roles = claims.roles.iter().flat_map(|role| [",", role]);
+        let names: String = std::iter::once(claims.sub.as_str()).chain(roles).collect();
+        Self { names: names.into(), valid: (claims.nbf, claims.exp) }
+    }
+
+    /// The name.
+    pub fn subject(&self) -> &str {
+        self.names.split(',').next().unwrap_or_default()
+    }
+
+    /// The roles.
+    pub fn roles(&self) -> impl Iterator<Item = &str> {
+        self.names.split(',').skip(1)
+    }
 }
 
 /// Why a token is not believed. For people: a caller is told only that it is not.
@@ -179,7 +196,7 @@ impl Verifier {
     ///
     /// # Errors
     /// [`TokenError`]
-    pub fn verify(&self, token: &[u8], now: SystemTime) -> Result<Arc<Verified>, TokenError> {
+    pub fn verify(&self, token: &[u8], now: SystemTime) -> Result<Verified, TokenError> {
         if token.len() > LONGEST {
             return Err(TokenError::TooLong);
         }
@@ -199,10 +216,9 @@ impl Verifier {
         if claims.unusable().is_some() {
             return Err(TokenError::Malformed);
         }
-        let verified = Verified { subject: claims.sub, roles: claims.roles, valid: (claims.nbf, claims.exp) };
+        let verified = Verified::new(&claims);
         self.in_time(&verified, now)?;
-        let verified = Arc::new(verified);
-        self.cache.put(token, Arc::clone(&verified));
+        self.cache.put(token, verified.clone());
         Ok(verified)
     }
 

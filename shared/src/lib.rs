@@ -12,6 +12,8 @@ pub mod folder;
 
 pub mod stats;
 
+pub mod cpu;
+
 pub mod report;
 
 pub mod cli;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use comfy_table::{Table, presets};
+use shared::cpu;
 use shared::lifecycle::Lifecycle;
 use shared::report::Story;
 use shared::stats::Latencies;
@@ -95,7 +96,8 @@ impl Way {
     }
 
     async fn turn(&mut self, envoy: Option<u32>) {
-        let used = || Some(cpu_time(std::process::id())? + envoy.map_or(Some(Duration::ZERO), cpu_time)?);
+        let used =
+            || Some(cpu::used_by(std::process::id())? + envoy.map_or(Some(Duration::ZERO), cpu::used_by)?);
         let before = used();
         let calls = self.caller.calls(CALLS, 1).await;
         let spent = used().zip(before).map(|(after, before)| after.saturating_sub(before));
@@ -157,17 +159,4 @@ fn tell(story: &mut Story, ways: &[Way]) {
         story
             .tell("client and backend are a debug build here, Envoy is not: for figures, run with --release");
     }
-}
-
-/// The CPU time that a process has used, all of its living threads together; none where it cannot be read.
-///
-/// Source: proc(5), `/proc/PID/task/TID/schedstat`, whose first number is in nanoseconds.
-fn cpu_time(pid: u32) -> Option<Duration> {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
-    let used = threads.flatten().filter_map(|thread| {
-        let line = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        line.split(' ').next()?.parse::<u64>().ok()
-    });
-    let used: u64 = used.sum();
-    (used > 0).then_some(Duration::from_nanos(used))
 }

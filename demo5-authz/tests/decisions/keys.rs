@@ -90,6 +90,16 @@ fn a_set_of_keys_is_usable_or_says_where_it_is_not() {
     for x in ["", "AA", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "not base64!"] {
         assert_eq!(set(&|key| key["x"] = json!(x)), "keys[0] is no public key of its kind", "{x}");
     }
+    // No point on the curve; and one of small order, for which anybody can make signatures.
+    for y in [2, 1] {
+        let mut point = vec![0; 32];
+        point[0] = y;
+        assert_eq!(
+            set(&|key| key["x"] = json!(base64url(&point))),
+            "keys[0] is no public key of its kind",
+            "{y}"
+        );
+    }
     // The same for the other kind; the last of these is no point on its curve.
     let other = Issuer::generate(Kind::Es256).unwrap().jwks();
     let coordinate = |length| json!(base64url(&vec![1; length]));

@@ -16,6 +16,7 @@ use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use shared::child::{self, Child};
+use shared::cpu;
 use shared::poll::wait_until;
 use shared::ports::Held;
 use shared::reuseport::{self, Sharing};
@@ -154,15 +155,8 @@ impl Contestant {
 
     /// CPU time so far of all of its processes, as the scheduler counts it: in nanoseconds.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
-        let mut nanoseconds = 0;
-        for pid in self.pids() {
-            for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-                let schedstat = fs::read_to_string(task?.path().join("schedstat"))?;
-                let on_cpu = schedstat.split_whitespace().next().context("schedstat is empty")?;
-                nanoseconds += on_cpu.parse::<u64>()?;
-            }
-        }
-        Ok(Duration::from_nanos(nanoseconds))
+        let used = self.pids().into_iter().map(|pid| cpu::used_by(pid).context("a server has no CPU time"));
+        used.sum()
     }
 
     /// The memory of its largest process.
