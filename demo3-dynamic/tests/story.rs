@@ -142,7 +142,9 @@ fn stay_lets_a_person_drive_it_with_curl_until_ctrl_c() {
 /// Starts the story with a folder for temporary files of its own, and waits until Envoy has one in it.
 fn begin(temporary: &Path) -> Child {
     let before = folders(temporary);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_demo3-dynamic"));
+    // Who runs the tests with `nohup` would hand the ignored SIGHUP on, and the story would rightly keep to it.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_demo3-dynamic")]);
     command.env("TMPDIR", temporary).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut demo = command.spawn().unwrap();
     // It may have to install Envoy first.
