@@ -13,7 +13,7 @@ use schnellru::{ByLength, LruMap};
 
 use crate::token::Verified;
 
-/// The most tokens that are remembered: about 0.8 MB.
+/// The most tokens that are remembered: about 0.8 MB, if names are as short as ours and roles as few.
 pub const MOST: u32 = 7_000;
 
 /// The first half of a token's SHA-256: to find another token with the same 128 bits takes 2^128 attempts.
