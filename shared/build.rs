@@ -11,10 +11,5 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Kept for the reflection services, which hand them to grpcurl.
     std::fs::write(out.join("mesh.bin"), ours.encode_to_vec())?;
     tonic_prost_build::configure().compile_fds(ours)?;
-    // The discovery services are described only; the code of their messages is envoy-types'.
-    let kinds = ["cluster", "endpoint", "listener", "route", "secret"];
-    let services = kinds.map(|kind| format!("proto/envoy/service/{kind}/v3/service.proto"));
-    let discovery = protox::compile(services, ["proto"])?;
-    std::fs::write(out.join("discovery.bin"), discovery.encode_to_vec())?;
     Ok(())
 }

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use demo1_metrics::scenario::{self, Plan};
 use shared::cli::{self, Common};
-use shared::lab;
 
 /// Four Envoys and three services, watched by Prometheus: what the metrics say is held against what was done
 #[derive(Parser)]
@@ -35,14 +34,14 @@ struct Args {
     #[arg(long, value_name = "DIR")]
     pictures: Option<PathBuf>,
     #[command(subcommand)]
-    command: Option<lab::Command>,
+    command: Option<mesh_lab::Command>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    if let Some(lab::Command::Lab(args)) = args.command {
-        return lab::run(&demo1_metrics::lab::lab(), &args).await;
+    if let Some(mesh_lab::Command::Lab(args)) = args.command {
+        return mesh_lab::run(&demo1_metrics::lab::lab(), &args).await;
     }
     let plan = Plan {
         envoy: args.common.envoy.clone(),

@@ -9,7 +9,7 @@ use demo1_metrics::client::Client;
 use demo1_metrics::prometheus::Api;
 use http::Request;
 use http_body_util::Full;
-use shared::compose::Plan;
+use mesh_testkit::compose::Plan;
 use shared::poll::wait_until;
 
 const LIMIT: Duration = Duration::from_secs(60);

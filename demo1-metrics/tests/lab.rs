@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use demo1_metrics::lab::lab;
-use shared::lab::{Dice, Tools};
+use mesh_lab::{Dice, Tools};
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::tools;
 

@@ -1,11 +1,11 @@
 //! The exercises of this demo: bpftrace programs that a student writes, run against a real Envoy under known work.
 //!
-//! The tasks stand in `lab/`; how a check works is told in [`shared::lab`].
+//! The tasks stand in `lab/`; how a check works is told in [`mesh_lab`].
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use shared::lab::{Exercise, Lab};
+use mesh_lab::{Exercise, Lab};
 
 mod watch;
 

@@ -11,7 +11,7 @@ use demo2_bpf::program::Program;
 use demo2_bpf::scenario::{self, Plan};
 use demo2_bpf::target::Source;
 use shared::cli::{self, Common};
-use shared::lab;
+
 use shared::report::line_out;
 
 /// Watches an Envoy from the kernel with bpftrace, and holds every count against a second witness
@@ -70,7 +70,7 @@ enum Command {
     /// Tell what this machine has and lacks for watching its kernel: exit 0 if nothing is missing, 1 if something is
     Doctor,
     #[command(flatten)]
-    Lab(lab::Command),
+    Lab(mesh_lab::Command),
 }
 
 fn bpftrace() -> impl TypedValueParser<Value = PathBuf> {
@@ -91,8 +91,8 @@ async fn main() -> ExitCode {
     let args = Args::parse();
     match &args.command {
         Some(Command::Doctor) => return doctor(&args).await,
-        Some(Command::Lab(lab::Command::Lab(work))) => {
-            return lab::run(&demo2_bpf::lab::lab(&args.bpftrace), work).await;
+        Some(Command::Lab(mesh_lab::Command::Lab(work))) => {
+            return mesh_lab::run(&demo2_bpf::lab::lab(&args.bpftrace), work).await;
         }
         None => {}
     }

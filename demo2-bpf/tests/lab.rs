@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use demo2_bpf::lab::lab;
-use shared::lab::{Dice, Tools};
+use mesh_lab::{Dice, Tools};
 use shared::lifecycle::Lifecycle;
 
 #[tokio::test(flavor = "multi_thread")]

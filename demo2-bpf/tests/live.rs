@@ -13,9 +13,9 @@ use demo2_bpf::target::{self, Source, Target};
 use demo2_bpf::trace::Trace;
 use demo2_bpf::tracer::Tracer;
 use demo2_bpf::{witness, workload};
+use mesh_testkit::compose::{Plan, Stack};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use shared::compose::{Plan, Stack};
 use shared::envoy::Envoy;
 use shared::lifecycle::Lifecycle;
 

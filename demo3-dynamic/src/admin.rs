@@ -20,16 +20,16 @@ use std::time::Duration;
 
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
+use mesh_xds::ControlPlane;
+use mesh_xds::cache::EVERYONE;
+use mesh_xds::dialogue::Form;
+use mesh_xds::metrics;
+use mesh_xds::snapshot::Snapshot;
 use serde_json::json;
 use shared::web::{self, Answer, text};
-use shared::xds::ControlPlane;
-use shared::xds::cache::EVERYONE;
-use shared::xds::dialogue::Form;
-use shared::xds::metrics;
-use shared::xds::snapshot::Snapshot;
 
-use crate::files::document::Strict;
 use crate::topology::{APPS, World};
+use mesh_xds_server::document::Strict;
 
 /// The longest body that is read.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -76,7 +76,7 @@ impl Admin {
                 )
             }
             (&Method::GET, "/clients") => self.clients(),
-            (&Method::GET, "/metrics") => metrics::page(self.control_plane.registry()),
+            (&Method::GET, "/metrics") => web::metrics(metrics::text(self.control_plane.registry())),
             (&Method::POST, "/rollback") => match self.control_plane.cache().roll_back(EVERYONE) {
                 Ok(seq) => web::json(StatusCode::OK, &json!({ "published": seq })),
                 Err(error) => web::json(StatusCode::CONFLICT, &json!({ "reason": error.to_string() })),

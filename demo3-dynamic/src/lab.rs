@@ -1,11 +1,11 @@
 //! The exercises of this demo, each with the function that judges it by what a real Envoy does.
 //!
-//! The tasks stand in `lab/`; how a check works is told in [`shared::lab`]. In most of them the student writes resources
+//! The tasks stand in `lab/`; how a check works is told in [`mesh_lab`]. In most of them the student writes resources
 //! in files, which the same control plane serves that `--resources` is about.
 
 use std::path::PathBuf;
 
-use shared::lab::{Exercise, Lab};
+use mesh_lab::{Exercise, Lab};
 
 mod world;
 

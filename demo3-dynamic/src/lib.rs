@@ -12,8 +12,6 @@ pub mod client;
 
 pub mod scenario;
 
-pub mod files;
-
 pub mod admin;
 
 pub mod lab;

@@ -6,8 +6,8 @@ use clap::{Parser, ValueEnum};
 use demo3_dynamic::scenario::{self, Plan};
 use shared::cli::{self, Common};
 use shared::envoy::Variant;
-use shared::lab;
-use shared::xds::dialogue::Form;
+
+use mesh_xds::dialogue::Form;
 
 /// One Envoy, made into a TLS proxy that shifts traffic, step by step, by xDS
 #[derive(Parser)]
@@ -31,10 +31,10 @@ struct Args {
     #[arg(long, value_enum, default_value_t = Protocol::Sotw)]
     protocol: Protocol,
     /// Print on stderr what Envoy and the control plane say to each other, as a timeline or as JSON lines
-    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "timeline")]
+    #[arg(long, value_parser = cli::one_of::<Form>(&Form::NAMES), num_args = 0..=1, require_equals = true, default_missing_value = "timeline")]
     dialogue: Option<Form>,
     #[command(subcommand)]
-    command: Option<lab::Command>,
+    command: Option<mesh_lab::Command>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -48,8 +48,8 @@ enum Protocol {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Args { common, protocol, dialogue, command } = Args::parse();
-    if let Some(lab::Command::Lab(args)) = command {
-        return lab::run(&demo3_dynamic::lab::lab(), &args).await;
+    if let Some(mesh_lab::Command::Lab(args)) = command {
+        return mesh_lab::run(&demo3_dynamic::lab::lab(), &args).await;
     }
     let variant = match protocol {
         Protocol::Sotw => Variant::Sotw,

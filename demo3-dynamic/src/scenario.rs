@@ -14,14 +14,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use mesh_xds::ControlPlane;
+use mesh_xds::cache::OnRefusal;
+use mesh_xds::dialogue::Form;
 use shared::cli::{self, Stays, Unready};
 use shared::envoy::{Bootstrap, Envoy, Serving, Variant};
 use shared::lifecycle::Lifecycle;
 use shared::ports::{self, Held};
 use shared::report::{self, Story};
-use shared::xds::ControlPlane;
-use shared::xds::cache::OnRefusal;
-use shared::xds::dialogue::Form;
 use shared::{tools, web};
 use tokio::net::TcpListener;
 
@@ -113,7 +113,8 @@ impl Edge {
         let edge_port = Held::new(loopback(ports::DEMO3_ENVOY))?;
         let address = edge_port.address();
         let xds_listener = cli::listen_lab(xds_port.address()).await?;
-        let control_plane = ControlPlane::start(xds_listener, OnRefusal::RollBack, life)?;
+        let control_plane = ControlPlane::start(xds_listener, OnRefusal::RollBack, &life.token())?;
+        life.spawn(control_plane.ended());
         plan.show_dialogue(&control_plane);
         let mut apps = Vec::new();
         for name in APPS {

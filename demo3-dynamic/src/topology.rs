@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use shared::pki::{Issued, KeyPem};
-use shared::xds::make::{self, LocalityEndpoints};
-use shared::xds::resource::{Message, ResourceError};
-use shared::xds::snapshot::SnapshotError;
-use shared::xds::{Resource, Snapshot};
+use mesh_pki::{Issued, KeyPem};
+use mesh_xds::make::{self, LocalityEndpoints};
+use mesh_xds::resource::{Message, ResourceError};
+use mesh_xds::snapshot::SnapshotError;
+use mesh_xds::{Resource, Snapshot};
 
 /// Envoy's listener.
 pub const LISTENER: &str = "edge";

@@ -7,14 +7,14 @@
 //! ```
 //!
 //! All of it lives in memory for as long as the demo runs; no key is written anywhere. How a chain is made
-//! and checked is in [`shared::pki`].
+//! and checked is in [`mesh_pki`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use shared::pki::{Certificate, Intermediate, Issued, KeyKind, Names, Root, Roots, Usage, Validity};
-use shared::tls::{self, Alpn};
+use mesh_pki::tls::{self, Alpn};
+use mesh_pki::{Certificate, Intermediate, Issued, Names, Root, Roots, Usage, Validity};
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
@@ -32,8 +32,7 @@ impl Trust {
     /// # Errors
     /// If no key can be generated.
     pub fn new(name: &str) -> anyhow::Result<Self> {
-        let kind = KeyKind::default();
-        let root = Root::generate(&format!("{name} root"), Validity::from_now(3650 * DAY)?, kind)?;
+        let root = Root::generate(&format!("{name} root"), Validity::from_now(3650 * DAY)?)?;
         Ok(Self(root.sign_intermediate(&format!("{name} intermediate"), Validity::from_now(DAY)?)?))
     }
 
@@ -43,7 +42,7 @@ impl Trust {
     /// If no key can be generated.
     pub fn issue(&self) -> anyhow::Result<Issued> {
         let names = Names::default().dns(HOST)?;
-        Ok(self.0.issue(&names, Usage::Server, Validity::from_now(HOUR)?, KeyKind::default())?)
+        Ok(self.0.issue(&names, Usage::Server, Validity::from_now(HOUR)?)?)
     }
 
     /// TLS for a client that trusts this root, and nothing else.

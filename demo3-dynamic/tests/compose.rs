@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use demo3_dynamic::client::Client;
+use mesh_testkit::compose::Plan;
 use serde_json::Value;
-use shared::compose::Plan;
 use shared::poll::wait_until;
 use shared::ports::{DEMO3_ADMIN, DEMO3_CONTROL, DEMO3_ENVOY};
 use shared::tools;

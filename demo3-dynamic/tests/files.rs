@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use demo3_dynamic::client::Client;
-use demo3_dynamic::files::{FilesError, Folder};
+use mesh_xds::{Resource, Snapshot};
+use mesh_xds_server::{FilesError, Folder};
 use shared::envoy::{Bootstrap, Envoy};
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::poll::wait_until;
 use shared::ports::DEMO3_ENVOY;
 use shared::tools;
-use shared::xds::{Resource, Snapshot};
 use tempfile::TempDir;
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/resources");

@@ -214,7 +214,7 @@ async fn wrong_flags_end_with_2_and_name_what_to_do() {
                 "--key",
                 "/no.pem",
             ],
-            "--bin pki",
+            "-p mesh-pki",
         ),
     ] {
         let output = run(CONTROL_PLANE, &args);

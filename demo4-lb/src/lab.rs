@@ -1,10 +1,10 @@
 //! The exercises of this demo, each with the function that judges it by what a real Envoy does.
 //!
-//! The tasks stand in `lab/`; how a check works is told in [`shared::lab`].
+//! The tasks stand in `lab/`; how a check works is told in [`mesh_lab`].
 
 use std::path::PathBuf;
 
-use shared::lab::{Exercise, Lab};
+use mesh_lab::{Exercise, Lab};
 
 mod world;
 

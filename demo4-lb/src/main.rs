@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use demo4_lb::scenario::{self, Plan, Planes, Step};
 use shared::cli::{self, Common};
-use shared::lab;
-use shared::xds::dialogue::Form;
+
+use mesh_xds::dialogue::Form;
 
 /// gRPC load balancing by xDS, measured on a real Envoy
 #[derive(Parser)]
@@ -35,17 +35,17 @@ struct Args {
     #[arg(long, value_enum, value_name = "NAME")]
     step: Option<Step>,
     /// Print on stderr what Envoy and the control plane say to each other, as a timeline or as JSON lines
-    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "timeline")]
+    #[arg(long, value_parser = cli::one_of::<Form>(&Form::NAMES), num_args = 0..=1, require_equals = true, default_missing_value = "timeline")]
     dialogue: Option<Form>,
     #[command(subcommand)]
-    command: Option<lab::Command>,
+    command: Option<mesh_lab::Command>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let Args { common, data_plane: planes, step, dialogue, command } = Args::parse();
-    if let Some(lab::Command::Lab(args)) = command {
-        return lab::run(&demo4_lb::lab::lab(), &args).await;
+    if let Some(mesh_lab::Command::Lab(args)) = command {
+        return mesh_lab::run(&demo4_lb::lab::lab(), &args).await;
     }
     let (envoy, stay) = (common.envoy.clone(), common.stay);
     let plan = Plan { envoy, stay, dialogue, planes, step, ..Plan::default() };

@@ -13,11 +13,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use mesh_xds::dialogue::Form;
 use shared::cli::Unready;
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::report::Story;
 use shared::tools;
-use shared::xds::dialogue::Form;
 
 use crate::topology::DataPlane;
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use common::{BACKEND, CLIENT, CONTROL_PLANE, LIMIT};
 use demo4_lb::caller::{Call, Caller, Load, Tally};
 use demo4_lb::topology::CLUSTER;
-use shared::compose::{Plan, Stack};
+use mesh_testkit::compose::{Plan, Stack};
 use shared::envoy::Admin;
 use shared::lifecycle::Lifecycle;
 

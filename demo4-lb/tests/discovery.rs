@@ -18,9 +18,9 @@ use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
+use mesh_xds::ResourceType;
 use prost::Message;
 use shared::lifecycle::{GRACE, Lifecycle};
-use shared::xds::ResourceType;
 use tokio::sync::mpsc;
 
 fn at(port: u16) -> SocketAddr {

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use demo4_lb::lab::lab;
+use mesh_lab::{Dice, Tools};
 use serde_json::Value;
-use shared::lab::{Dice, Tools};
 use shared::lifecycle::Lifecycle;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,14 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
-#[path = "../../shared/tests/common/grpcio.rs"]
-mod grpcio;
-
 use std::fs;
 
 use common::{CLIENT, Role, run};
 use demo4_lb::caller::Caller;
-use grpcio::Client;
+use mesh_testkit::grpcio::Client;
 use serde_json::Value;
 use shared::stats::Shares;
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use envoy_types::ext_authz::v3::pb::{Authorization, CheckRequest, CheckResponse};
-use shared::pki::SpiffeId;
+use mesh_pki::SpiffeId;
 use tokio::sync::watch;
 use tonic::{Response, Status};
 

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use demo5_authz::scenario::{self, Plan, Step};
 use shared::cli::{self, Common};
-use shared::lab;
 
 /// External authorization of gRPC and HTTP calls, measured on a real Envoy
 #[derive(Parser)]
@@ -30,14 +29,14 @@ struct Args {
     #[arg(long, value_enum, value_name = "NAME")]
     step: Option<Step>,
     #[command(subcommand)]
-    command: Option<lab::Command>,
+    command: Option<mesh_lab::Command>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let Args { common, step, command } = Args::parse();
-    if let Some(lab::Command::Lab(args)) = command {
-        return lab::run(&demo5_authz::lab::lab(), &args).await;
+    if let Some(mesh_lab::Command::Lab(args)) = command {
+        return mesh_lab::run(&demo5_authz::lab::lab(), &args).await;
     }
     let plan = Plan { envoy: common.envoy.clone(), stay: common.stay, step };
     let idea = "Envoy asks an authorizer about each call, and carries out what it says";

@@ -11,8 +11,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use mesh_pki::Issued;
 use serde_json::{Value, json};
-use shared::pki::Issued;
 
 /// Envoy's configuration, as containers use it.
 pub const ENVOY: &str = include_str!("../envoy/envoy.yaml");

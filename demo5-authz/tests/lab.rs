@@ -1,7 +1,7 @@
 //! The exercises, proven.
 
 use demo5_authz::lab::lab;
-use shared::lab::{Dice, Tools};
+use mesh_lab::{Dice, Tools};
 use shared::lifecycle::Lifecycle;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,8 +6,9 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use tokio::net::TcpListener;
 
 use crate::lifecycle::{GRACE, Lifecycle, StopSignals, Stopped};
@@ -36,6 +37,16 @@ pub struct Common {
 /// have it.
 pub fn choice() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
+}
+
+/// One of several names, which `--help` lists.
+///
+/// `T` must know each of them.
+pub fn one_of<T>(names: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err: std::error::Error + Send + Sync + 'static> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<T>())
 }
 
 /// The machine lacks something that the demo needs, or the command was used wrongly: exit code 2.
@@ -108,8 +119,8 @@ where
             (report, code)
         }
         Err(error) => {
-            complain(&error);
-            (story.cut_short(format!("{error:#}")), code_of(&error))
+            print_error(&error);
+            (story.cut_short(format!("{error:#}")), exit_code_of(&error))
         }
     };
     let stopped = life.shut_down(GRACE).await.map_err(anyhow::Error::from);
@@ -119,7 +130,7 @@ where
     match stopped {
         Ok(()) => exit(code),
         Err(error) => {
-            complain(&error);
+            print_error(&error);
             ExitCode::FAILURE
         }
     }
@@ -147,8 +158,8 @@ where
     match ended.and(stopped) {
         Ok(()) => exit(0),
         Err(error) => {
-            complain(&error);
-            ExitCode::from(code_of(&error))
+            print_error(&error);
+            ExitCode::from(exit_code_of(&error))
         }
     }
 }
@@ -157,7 +168,7 @@ where
 fn exit(code: u8) -> ExitCode {
     match report::lost() {
         Some(why) if code == 0 => {
-            complain(&anyhow::anyhow!("what was printed did not reach stdout: {why}"));
+            print_error(&anyhow::anyhow!("what was printed did not reach stdout: {why}"));
             ExitCode::FAILURE
         }
         _ => ExitCode::from(code),
@@ -222,7 +233,7 @@ async fn bind(address: SocketAddr, instead: &str) -> Result<TcpListener, Unready
 }
 
 /// The exit code that an error stands for; see [`run`].
-pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
+pub fn exit_code_of(error: &anyhow::Error) -> u8 {
     if let Some(signal) = error.downcast_ref::<Stopped>() {
         return signal.exit_code();
     }
@@ -230,7 +241,7 @@ pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
 }
 
 /// Says on stderr what went wrong, each cause on a line of its own.
-pub(crate) fn complain(error: &anyhow::Error) {
+pub fn print_error(error: &anyhow::Error) {
     let mut stderr = std::io::stderr();
     _ = writeln!(stderr, "error: {error}");
     for cause in error.chain().skip(1) {

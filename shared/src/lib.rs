@@ -32,14 +32,7 @@ pub mod child;
 
 pub mod tools;
 
-pub mod compose;
-
-pub mod pki;
-
-pub mod tls;
-
-pub mod xds;
+#[cfg(feature = "tls")]
+pub use mesh_pki::tls;
 
 pub mod envoy;
-
-pub mod lab;

@@ -14,6 +14,3 @@ pub mod hello {
 
 /// The encoded `FileDescriptorSet` of our own services.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/mesh.bin"));
-
-/// The encoded `FileDescriptorSet` of the xDS services, with the fields that the control plane uses.
-pub const DISCOVERY_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/discovery.bin"));

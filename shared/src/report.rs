@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::OnceLock;
 
-use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Serialize, Serializer};
 
@@ -126,7 +126,9 @@ pub fn print(report: &Report, output: Output) {
         },
         Output::Human => {
             if !report.claims.is_empty() {
-                line_out(&format!("\n{}", table(report)));
+                let text = table(report).to_string();
+                let text = if colours(&io::stdout()) { coloured(&text) } else { text + "\n" };
+                line_out(&format!("\n{}", text.trim_end()));
             }
             line_out(&summary(report));
         }
@@ -167,20 +169,37 @@ pub fn colours(on: &impl IsTerminal) -> bool {
 fn table(report: &Report) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
-    if !std::io::stdout().is_terminal() {
-        table.set_width(110);
-    }
+    // Without a terminal, a width that fits a page.
+    let (_, columns) = console::Term::stdout().size_checked().unwrap_or((0, 110));
+    table.set_width(columns);
     table.set_header(["claim", "expected", "seen", "verdict"]);
     for claim in &report.claims {
-        let (word, colour, seen) = match &claim.verdict {
-            Verdict::Held => ("held", Color::Green, &claim.seen),
-            Verdict::Broken => ("BROKEN", Color::Red, &claim.seen),
-            Verdict::NotChecked(why) => ("not checked", Color::Yellow, why),
+        let (word, seen) = match &claim.verdict {
+            Verdict::Held => ("held", &claim.seen),
+            Verdict::Broken => ("BROKEN", &claim.seen),
+            Verdict::NotChecked(why) => ("not checked", why),
         };
-        let verdict = if colours(&std::io::stdout()) { Cell::new(word).fg(colour) } else { Cell::new(word) };
-        table.add_row([Cell::new(&claim.claim), Cell::new(&claim.expected), Cell::new(seen), verdict]);
+        table.add_row([&claim.claim, &claim.expected, seen, word]);
     }
     table
+}
+
+/// The table's text with each verdict in its colour. The verdicts' column is the last one, so that what follows
+/// `verdict` in the heading's place is one.
+fn coloured(table: &str) -> String {
+    let at = table.lines().find_map(|line| Some(line[..line.find("verdict")?].chars().count()));
+    let paint = |line: &str| {
+        let split = line.char_indices().nth(at?).map(|(byte, _)| line.split_at(byte));
+        let (before, verdict) = split?;
+        let colour = match verdict.trim_end() {
+            "held" => "32",
+            "BROKEN" => "31",
+            "not checked" => "33",
+            _ => return None,
+        };
+        Some(format!("{before}\x1b[{colour}m{verdict}\x1b[0m"))
+    };
+    table.lines().map(|line| paint(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
 }
 
 fn summary(report: &Report) -> String {

@@ -185,6 +185,28 @@ pub fn json(status: StatusCode, body: &serde_json::Value) -> Answer {
     page(status, "application/json", format!("{body:#}\n"))
 }
 
+/// Metrics in Prometheus' text format, or why there are none.
+pub fn metrics<E: std::fmt::Display>(text: Result<String, E>) -> Answer {
+    match text {
+        Ok(text) => page(StatusCode::OK, "text/plain; version=0.0.4", text),
+        Err(error) => self::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+/// Serves `GET /metrics` on `listener` in the background until `life` ends.
+pub fn serve_metrics<F, E>(listener: TcpListener, life: &Lifecycle, read: F)
+where
+    F: Fn() -> Result<String, E> + Clone + Send + Sync + 'static,
+    E: std::fmt::Display,
+{
+    serve(listener, life, move |request| {
+        std::future::ready(match (request.method(), request.uri().path()) {
+            (&http::Method::GET, "/metrics") => metrics(read()),
+            _ => text(StatusCode::NOT_FOUND, "there is GET /metrics\n"),
+        })
+    });
+}
+
 /// An answer of this type of content.
 pub fn page(status: StatusCode, media: &'static str, body: String) -> Answer {
     let mut answer = Response::new(Full::from(body));

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use mesh_testkit::compose::Plan;
 use serde_json::Value;
 use shared::child::{self, Running};
-use shared::compose::Plan;
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::ports;
 use shared::reuseport::{SPREADS, ask};

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use shared::lab::{Bench, Requirement};
+use mesh_lab::{Bench, Requirement};
 use shared::poll;
 
 use super::world::{Caller, FILLS, catch_up, listed, send, watch};

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use mesh_lab::{Bench, Requirement};
 use shared::envoy::Serving;
-use shared::lab::{Bench, Requirement};
 use shared::poll;
 
 use super::world::service;

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use shared::lab::Bench;
+use mesh_lab::Bench;
 
 use super::world::{Caller, FILLS, ask, catch_up, listed, recorded, send, value, watch};
 use crate::prometheus::{Prometheus, Series};

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use shared::lab::{Bench, Requirement};
+use mesh_lab::{Bench, Requirement};
 
 use super::world::{Caller, ask, catch_up, listed, recorded, send, value, watch};
 use crate::prometheus::{Api, Prometheus};

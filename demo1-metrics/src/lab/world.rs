@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use mesh_lab::{Bench, Requirement};
 use serde_json::{Value, json};
 use shared::cli::Unready;
 use shared::envoy::{Envoy, Serving};
-use shared::lab::{Bench, Requirement};
 use shared::lifecycle::Lifecycle;
 use shared::ports::Held;
 use tokio::net::TcpListener;

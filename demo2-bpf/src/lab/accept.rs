@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use shared::lab::{Bench, Requirement};
+use mesh_lab::{Bench, Requirement};
 
 use super::watch::{all_ended, can_watch, watch};
 use crate::target::Source;

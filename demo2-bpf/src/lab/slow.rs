@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use http::StatusCode;
+use mesh_lab::{Bench, Requirement};
 use serde_json::{Value, json};
 use shared::envoy::Envoy;
-use shared::lab::{Bench, Requirement};
 use shared::lifecycle::Lifecycle;
 use shared::web;
 use tokio::net::TcpListener;

@@ -5,9 +5,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use mesh_lab::{Bench, Requirement};
 use shared::cli::Unready;
 use shared::envoy::Admin;
-use shared::lab::{Bench, Requirement};
 use shared::poll;
 
 use crate::doctor;

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Parser;
 use demo3_dynamic::admin::Admin;
-use demo3_dynamic::files::Folder;
 use demo3_dynamic::topology::{Certificate, World};
+use mesh_pki::KeyPem;
+use mesh_pki::tls::Credentials;
+use mesh_xds::ControlPlane;
+use mesh_xds::cache::OnRefusal;
+use mesh_xds::dialogue::Form;
+use mesh_xds_server::Folder;
 use shared::cli::{self, Ask, Role, Unready};
 use shared::lifecycle::Lifecycle;
-use shared::pki::KeyPem;
-use shared::tls::Credentials;
-use shared::xds::ControlPlane;
-use shared::xds::cache::OnRefusal;
-use shared::xds::dialogue::Form;
 use shared::{health, report, web};
 use tokio::net::lookup_host;
 
@@ -72,7 +72,7 @@ struct Args {
     #[arg(
         long,
         env = "DIALOGUE",
-        value_enum,
+        value_parser = cli::one_of::<Form>(&Form::NAMES),
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "timeline"
@@ -108,7 +108,8 @@ async fn serve(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
         }
     };
     let policy = if args.roll_back { OnRefusal::RollBack } else { OnRefusal::Keep };
-    let control_plane = ControlPlane::start(xds, policy, life)?;
+    let control_plane = ControlPlane::start(xds, policy, &life.token())?;
+    life.spawn(control_plane.ended());
     if let Some(form) = args.dialogue {
         control_plane.show_dialogue(form, report::line_out);
     }
@@ -150,9 +151,7 @@ fn certificate(chain: &Path, key: &Path) -> anyhow::Result<Certificate> {
 
 fn read(path: &Path) -> anyhow::Result<String> {
     let read = std::fs::read_to_string(path).map_err(Unready::new);
-    read.with_context(|| {
-        format!("cannot read {}: `cargo run -p shared --bin pki` makes a chain", path.display())
-    })
+    read.with_context(|| format!("cannot read {}: `cargo run -p mesh-pki` makes a chain", path.display()))
 }
 
 /// The address of HOST:PORT. A name is looked up once: an app that moves needs a new start.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 use http::StatusCode;
-use shared::lab::{Bench, Program, Question, Requirement, Told};
+use mesh_lab::{Bench, Program, Question, Requirement, Told};
 use shared::web::{self, text};
 use tokio::net::TcpListener;
 

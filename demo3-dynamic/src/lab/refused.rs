@@ -1,6 +1,6 @@
 //! Exercise 2: a snapshot that is whole, and that Envoy refuses; and one that it accepts, and that does not work.
 
-use shared::lab::{Bench, Told};
+use mesh_lab::{Bench, Told};
 use shared::stats::Shares;
 
 use super::world::{accepted, app, snapshot, words};

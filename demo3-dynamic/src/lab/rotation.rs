@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use shared::lab::{Bench, Requirement, Told};
-use shared::pki::Issued;
+use mesh_lab::{Bench, Requirement, Told};
+use mesh_pki::Issued;
+use mesh_xds::Snapshot;
 use shared::poll;
-use shared::xds::Snapshot;
 
 use super::world::{accepted, app, snapshot, words};
 use crate::client::{Client, Load, sum_up};

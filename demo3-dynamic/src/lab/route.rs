@@ -1,6 +1,6 @@
 //! Exercise 1: a route, its cluster and its endpoints, added by xDS.
 
-use shared::lab::{Bench, Told};
+use mesh_lab::{Bench, Told};
 
 use super::world::{accepted, app, snapshot, words};
 use crate::app::App;

@@ -3,13 +3,13 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Context;
-use shared::lab::{Bench, Requirement, Told};
-use shared::xds::Snapshot;
+use mesh_lab::{Bench, Requirement, Told};
+use mesh_xds::Snapshot;
 use tokio::net::TcpListener;
 
 use crate::app::App;
 use crate::client::{Answer, Refusal};
-use crate::files::Folder;
+use mesh_xds_server::Folder;
 
 /// Starts an app of this name on a free port.
 pub(super) async fn app(name: &str, bench: &Bench) -> anyhow::Result<App> {

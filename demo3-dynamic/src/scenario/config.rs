@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use mesh_xds::ResourceType;
+use mesh_xds::plane::{is_ack, is_sent};
 use shared::lifecycle::Lifecycle;
 use shared::poll;
 use shared::report::Story;
 use shared::stats::Shares;
-use shared::xds::ResourceType;
-use shared::xds::plane::{is_ack, is_sent};
 use tokio::task::JoinSet;
 
 use super::{Edge, LIMIT};

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use mesh_xds::cache::{EVERYONE, OnRefusal};
+use mesh_xds::dialogue::{Event, Said};
+use mesh_xds::{ControlPlane, Dialogue, ResourceType, Snapshot};
 use shared::cli;
 use shared::lifecycle::Lifecycle;
 use shared::poll;
 use shared::report::Story;
-use shared::xds::cache::{EVERYONE, OnRefusal};
-use shared::xds::dialogue::{Event, Said};
-use shared::xds::{ControlPlane, Dialogue, ResourceType, Snapshot};
 
 use super::{Edge, LIMIT};
 use crate::client::{Load, sum_up};
@@ -140,7 +140,8 @@ impl Edge {
         load.more(alone, STEADY, LIMIT).await?;
 
         let listener = cli::listen_lab(self.xds_port.address()).await?;
-        let control_plane = ControlPlane::start(listener, OnRefusal::RollBack, life)?;
+        let control_plane = ControlPlane::start(listener, OnRefusal::RollBack, &life.token())?;
+        life.spawn(control_plane.ended());
         self.plan.show_dialogue(&control_plane);
         let snapshot = control_plane.publish(self.world.snapshot()?);
         let control_plane = self.control_plane.insert(control_plane);

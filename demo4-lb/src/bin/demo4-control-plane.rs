@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use demo4_lb::discovery::{Endpoints, Places};
 use demo4_lb::topology::{DataPlane, Split, World};
+use mesh_xds::ControlPlane;
+use mesh_xds::cache::Cache;
+use mesh_xds::dialogue::Form;
+use mesh_xds::metrics;
 use shared::cli::{self, Role};
 use shared::lifecycle::Lifecycle;
-use shared::xds::ControlPlane;
-use shared::xds::cache::Cache;
-use shared::xds::dialogue::Form;
-use shared::xds::metrics;
-use shared::{health, report};
+use shared::{health, report, web};
 
 /// Tells Envoy by xDS where the echo backends are
 #[derive(Parser)]
@@ -41,7 +41,7 @@ struct Args {
     #[arg(long, env = "ENDPOINTS", required = true)]
     endpoints: Option<Endpoints>,
     /// Who splits calls over regions: the client by locality weights, or the route by clusters' weights
-    #[arg(long, env = "SPLIT", value_enum, default_value = "localities")]
+    #[arg(long, env = "SPLIT", value_parser = cli::one_of::<Form>(&Form::NAMES), default_value = "localities")]
     split: Split,
     /// How often Envoy tries a call again that its backend did not begin
     #[arg(long, env = "RETRIES", default_value_t = 2, value_parser = clap::value_parser!(u32).range(..=10))]
@@ -68,12 +68,14 @@ async fn main() -> ExitCode {
 
 async fn serve(args: &Args, endpoints: Endpoints, life: &Lifecycle) -> anyhow::Result<()> {
     let cache = Cache::grouped(|node| DataPlane::of(node).name().to_owned());
-    let control_plane = ControlPlane::serve(cli::listen(args.listen).await?, cache, None, life)?;
+    let control_plane = ControlPlane::serve(cli::listen(args.listen).await?, cache, None, &life.token())?;
+    life.spawn(control_plane.ended());
     report::line_out(&format!("demo4-control-plane serves xDS on {}", control_plane.address()));
     if let Some(address) = args.metrics {
         let listener = cli::listen_by(address, "--metrics (or METRICS)").await?;
         report::line_out(&format!("its metrics are on http://{}/metrics", listener.local_addr()?));
-        metrics::serve(listener, control_plane.registry().clone(), life);
+        let registry = control_plane.registry().clone();
+        web::serve_metrics(listener, life, move || metrics::text(&registry));
     }
     if let Some(form) = args.dialogue {
         control_plane.show_dialogue(form, report::line_out);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::lab::Bench;
+use mesh_lab::Bench;
 use shared::poll;
 
 use super::world::{backends, by_region, envoy, ports, require_answers, tally};

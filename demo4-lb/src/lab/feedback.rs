@@ -8,8 +8,8 @@
 //!
 //! Rounds, and not seconds: a machine that is busy with other things makes a round longer, and changes nothing else.
 
-use shared::lab::Program;
-use shared::lab::{Bench, Question, Requirement, Told};
+use mesh_lab::Program;
+use mesh_lab::{Bench, Question, Requirement, Told};
 use shared::stats;
 
 use super::world::{backends, caller, require_answers};

@@ -1,6 +1,6 @@
 //! Exercise 1: three regions of unequal size are to get 70, 20 and 10 % of the calls.
 
-use shared::lab::Bench;
+use mesh_lab::Bench;
 use shared::stats::Shares;
 
 use super::world::{backends, by_region, envoy, ports, require_answers};

@@ -1,9 +1,9 @@
 //! Exercise 4: the step function of a control plane's stream, held to the rules about ACK and NACK.
 //!
-//! The numbers are those of the rules in this project's own tests of its control plane (`shared/tests/xds_acks.rs`
+//! The numbers are those of the rules in this project's own tests of its control plane (`shared/xds/tests/acks.rs`
 //! and its neighbours): `c11` is the rule that a refused version is not sent again.
 
-use shared::lab::{Bench, Question, Requirement};
+use mesh_lab::{Bench, Question, Requirement};
 
 const HARNESS: &str = include_str!("nack/harness.rs");
 

@@ -9,9 +9,9 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
 };
 use envoy_types::pb::google::protobuf::UInt32Value;
-use shared::lab::{Bench, Question, Requirement, Told};
+use mesh_lab::{Bench, Question, Requirement, Told};
+use mesh_xds::{Resource, Snapshot, make};
 use shared::stats::Shares;
-use shared::xds::{Resource, Snapshot, make};
 
 use super::world::{backends, by_region, caller, require_answers};
 use crate::backend::Backend;

@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Context;
+use mesh_lab::{Bench, Requirement, Told};
 use shared::envoy::Serving;
-use shared::lab::{Bench, Requirement, Told};
 use shared::lifecycle::Lifecycle;
 use tokio::net::TcpListener;
 

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
+use mesh_xds::ResourceType;
+use mesh_xds::plane::is_sent;
 use shared::envoy::admin::Kind as Dump;
 use shared::lifecycle::Lifecycle;
 use shared::report::Story;
-use shared::xds::ResourceType;
-use shared::xds::plane::is_sent;
 
 use super::CALLS;
 use super::claims::shares_fit;

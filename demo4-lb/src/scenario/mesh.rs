@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use envoy_types::pb::envoy::config::core::v3::Node;
+use mesh_xds::cache::{Cache, OnRefusal};
+use mesh_xds::{ControlPlane, LoadReports, Snapshot};
 use shared::cli::{self, Stays};
 use shared::envoy::{Bootstrap, Envoy, Serving, Started};
 use shared::lifecycle::Lifecycle;
@@ -13,8 +15,6 @@ use shared::poll;
 use shared::ports::{self, Held};
 use shared::report;
 use shared::tools::Program;
-use shared::xds::cache::{Cache, OnRefusal};
-use shared::xds::{ControlPlane, LoadReports, Snapshot};
 use tokio::net::TcpListener;
 
 use super::lane::Lane;
@@ -95,7 +95,8 @@ impl Mesh {
         let group = |node: &Node| if node.id == SECOND { SECOND } else { DataPlane::of(node).name() };
         let cache = Cache::grouped(move |node| group(node).to_owned()).on_refusal(OnRefusal::Keep);
         let listener = cli::listen_lab(self.xds_port.address()).await?;
-        let control_plane = ControlPlane::serve(listener, cache, Some(self.loads.clone()), life)?;
+        let control_plane = ControlPlane::serve(listener, cache, Some(self.loads.clone()), &life.token())?;
+        life.spawn(control_plane.ended());
         if let Some(form) = self.plan.dialogue {
             control_plane.show_dialogue(form, report::line_err);
         }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use mesh_xds::load::Load;
 use shared::stats::Shares;
-use shared::xds::load::Load;
 
 use super::mesh::REPORTS;
 use crate::topology::CLUSTER;

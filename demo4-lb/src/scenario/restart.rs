@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use mesh_xds::ResourceType;
+use mesh_xds::dialogue::{Event, Said};
 use shared::envoy::{AdminError, Started};
 use shared::lifecycle::Lifecycle;
 use shared::poll;
 use shared::report::Story;
-use shared::xds::ResourceType;
-use shared::xds::dialogue::{Event, Said};
 
 use super::claims::{failures, ms, no_call_failed};
 use super::mesh::{FIRST, Mesh, SECOND, backend, backends};

@@ -4,10 +4,10 @@
 use std::time::Instant;
 
 use anyhow::Context;
+use mesh_xds::dialogue::Said;
 use shared::lifecycle::Lifecycle;
 use shared::report::Story;
 use shared::stats::Shares;
-use shared::xds::dialogue::Said;
 
 use super::claims::{ms, no_call_failed, shares_fit, wait_for};
 use super::lane::Lane;

@@ -10,10 +10,10 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::google::protobuf::UInt32Value;
-use shared::xds::make::{self, LocalityEndpoints};
-use shared::xds::resource::{Message, ResourceError};
-use shared::xds::snapshot::SnapshotError;
-use shared::xds::{Resource, Snapshot};
+use mesh_xds::make::{self, LocalityEndpoints};
+use mesh_xds::resource::{Message, ResourceError};
+use mesh_xds::snapshot::SnapshotError;
+use mesh_xds::{Resource, Snapshot};
 
 use super::{CLUSTER, Care, Endpoint, LISTENER, Region, Split, World};
 

@@ -8,8 +8,8 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use demo5_authz::issuer::{Issuer, Kind};
 use demo5_authz::token::{Claims, Expected, ROLES};
+use mesh_pki::{Files, FilesError, KeyPem};
 use shared::cli::{self, Unready};
-use shared::pki::{Files, FilesError, KeyPem};
 use shared::report::{line_err, line_out};
 
 /// Makes a key pair for tokens, and tokens

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
-use shared::lab::Bench;
+use mesh_lab::Bench;
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::web;
 

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use shared::lab::Bench;
+use mesh_lab::Bench;
 
 use super::world::{Office, envoy, listener, policies, word};
 use crate::backend::Backend;

@@ -1,6 +1,6 @@
 //! Exercise 3: a memory of used tokens that can be neither fooled nor filled up.
 
-use shared::lab::{Bench, Question};
+use mesh_lab::{Bench, Question};
 
 const HARNESS: &str = include_str!("replay/harness.rs");
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
+use mesh_lab::{Bench, Requirement};
 use shared::envoy::{Envoy, Serving};
-use shared::lab::{Bench, Requirement};
 
 use super::world::{Office, listener, policies};
 use crate::backend::Backend;

@@ -1,6 +1,6 @@
 //! Mutual TLS: Envoy proves who the other side is, the policy decides what that one may.
 
-use shared::pki::{Intermediate, Names};
+use mesh_pki::{Intermediate, Names};
 use shared::report::Story;
 
 use super::calls::status;

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use mesh_pki::tls::Credentials;
+use mesh_pki::{Intermediate, Issued, Names, Root, Roots, Usage, Validity};
 use shared::cli::{Stays, listen_lab};
 use shared::envoy::{Envoy, Serving};
 use shared::folder::Folder;
 use shared::lifecycle::Lifecycle;
-use shared::pki::{Intermediate, Issued, KeyKind, Names, Root, Roots, Usage, Validity};
 use shared::ports;
-use shared::tls::Credentials;
 use shared::tools::Program;
 
 use super::faults::Fault;
@@ -136,12 +136,7 @@ impl Mesh {
         }
 
         let trust = authority("demo5")?;
-        let own = trust.issue(
-            &Names::default().dns(HOST)?,
-            Usage::Server,
-            Validity::from_now(HOUR)?,
-            KeyKind::default(),
-        )?;
+        let own = trust.issue(&Names::default().dns(HOST)?, Usage::Server, Validity::from_now(HOUR)?)?;
         let tls = Some((own, trust.root_pem()));
         let world =
             World { admin: lab(ports::DEMO5_ADMIN), doors, authorizers, backend: backend.address(), tls };
@@ -175,7 +170,7 @@ impl Mesh {
 
     /// A client's certificate, by our authority or another one.
     pub(super) fn certificate(&self, by: &Intermediate, names: &Names) -> anyhow::Result<Credentials> {
-        let issued: Issued = by.issue(names, Usage::Client, Validity::from_now(HOUR)?, KeyKind::default())?;
+        let issued: Issued = by.issue(names, Usage::Client, Validity::from_now(HOUR)?)?;
         Ok(Credentials::try_from(&issued)?)
     }
 
@@ -187,7 +182,7 @@ impl Mesh {
 
 /// A root of this name, and the intermediate that it signed.
 pub(super) fn authority(name: &str) -> anyhow::Result<Intermediate> {
-    let root = Root::generate(&format!("{name} root"), Validity::from_now(48 * HOUR)?, KeyKind::default())?;
+    let root = Root::generate(&format!("{name} root"), Validity::from_now(48 * HOUR)?)?;
     Ok(root.sign_intermediate(&format!("{name} intermediate"), Validity::from_now(24 * HOUR)?)?)
 }
 

@@ -31,7 +31,8 @@ fn root() -> PathBuf {
 /// Every README of the workspace: its own, and its crates'.
 fn readmes() -> Vec<PathBuf> {
     let mut found = vec![root().join("README.md")];
-    for entry in std::fs::read_dir(root()).unwrap() {
+    let entries = [root(), root().join("shared")].map(|folder| std::fs::read_dir(folder).unwrap());
+    for entry in entries.into_iter().flatten() {
         let folder = entry.unwrap().path();
         if folder.join("Cargo.toml").is_file() {
             found.push(folder.join("README.md"));
@@ -100,7 +101,7 @@ async fn commands_in_containers_do_what_the_readmes_say() {
 #[test]
 fn every_crate_has_a_readme_whose_marks_are_understood_and_which_is_its_documentation() {
     let readmes = readmes();
-    assert!(readmes.len() >= 7, "{readmes:?}");
+    assert!(readmes.len() >= 12, "{readmes:?}");
     for readme in &readmes {
         // An error in it is a panic.
         _ = blocks_of(readme);

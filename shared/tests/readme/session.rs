@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use shared::{child, compose};
+use mesh_testkit::compose;
+use shared::child;
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -28,15 +29,19 @@ set -P
 exec </dev/null
 desk=$PWD
 
+folder_of() { [[ $1 == mesh-* ]] && echo "$desk/shared/${1#mesh-}" || echo "$desk/$1"; }
+
 cargo() {
-  [[ $1 =~ ^(run|build)$ && $2 == -p && -f $desk/$3/Cargo.toml ]] || { echo "cargo run or build, -p, and a crate" >&2; return 90; }
+  local folder
+  { [[ $1 =~ ^(run|build)$ && $2 == -p ]] && folder=$(folder_of "$3") && [[ -f $folder/Cargo.toml ]]; } || { echo "cargo run or build, -p, and a crate" >&2; return 90; }
   [[ $1 == run ]] || return 0
-  local crate=$3 program=$3
+  # The programs of mesh-pki and its like have the short name.
+  local program=${3#mesh-}
   shift 3
   if [[ ${1-} == --bin ]]; then
     program=$2
     shift 2
-    [[ -f $desk/$crate/src/bin/$program.rs || -f $desk/$crate/src/bin/$program/main.rs ]] || { echo "$crate has no $program" >&2; return 91; }
+    [[ -f $folder/src/bin/$program.rs || -f $folder/src/bin/$program/main.rs ]] || { echo "$folder has no $program" >&2; return 91; }
   fi
   if [[ $# -gt 0 ]]; then
     [[ $1 == -- ]] || { echo "a -- stands before the program's arguments" >&2; return 92; }

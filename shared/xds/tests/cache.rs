@@ -1,0 +1,281 @@
+//! Who is shown what: groups, what everyone accepted, going back, and what nobody is sent again.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "common/world.rs"]
+mod world;
+
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use mesh_xds::ResourceType::Cluster;
+use mesh_xds::cache::{Cache, EVERYONE, Membership, OnRefusal, Standing};
+use mesh_xds::{Snapshot, resource::Version};
+use world::{cluster, clusters};
+
+fn join(cache: &Arc<Cache>, node: &str) -> Membership {
+    cache.join(&Node { id: node.to_owned(), ..Node::default() })
+}
+
+fn shown(member: &Membership) -> Option<Vec<String>> {
+    let published = member.publications.borrow().clone()?;
+    let mut names: Vec<_> = published.snapshot.of(Cluster).iter().map(|one| one.name().to_string()).collect();
+    names.sort_unstable();
+    Some(names)
+}
+
+fn same(one: Option<Arc<Snapshot>>, other: &Arc<Snapshot>) -> bool {
+    one.is_some_and(|one| Arc::ptr_eq(&one, other))
+}
+
+/// Two members, and a snapshot that both accepted.
+fn agreed(on_refusal: OnRefusal) -> (Arc<Cache>, Membership, Membership, Arc<Snapshot>) {
+    let cache = Arc::new(Cache::default().on_refusal(on_refusal));
+    let (one, two) = (join(&cache, "one"), join(&cache, "two"));
+    let good = clusters(&["good"]).snapshot();
+    let seq = cache.set(EVERYONE, Arc::clone(&good));
+    one.report(Standing::Settled(seq));
+    two.report(Standing::Settled(seq));
+    assert!(same(cache.accepted(EVERYONE), &good));
+    (cache, one, two, good)
+}
+
+#[test]
+fn each_group_is_shown_its_own_snapshots() {
+    let cache = Arc::new(Cache::grouped(|node| node.id.clone()));
+    let (left, right, early) = (join(&cache, "left"), join(&cache, "right"), join(&cache, "early"));
+    cache.set("left", clusters(&["a"]).snapshot());
+    cache.set("right", clusters(&["b"]).snapshot());
+    assert_eq!((shown(&left), shown(&right)), (Some(vec!["a".into()]), Some(vec!["b".into()])));
+    assert_eq!((shown(&early), early.group()), (None, "early"));
+    cache.set("early", clusters(&["c"]).snapshot());
+    assert_eq!(shown(&early), Some(vec!["c".into()]));
+    assert!(cache.snapshot("nobody").is_none() && cache.accepted("nobody").is_none());
+}
+
+#[test]
+fn publications_are_numbered_and_tell_what_changed() {
+    let cache = Arc::new(Cache::default());
+    let member = join(&cache, "n");
+    let changes = |member: &Membership| {
+        let published = member.publications.borrow().clone().unwrap();
+        let mut names: Vec<_> = published.changes[Cluster].iter().map(|name| name.to_string()).collect();
+        names.sort_unstable();
+        (published.seq, names)
+    };
+    assert_eq!(cache.set(EVERYONE, clusters(&["a", "b"]).snapshot()), 1);
+    assert_eq!(changes(&member), (1, vec!["a".into(), "b".into()]));
+    cache.set(EVERYONE, clusters(&["b", "c"]).snapshot());
+    assert_eq!(changes(&member), (2, vec!["a".into(), "c".into()]));
+}
+
+#[test]
+fn publishing_from_many_threads_gives_each_a_number_of_its_own() {
+    let cache = Arc::new(Cache::default());
+    let mut seqs: Vec<u64> = std::thread::scope(|scope| {
+        let publish = |name: &'static str| {
+            let cache = &cache;
+            scope.spawn(move || (0..50).map(|_| cache.set(EVERYONE, clusters(&[name]).snapshot())).collect())
+        };
+        let threads: Vec<std::thread::ScopedJoinHandle<'_, Vec<u64>>> =
+            ["a", "b", "c", "d"].into_iter().map(publish).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    seqs.sort_unstable();
+    assert_eq!(seqs, (1..=200).collect::<Vec<u64>>());
+}
+
+#[test]
+fn a_snapshot_is_accepted_when_every_client_accepted_it() {
+    let (cache, one, two, good) = agreed(OnRefusal::Keep);
+    let better = clusters(&["better"]).snapshot();
+    let seq = cache.set(EVERYONE, Arc::clone(&better));
+    assert!(same(cache.accepted(EVERYONE), &good), "nobody answered yet");
+    one.report(Standing::Settled(seq));
+    two.report(Standing::Busy);
+    two.report(Standing::Settled(seq - 1));
+    assert!(same(cache.accepted(EVERYONE), &good), "one is behind");
+    // A client that comes has to accept it too; one that goes is waited for no longer.
+    let three = join(&cache, "three");
+    two.report(Standing::Settled(seq));
+    assert!(same(cache.accepted(EVERYONE), &good));
+    drop(three);
+    assert!(same(cache.accepted(EVERYONE), &better));
+}
+
+#[test]
+fn nobody_is_not_everyone() {
+    let cache = Arc::new(Cache::default());
+    let member = join(&cache, "n");
+    cache.set(EVERYONE, clusters(&["a"]).snapshot());
+    drop(member);
+    assert!(cache.accepted(EVERYONE).is_none());
+    assert!(cache.roll_back(EVERYONE).is_err());
+}
+
+#[test]
+fn one_goes_back_on_demand_to_what_was_accepted() {
+    let (cache, one, two, good) = agreed(OnRefusal::Keep);
+    assert!(cache.roll_back(EVERYONE).is_err(), "it is what is shown");
+    let seq = cache.set(EVERYONE, clusters(&["bad"]).snapshot());
+    one.report(Standing::Refused(seq));
+    assert_eq!(shown(&two), Some(vec!["bad".into()]), "nothing happens by itself");
+    assert_eq!(cache.roll_back(EVERYONE), Ok(seq + 1));
+    assert!(same(cache.snapshot(EVERYONE), &good));
+    let error = cache.roll_back("nobody").unwrap_err().to_string();
+    assert!(error.contains("'nobody'"), "{error}");
+}
+
+#[test]
+fn a_refusal_takes_the_group_back_if_that_was_chosen() {
+    let (cache, one, two, good) = agreed(OnRefusal::RollBack);
+    let seq = cache.set(EVERYONE, clusters(&["bad"]).snapshot());
+    two.report(Standing::Settled(seq));
+    one.report(Standing::Refused(seq));
+    assert!(same(cache.snapshot(EVERYONE), &good));
+    let back = one.publications.borrow().clone().unwrap().seq;
+    assert_eq!(back, seq + 1);
+    // A late refusal of what is not shown any more changes nothing, and neither does one of the
+    // accepted snapshot: there is nothing better.
+    two.report(Standing::Refused(seq));
+    two.report(Standing::Refused(back));
+    one.report(Standing::Refused(back));
+    assert_eq!(one.publications.borrow().clone().unwrap().seq, back);
+    one.report(Standing::Settled(back));
+    two.report(Standing::Settled(back));
+    assert!(same(cache.accepted(EVERYONE), &good));
+}
+
+#[test]
+fn without_anything_accepted_a_refusal_changes_nothing() {
+    let cache = Arc::new(Cache::default().on_refusal(OnRefusal::RollBack));
+    let member = join(&cache, "n");
+    let seq = cache.set(EVERYONE, clusters(&["bad"]).snapshot());
+    member.report(Standing::Refused(seq));
+    assert_eq!(member.publications.borrow().clone().unwrap().seq, seq);
+}
+
+#[test]
+fn a_client_that_refuses_after_all_takes_its_acceptance_back() {
+    let (cache, one, two, good) = agreed(OnRefusal::RollBack);
+    let seq = cache.set(EVERYONE, clusters(&["good", "more"]).snapshot());
+    one.report(Standing::Settled(seq));
+    two.report(Standing::Settled(seq));
+    assert!(!same(cache.accepted(EVERYONE), &good));
+    // It had not asked for everything yet.
+    two.report(Standing::Busy);
+    two.report(Standing::Refused(seq));
+    assert!(same(cache.snapshot(EVERYONE), &good));
+}
+
+#[test]
+fn what_one_client_refused_is_kept_from_its_group_until_it_is_pardoned() {
+    let cache = Arc::new(Cache::grouped(|node| node.user_agent_name.clone()));
+    let agent = |name: &str| Node { user_agent_name: name.to_owned(), ..Node::default() };
+    let (one, two, stranger) = (cache.join(&agent("x")), cache.join(&agent("x")), cache.join(&agent("y")));
+    let bad = cluster("bad", 1).version();
+    one.refuse([bad]);
+    assert!(two.quarantine().versions.contains(&bad));
+    assert!(!stranger.quarantine().versions.contains(&bad), "another group is another kind of client");
+    drop((one, two));
+    cache.set("x", clusters(&["bad"]).snapshot());
+    cache.pardon("x");
+    assert!(cache.join(&agent("x")).quarantine().versions.is_empty());
+}
+
+#[test]
+fn what_was_refused_is_never_accepted_however_content_its_clients_are() {
+    let (cache, one, two, good) = agreed(OnRefusal::Keep);
+    let bad = clusters(&["good", "bad"]).snapshot();
+    let seq = cache.set(EVERYONE, Arc::clone(&bad));
+    one.refuse([cluster("bad", 1).version()]);
+    one.report(Standing::Refused(seq));
+    // The one who refused goes; those who stay, and those who come, are sent all but what was refused.
+    drop(one);
+    two.report(Standing::Settled(seq));
+    let newcomer = join(&cache, "three");
+    newcomer.report(Standing::Settled(seq));
+    assert!(same(cache.accepted(EVERYONE), &good));
+    // Published again after a correction it is what it was.
+    cache.set(EVERYONE, clusters(&["good", "better"]).snapshot());
+    let seq = cache.set(EVERYONE, bad);
+    two.report(Standing::Settled(seq));
+    newcomer.report(Standing::Settled(seq));
+    assert!(same(cache.accepted(EVERYONE), &good));
+    assert_eq!(cache.roll_back(EVERYONE), Ok(seq + 1));
+    assert!(same(cache.snapshot(EVERYONE), &good));
+}
+
+#[test]
+fn what_was_refused_before_is_rolled_back_as_soon_as_it_is_published_again() {
+    let (cache, one, two, good) = agreed(OnRefusal::RollBack);
+    let seq = cache.set(EVERYONE, clusters(&["good", "bad"]).snapshot());
+    one.refuse([cluster("bad", 1).version()]);
+    one.report(Standing::Refused(seq));
+    assert!(same(cache.snapshot(EVERYONE), &good));
+    let back = seq + 1;
+    one.report(Standing::Settled(back));
+    two.report(Standing::Settled(back));
+    assert_eq!(cache.set(EVERYONE, clusters(&["good", "other", "bad"]).snapshot()), back + 1);
+    assert!(same(cache.snapshot(EVERYONE), &good));
+}
+
+#[test]
+fn a_refusal_that_comes_later_takes_back_what_was_accepted() {
+    let (cache, one, two, good) = agreed(OnRefusal::Keep);
+    for names in [["good", "more"], ["good", "most"]] {
+        let seq = cache.set(EVERYONE, clusters(&names).snapshot());
+        one.report(Standing::Settled(seq));
+        two.report(Standing::Settled(seq));
+    }
+    assert!(!same(cache.accepted(EVERYONE), &good));
+    let newcomer = join(&cache, "three");
+    newcomer.refuse([cluster("most", 1).version()]);
+    // The one before is still in order.
+    let accepted = cache.accepted(EVERYONE).unwrap();
+    assert!(accepted.get(Cluster, "more").is_some());
+    newcomer.refuse([cluster("good", 1).version()]);
+    assert!(cache.accepted(EVERYONE).is_none());
+}
+
+#[test]
+fn what_is_pardoned_is_shown_again_to_those_who_were_not_sent_it() {
+    let cache = Arc::new(Cache::default());
+    let (one, two) = (join(&cache, "one"), join(&cache, "two"));
+    let seq = cache.set(EVERYONE, clusters(&["bad"]).snapshot());
+    one.refuse([cluster("bad", 1).version()]);
+    two.report(Standing::Settled(seq));
+    drop(one);
+    assert!(cache.accepted(EVERYONE).is_none());
+    cache.pardon(EVERYONE);
+    let published = two.publications.borrow().clone().unwrap();
+    // With a gap in the numbers, after which a stream looks at every name.
+    assert_eq!(published.seq, seq + 2);
+    two.report(Standing::Settled(seq));
+    assert!(cache.accepted(EVERYONE).is_none(), "not before it took that over");
+    two.report(Standing::Settled(published.seq));
+    assert!(cache.accepted(EVERYONE).is_some());
+}
+
+#[test]
+fn the_quarantine_outlives_the_client_that_filled_it() {
+    let cache = Arc::new(Cache::default());
+    cache.set(EVERYONE, clusters(&["bad"]).snapshot());
+    let bad = cluster("bad", 1).version();
+    join(&cache, "n").refuse([bad]);
+    assert!(join(&cache, "n").quarantine().versions.contains(&bad));
+}
+
+#[test]
+fn a_client_that_refuses_everything_fills_no_memory() {
+    let cache = Arc::new(Cache::default());
+    let member = join(&cache, "n");
+    let mut version = Version::NONE;
+    for edition in 0..20_000_u32 {
+        version = version.with(cluster("c", 1).version());
+        member.refuse([version]);
+        if edition % 1000 == 0 {
+            assert!(member.quarantine().versions.len() <= 8192);
+        }
+    }
+}

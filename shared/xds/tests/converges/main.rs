@@ -1,0 +1,78 @@
+//! Whatever happens, in whatever order: the client ends up with what it asked for, and never holds a
+//! route to a cluster that it does not hold.
+//!
+//! Random worlds are published while a model client asks, accepts, refuses, dawdles and reconnects. It
+//! keeps to the protocol and nothing more. `Client` itself checks each response: no name twice, not too
+//! many unanswered, nothing again that was refused.
+//!
+//! ```text
+//! steps.rs ── steps ──> model.rs ── what the client holds ──> checks.rs
+//! ```
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "../common/client.rs"]
+mod client;
+#[path = "../common/world.rs"]
+mod world;
+
+mod steps;
+
+mod model;
+
+mod checks;
+
+use checks::cleaned;
+use mesh_xds::frame::Dialect;
+use model::Model;
+use proptest::prelude::*;
+use steps::{Manner, Step, dialects, manners, steps};
+
+fn run(dialect: Dialect, envoy: bool, manner: Manner, steps: Vec<Step>) {
+    let mut model = Model::new(dialect, envoy, manner);
+    for step in steps {
+        model.step(step);
+    }
+    // Unnoticed publications are superseded, as a watch does it.
+    let world = model.world.clone();
+    model.publish(world);
+    model.settle();
+    // Without anything that was ever accepted, a client that reconnects is left alone as long as
+    // something that it may have is bad.
+    let is_left_alone = model.reconnected && model.client.quarantine.accepted.is_none();
+    if manner == Manner::KeepsTheRest && !is_left_alone {
+        model.check_holds(false);
+    }
+    let world = cleaned(model.world.clone());
+    model.publish(world);
+    model.settle();
+    model.check_holds(true);
+    assert!(matches!(model.client.stream.standing(), mesh_xds::cache::Standing::Settled(_)) || !envoy);
+}
+
+/// A few seconds' worth; `PROPTEST_CASES` sets another number. A failure prints the steps, so no file
+/// keeps them.
+fn config() -> ProptestConfig {
+    let given = std::env::var_os("PROPTEST_CASES").is_some();
+    let default =
+        ProptestConfig { failure_persistence: None, max_shrink_time: 30_000, ..ProptestConfig::default() };
+    if given { default } else { ProptestConfig { cases: 400, ..default } }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn envoy_converges_and_never_holds_a_route_to_nowhere(
+        dialect in dialects(), manner in manners(), steps in steps()
+    ) {
+        run(dialect, true, manner, steps);
+    }
+
+    #[test]
+    fn a_client_that_asks_for_anything_converges(
+        dialect in dialects(), manner in manners(), steps in steps()
+    ) {
+        run(dialect, false, manner, steps);
+    }
+}

@@ -1,0 +1,36 @@
+//! A control plane that was away, and knows nothing of what it said before. Does not look at traffic.
+
+use mesh_xds::cache::{EVERYONE, OnRefusal};
+use shared::envoy::Variant;
+
+use super::mesh::{Mesh, replaced};
+use super::{NOWHERE, eventually, snapshot, world};
+
+in_both_dialects! {
+    a_returning_control_plane_repeats_nothing: returning;
+    what_was_removed_while_the_control_plane_was_away_is_removed: removed_meanwhile;
+}
+
+async fn returning(variant: Variant) {
+    let mesh = Mesh::start(variant, snapshot(world("blue", NOWHERE)), OnRefusal::Keep).await;
+    mesh.accepted(&mesh.cache.snapshot(EVERYONE).unwrap()).await;
+    let mesh = replaced(mesh, snapshot(world("blue", NOWHERE))).await;
+    mesh.accepted(&mesh.cache.snapshot(EVERYONE).unwrap()).await;
+    assert_eq!(mesh.sent_since(0), [""; 0]);
+    mesh.end().await;
+}
+
+async fn removed_meanwhile(variant: Variant) {
+    let mut both = world("blue", NOWHERE);
+    both.extend(world("green", NOWHERE).into_iter().take(2));
+    let mesh = Mesh::start(variant, snapshot(both), OnRefusal::Keep).await;
+    mesh.accepted(&mesh.cache.snapshot(EVERYONE).unwrap()).await;
+    let mesh = replaced(mesh, snapshot(world("blue", NOWHERE))).await;
+    eventually("green's end", async || {
+        let clusters = mesh.envoy.admin().clusters().await.map_err(|error| error.to_string())?;
+        let names: Vec<String> = clusters.into_iter().map(|cluster| cluster.name).collect();
+        if names.iter().any(|name| name == "green") { Err(format!("{names:?}")) } else { Ok(()) }
+    })
+    .await;
+    mesh.end().await;
+}

@@ -1,0 +1,123 @@
+//! A control plane and an Envoy that asks it. Does not know what is published.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_xds::cache::{EVERYONE, OnRefusal};
+use mesh_xds::dialogue::Said;
+use mesh_xds::{Cache, Dialogue, ResourceType, Server, Snapshot};
+use shared::envoy::{Bootstrap, Envoy, Serving, Variant};
+use shared::lifecycle::{GRACE, Lifecycle};
+use shared::ports::Held;
+use shared::tools;
+use tokio::net::TcpListener;
+
+use super::{LIMIT, eventually};
+
+/// A control plane and an Envoy that knows nothing but its address.
+pub(crate) struct Mesh {
+    life: Lifecycle,
+    plane: Lifecycle,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) dialogue: Dialogue,
+    address: SocketAddr,
+    /// Keeps the address ours while the control plane is away.
+    _port: Held,
+    pub(crate) envoy: Serving,
+}
+
+/// A control plane with nothing to show yet, and the scope that it stops with.
+async fn control_plane(
+    at: SocketAddr,
+    policy: OnRefusal,
+    life: &Lifecycle,
+) -> (Arc<Cache>, Dialogue, SocketAddr, Lifecycle) {
+    let listener = TcpListener::bind(at).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let scope = life.child();
+    let (cache, dialogue) = (Arc::new(Cache::default().on_refusal(policy)), Dialogue::default());
+    let server = Server::builder(Arc::clone(&cache), scope.token()).dialogue(dialogue.clone()).build();
+    scope.spawn(async move { server.serve(listener).await.unwrap() });
+    (cache, dialogue, address, scope)
+}
+
+impl Mesh {
+    pub(crate) async fn start(variant: Variant, first: Snapshot, policy: OnRefusal) -> Self {
+        let life = Lifecycle::default();
+        let port = Held::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let (cache, dialogue, address, plane) = control_plane(port.address(), policy, &life).await;
+        cache.set(EVERYONE, first);
+        let envoy = an_envoy(address, variant, &life).await;
+        Self { life, plane, cache, dialogue, address, _port: port, envoy }
+    }
+
+    /// In place of the Envoy that was there, one that holds nothing yet.
+    pub(crate) async fn renew(&mut self, variant: Variant) {
+        let newcomer = an_envoy(self.address, variant, &self.life).await;
+        std::mem::replace(&mut self.envoy, newcomer).stop().await;
+    }
+
+    /// Publishes, and waits until Envoy accepted all of it.
+    pub(crate) async fn show(&self, snapshot: Snapshot) {
+        let snapshot = Arc::new(snapshot);
+        self.cache.set(EVERYONE, Arc::clone(&snapshot));
+        self.accepted(&snapshot).await;
+    }
+
+    pub(crate) async fn accepted(&self, snapshot: &Arc<Snapshot>) {
+        eventually("Envoy's ACKs", async || {
+            let accepted = self.cache.accepted(EVERYONE);
+            let it_is = accepted.is_some_and(|accepted| Arc::ptr_eq(&accepted, snapshot));
+            let last = self.dialogue.events().last().map(ToString::to_string);
+            if it_is { Ok(()) } else { Err(last.unwrap_or_default()) }
+        })
+        .await;
+    }
+
+    pub(crate) async fn listener(&self) -> SocketAddr {
+        eventually("the listener", async || {
+            let listeners = self.envoy.admin().listeners().await.map_err(|error| error.to_string())?;
+            listeners.first().map(|listener| listener.address).ok_or_else(|| "none".to_owned())
+        })
+        .await
+    }
+
+    pub(crate) fn sent_since(&self, mark: u64) -> Vec<String> {
+        let sent = |said: &Said| matches!(said, Said::Sent { .. });
+        self.dialogue.since(mark).iter().filter(|event| sent(&event.said)).map(|e| e.kind.clone()).collect()
+    }
+
+    pub(crate) async fn end(self) {
+        self.envoy.stop().await;
+        self.life.shut_down(GRACE).await.unwrap();
+        self.plane.shut_down(GRACE).await.unwrap();
+    }
+}
+
+pub(crate) async fn an_envoy(control_plane: SocketAddr, variant: Variant, life: &Lifecycle) -> Serving {
+    let choice = std::env::var_os("ENVOY");
+    let program = tools::envoy(choice.as_deref().map(Path::new)).await.unwrap();
+    let bootstrap = Bootstrap::new("envoy-under-test", control_plane).variant(variant);
+    let envoy = Envoy::new(&program, bootstrap.to_yaml());
+    envoy.start(life).await.unwrap().ready(Duration::from_secs(60)).await.unwrap()
+}
+
+/// Stops the control plane and starts one that shares nothing with it but the port and this snapshot.
+pub(crate) async fn replaced(mesh: Mesh, then: Snapshot) -> Mesh {
+    mesh.plane.shut_down(GRACE).await.unwrap();
+    let (cache, dialogue, address, plane) = control_plane(mesh.address, OnRefusal::Keep, &mesh.life).await;
+    // The client is back before there is a snapshot: it must wait, and must not be told that nothing is left.
+    let asked = async |kind: ResourceType| {
+        let asks = dialogue
+            .wait_for(0, |event| event.kind == kind.service() && matches!(event.said, Said::Asked { .. }));
+        tokio::time::timeout(LIMIT, asks).await.expect("Envoy comes back and asks");
+    };
+    for kind in [ResourceType::Cluster, ResourceType::Endpoints, ResourceType::Listener, ResourceType::Route]
+    {
+        asked(kind).await;
+    }
+    cache.set(EVERYONE, then);
+    Mesh { cache, dialogue, address, plane, ..mesh }
+}

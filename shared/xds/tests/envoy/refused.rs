@@ -1,0 +1,108 @@
+//! What Envoy refuses: traffic goes on, and the control plane rolls back, or waits for a correction.
+//!
+//! Knows one reason for a refusal, and not the others.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use mesh_xds::Resource;
+use mesh_xds::cache::{EVERYONE, OnRefusal};
+use mesh_xds::dialogue::Said;
+use mesh_xds::make;
+use shared::envoy::Variant;
+use shared::lifecycle::{GRACE, Lifecycle};
+
+use super::mesh::Mesh;
+use super::traffic::{get, upstream};
+use super::{LIMIT, eventually, resource, snapshot, world};
+
+in_both_dialects! {
+    a_refused_listener_leaves_traffic_alone_and_is_rolled_back: refusal;
+    without_rollback_a_refused_version_waits_for_its_correction: correction;
+}
+
+/// A listener that Envoy refuses: it names a filter that no Envoy has.
+fn bad_listener() -> Resource {
+    resource(&make::unknown_filter(make::listener("edge", (Ipv4Addr::LOCALHOST, 0).into(), "edge")))
+}
+
+fn world_with_bad_listener(at: SocketAddr) -> Vec<Resource> {
+    let mut resources = world("blue", at);
+    resources[2] = bad_listener();
+    resources
+}
+
+async fn nack(mesh: &Mesh, mark: u64) -> String {
+    let refused = mesh.dialogue.wait_for(mark, |event| matches!(event.said, Said::Nack { .. }));
+    let event = tokio::time::timeout(LIMIT, refused).await.expect("a NACK");
+    match &event.said {
+        Said::Nack { message, names, .. } => {
+            assert_eq!(names.to_string(), "[edge]");
+            assert_eq!(&*event.node, "envoy-under-test");
+            message.clone()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn refusal(variant: Variant) {
+    let life = Lifecycle::default();
+    let blue = upstream("blue", &life).await;
+    let mesh = Mesh::start(variant, snapshot(world("blue", blue)), OnRefusal::RollBack).await;
+    let at = mesh.listener().await;
+    let good = mesh.cache.snapshot(EVERYONE).unwrap();
+    mesh.accepted(&good).await;
+
+    let mark = mesh.dialogue.mark();
+    mesh.cache.set(EVERYONE, snapshot(world_with_bad_listener(blue)));
+    let message = nack(&mesh, mark).await;
+    assert!(message.contains("NoSuchFilter"), "{message}");
+    eventually("the rollback", async || {
+        let back = Arc::ptr_eq(&mesh.cache.snapshot(EVERYONE).unwrap(), &good);
+        if back { Ok(()) } else { Err("still the refused snapshot") }
+    })
+    .await;
+    assert_eq!(get(at).await, Ok((200, "blue".to_owned())));
+    assert_eq!(mesh.listener().await, at);
+    mesh.end().await;
+    life.shut_down(GRACE).await.unwrap();
+}
+
+async fn correction(variant: Variant) {
+    let life = Lifecycle::default();
+    let (blue, green) = (upstream("blue", &life).await, upstream("green", &life).await);
+    let mut mesh = Mesh::start(variant, snapshot(world("blue", blue)), OnRefusal::Keep).await;
+    let at = mesh.listener().await;
+    let good = mesh.cache.snapshot(EVERYONE).unwrap();
+    mesh.accepted(&good).await;
+
+    let mark = mesh.dialogue.mark();
+    mesh.cache.set(EVERYONE, snapshot(world_with_bad_listener(blue)));
+    nack(&mesh, mark).await;
+    // The same bad listener once more, with another change beside it: the change goes out, the listener not.
+    let mark = mesh.dialogue.mark();
+    mesh.cache.set(EVERYONE, snapshot(world_with_bad_listener(green)));
+    eventually("the other change", async || match get(at).await {
+        Ok((200, body)) if body == "green" => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    assert_eq!(mesh.sent_since(mark), ["EDS"]);
+    // Whoever comes new is shown what was accepted last in place of the refused, however often.
+    for _ in 0..2 {
+        mesh.renew(variant).await;
+        let at = mesh.listener().await;
+        assert_eq!(get(at).await, Ok((200, "green".to_owned())));
+        assert!(Arc::ptr_eq(&mesh.cache.accepted(EVERYONE).unwrap(), &good));
+    }
+    let at = mesh.listener().await;
+    // A correction ends it.
+    mesh.show(snapshot(world("blue", blue))).await;
+    eventually("the correction", async || match get(at).await {
+        Ok((200, body)) if body == "blue" => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    mesh.end().await;
+    life.shut_down(GRACE).await.unwrap();
+}
