@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 use http::StatusCode;
-use mesh_lab::{Bench, Program, Question, Requirement, Told};
+use mesh_lab::{Bench, Program, Question, Requirement};
+use mesh_lab_xds::XdsEnvoy;
 use shared::web::{self, text};
 use tokio::net::TcpListener;
 
@@ -59,7 +60,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
     let plan = Plan { requests, most_failures: most };
     let program = bench.compile(FILE, HARNESS).await?;
     ask(bench, &program, &plan, 0, (0, 0)).await?;
-    let told = Told::start(bench).await?;
+    let told = XdsEnvoy::start(bench).await?;
 
     let good = play(bench, &told, &program, &plan, |_| false).await?;
     if good.decision.is_none() {
@@ -124,7 +125,7 @@ fn follows(bench: &mut Bench, who: &str, percent: u32, course: &Course, advice: 
 /// Lets a canary of this manner be watched until the rule has decided, and looks what Envoy does then.
 async fn play(
     bench: &mut Bench,
-    told: &Told,
+    told: &XdsEnvoy,
     program: &Program,
     plan: &Plan,
     fails: Manner,
@@ -133,12 +134,12 @@ async fn play(
     let canary = canary(bench, fails).await?;
     let show = async |percent: u32| -> anyhow::Result<Connection> {
         let world = World {
-            listen: Some(Told::ANYWHERE),
+            listen: Some(XdsEnvoy::ANYWHERE),
             certificate: None,
             apps: [stable.address(), canary],
             weights: [100 - percent, percent],
         };
-        if let Err(refusal) = told.show(world.snapshot()?).await {
+        if let Err(refusal) = told.publish(world.snapshot()?).await {
             anyhow::bail!("Envoy does not take the weights: {refusal}");
         }
         let client = Client::plain(told.listener().await?);
@@ -220,7 +221,7 @@ async fn requests(connection: &mut Connection, n: u64) -> anyhow::Result<()> {
 }
 
 /// What Envoy counted so far: requests to the canary, and those of them that failed.
-async fn counted(told: &Told) -> anyhow::Result<(u64, u64)> {
+async fn counted(told: &XdsEnvoy) -> anyhow::Result<(u64, u64)> {
     let name = |what: &str| format!("cluster.{}.{what}", APPS[1]);
     let stats = told.envoy.admin().stats(&format!("^cluster\\.{}\\.upstream_rq_", APPS[1])).await?;
     let of = |what: &str| stats.get(&name(what)).copied().unwrap_or(0);

@@ -1,6 +1,7 @@
 //! Exercise 2: a snapshot that is whole, and that Envoy refuses; and one that it accepts, and that does not work.
 
-use mesh_lab::{Bench, Told};
+use mesh_lab::Bench;
+use mesh_lab_xds::XdsEnvoy;
 use shared::stats::Shares;
 
 use super::world::{accepted, app, snapshot, words};
@@ -14,7 +15,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
     let (blue, green) = (app(&names[0], bench).await?, app(&names[1], bench).await?);
     let values = [("BLUE", blue.address().port().to_string()), ("GREEN", green.address().port().to_string())];
     let snapshot = snapshot(bench, &values)?;
-    let told = Told::start(bench).await?;
+    let told = XdsEnvoy::start(bench).await?;
     accepted(bench, &told, snapshot).await?;
     let client = Client::plain(told.listener().await?);
     let first = client.get("/").await;

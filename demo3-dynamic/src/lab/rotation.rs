@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use mesh_lab::{Bench, Requirement, Told};
+use mesh_lab::{Bench, Requirement};
+use mesh_lab_xds::XdsEnvoy;
 use mesh_pki::Issued;
 use mesh_xds::Snapshot;
 use shared::poll;
@@ -31,7 +32,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
         snapshot(bench, &values)
     };
     let before = resources(bench, &old)?;
-    let told = Told::start(bench).await?;
+    let told = XdsEnvoy::start(bench).await?;
     accepted(bench, &told, before).await?;
     let client = Client::tls(told.listener().await?, trust.trusting()?);
     let mut open = client.connect().await.map_err(|refusal| {
@@ -61,7 +62,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
     })
     .await?;
     let after = resources(bench, &new)?;
-    if let Err(refusal) = told.show(after).await {
+    if let Err(refusal) = told.publish(after).await {
         let advice = "It took the first certificate, in the same place.";
         return Err(Requirement::unmet("Envoy accepts the new certificate", "an ACK", refusal, advice).into());
     }
@@ -112,7 +113,7 @@ async fn is_shown(bench: &mut Bench, client: &Client, new: &Issued) -> anyhow::R
 }
 
 /// Waits until nothing is drained any more: then what was to be closed is closed.
-async fn drained(told: &Told) -> anyhow::Result<()> {
+async fn drained(told: &XdsEnvoy) -> anyhow::Result<()> {
     let admin = told.envoy.admin();
     let rest = poll::wait_until("the end of draining", OFTEN, LIMIT, || async {
         let stats = admin.stats("^listener_manager.*draining$").await.map_err(|error| error.to_string())?;

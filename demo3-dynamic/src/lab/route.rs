@@ -1,6 +1,7 @@
 //! Exercise 1: a route, its cluster and its endpoints, added by xDS.
 
-use mesh_lab::{Bench, Told};
+use mesh_lab::Bench;
+use mesh_lab_xds::XdsEnvoy;
 
 use super::world::{accepted, app, snapshot, words};
 use crate::app::App;
@@ -11,7 +12,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
     let (blue, green) = (app(&names[0], bench).await?, app(&names[1], bench).await?);
     let values = [("BLUE", blue.address().port().to_string()), ("GREEN", green.address().port().to_string())];
     let snapshot = snapshot(bench, &values)?;
-    let told = Told::start(bench).await?;
+    let told = XdsEnvoy::start(bench).await?;
     accepted(bench, &told, snapshot).await?;
     let client = Client::plain(told.listener().await?);
     let late = bench.dice.number(1..=9);
@@ -58,7 +59,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
 }
 
 /// How many requests Envoy has sent to each app, by its own account, whatever their clusters are called.
-async fn sent(told: &Told, apps: [&App; 2]) -> anyhow::Result<[u64; 2]> {
+async fn sent(told: &XdsEnvoy, apps: [&App; 2]) -> anyhow::Result<[u64; 2]> {
     let clusters = told.envoy.admin().clusters().await?;
     let hosts = || clusters.iter().flat_map(|cluster| &cluster.hosts);
     let of = |app: &App| {

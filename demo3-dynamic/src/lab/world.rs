@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Context;
-use mesh_lab::{Bench, Requirement, Told};
+use mesh_lab::{Bench, Requirement};
+use mesh_lab_xds::XdsEnvoy;
 use mesh_xds::Snapshot;
 use tokio::net::TcpListener;
 
@@ -36,9 +37,9 @@ pub(super) fn snapshot(bench: &Bench, values: &[(&str, String)]) -> anyhow::Resu
 }
 
 /// Publishes it, and notes whether Envoy accepts it; if not, nothing more can be seen.
-pub(super) async fn accepted(bench: &mut Bench, told: &Told, snapshot: Snapshot) -> anyhow::Result<()> {
+pub(super) async fn accepted(bench: &mut Bench, told: &XdsEnvoy, snapshot: Snapshot) -> anyhow::Result<()> {
     let what = "Envoy accepts every resource";
-    if let Err(refusal) = told.show(snapshot).await {
+    if let Err(refusal) = told.publish(snapshot).await {
         let advice = "The words are Envoy's own, the path before the reason says where. What it refuses it does not \
                       use; what else was published it may have taken.";
         return Err(Requirement::unmet(what, "an ACK for each type", refusal, advice).into());

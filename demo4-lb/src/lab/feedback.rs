@@ -9,7 +9,8 @@
 //! Rounds, and not seconds: a machine that is busy with other things makes a round longer, and changes nothing else.
 
 use mesh_lab::Program;
-use mesh_lab::{Bench, Question, Requirement, Told};
+use mesh_lab::{Bench, Question, Requirement};
+use mesh_lab_xds::XdsEnvoy;
 use shared::stats;
 
 use super::world::{backends, caller, require_answers};
@@ -48,7 +49,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
     let program = bench.compile(FILE, HARNESS).await?;
     // Ask once before anything is started: a rule that cannot answer needs no Envoy.
     ask(bench, &program, &sites, &[0; 3]).await?;
-    let mesh = Told::start(bench).await?;
+    let mesh = XdsEnvoy::start(bench).await?;
     show(bench, &mesh, &sites).await?;
     let client = caller(&mesh).await?;
 
@@ -118,11 +119,11 @@ async fn ask(
     Ok(weights)
 }
 
-async fn show(bench: &mut Bench, mesh: &Told, sites: &[Site]) -> anyhow::Result<()> {
+async fn show(bench: &mut Bench, mesh: &XdsEnvoy, sites: &[Site]) -> anyhow::Result<()> {
     let region =
         |site: &Site| Region::new(&site.name, site.weight, site.backends.iter().map(Backend::address));
-    let world = World { split: Split::Routes, ..World::of(Told::ANYWHERE, sites.iter().map(region)) };
-    if let Err(refusal) = mesh.show(world.snapshot(DataPlane::Envoy)?).await {
+    let world = World { split: Split::Routes, ..World::of(XdsEnvoy::ANYWHERE, sites.iter().map(region)) };
+    if let Err(refusal) = mesh.publish(world.snapshot(DataPlane::Envoy)?).await {
         let weights: Vec<_> = sites.iter().map(|site| site.weight.to_string()).collect();
         let seen = format!("weights {}: {refusal}", weights.join(", "));
         let advice = "Somebody has to get the calls: not all weights can be 0, whatever the load is.";
@@ -134,7 +135,7 @@ async fn show(bench: &mut Bench, mesh: &Told, sites: &[Site]) -> anyhow::Result<
 
 /// One round: so many calls, and how many of them Envoy itself says it sent to each region.
 async fn play(
-    mesh: &Told,
+    mesh: &XdsEnvoy,
     caller: &Caller,
     sites: &[Site],
     demand: u32,
@@ -148,7 +149,7 @@ async fn play(
     Ok(after.iter().zip(before).map(|(after, before)| after - before).collect())
 }
 
-async fn counted(mesh: &Told, sites: &[Site]) -> anyhow::Result<Vec<u64>> {
+async fn counted(mesh: &XdsEnvoy, sites: &[Site]) -> anyhow::Result<Vec<u64>> {
     let stats = mesh.envoy.admin().stats(&format!("^cluster\\.{CLUSTER}-.*\\.upstream_rq_total$")).await?;
     let of = |site: &Site| {
         let name = format!("cluster.{CLUSTER}-{}.upstream_rq_total", site.name);

@@ -9,7 +9,8 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
 };
 use envoy_types::pb::google::protobuf::UInt32Value;
-use mesh_lab::{Bench, Question, Requirement, Told};
+use mesh_lab::{Bench, Question, Requirement};
+use mesh_lab_xds::XdsEnvoy;
 use mesh_xds::{Resource, Snapshot, make};
 use shared::stats::Shares;
 
@@ -44,8 +45,8 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
     let answer = bench.ask(&program, &[question]).await?.remove(0);
     let assignment = assignment(&answer)?;
 
-    let mesh = Told::start(bench).await?;
-    if let Err(refusal) = mesh.show(world(&assignment)?).await {
+    let mesh = XdsEnvoy::start(bench).await?;
+    if let Err(refusal) = mesh.publish(world(&assignment)?).await {
         let what = "Envoy accepts the endpoints";
         let advice =
             "Weights begin at 1, for endpoints and for localities: what is to get nothing is left out.";
@@ -117,13 +118,13 @@ fn world(assignment: &ClusterLoadAssignment) -> anyhow::Result<Snapshot> {
         Resource::new(&make::with_locality_weights(make::cluster(CLUSTER)))?,
         Resource::new(assignment)?,
         Resource::new(&make::route(LISTENER, CLUSTER))?,
-        Resource::new(&make::listener(LISTENER, Told::ANYWHERE, LISTENER))?,
+        Resource::new(&make::listener(LISTENER, XdsEnvoy::ANYWHERE, LISTENER))?,
     ];
     Ok(Snapshot::new(resources)?)
 }
 
 /// Envoy's own account of where the backends are.
-async fn in_place(bench: &mut Bench, mesh: &Told, known: &[Known]) -> anyhow::Result<()> {
+async fn in_place(bench: &mut Bench, mesh: &XdsEnvoy, known: &[Known]) -> anyhow::Result<()> {
     let clusters = mesh.envoy.admin().clusters().await?;
     let hosts = clusters.into_iter().filter(|cluster| cluster.name == CLUSTER).flat_map(|one| one.hosts);
     let places: BTreeMap<_, _> = hosts.map(|host| (host.address, host.locality.region)).collect();

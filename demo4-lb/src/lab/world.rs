@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Context;
-use mesh_lab::{Bench, Requirement, Told};
+use mesh_lab::{Bench, Requirement};
+use mesh_lab_xds::XdsEnvoy;
 use shared::envoy::Serving;
 use shared::lifecycle::Lifecycle;
 use tokio::net::TcpListener;
@@ -52,7 +53,7 @@ pub(super) async fn envoy(
 }
 
 /// A caller of the listener that Envoy was told of.
-pub(super) async fn caller(mesh: &Told) -> anyhow::Result<Caller> {
+pub(super) async fn caller(mesh: &XdsEnvoy) -> anyhow::Result<Caller> {
     Ok(Caller::connect(&format!("http://{}", mesh.listener().await?))?)
 }
 

@@ -24,9 +24,6 @@ mod bench;
 
 mod config;
 
-#[cfg(feature = "xds")]
-mod told;
-
 mod program;
 
 mod course;
@@ -57,8 +54,6 @@ pub use dice::Dice;
 pub use examine::{Outcome, Tools};
 pub use program::{Program, Question};
 pub use requirement::{Requirement, sentence_says};
-#[cfg(feature = "xds")]
-pub use told::Told;
 pub use verify::Proof;
 
 /// The exercises of one crate.

@@ -1,44 +1,45 @@
-//! An Envoy that is told everything by xDS: what a student decided is published, and Envoy has its say.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use mesh_lab::{Bench, Requirement, envoys_words};
 use tokio::net::TcpListener;
 
-use super::{Bench, Requirement, envoys_words};
 use mesh_xds::cache::OnRefusal;
 use mesh_xds::dialogue::Said;
 use mesh_xds::{ControlPlane, Snapshot};
 use shared::envoy::{Bootstrap, Envoy, Serving};
 use shared::poll;
 
-/// Far more than anything here needs.
+/// A generous limit for starting Envoy and for its answers.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// How long a listener may take to open that was accepted.
+/// How long an accepted listener may take to open.
 const LISTENS: Duration = Duration::from_secs(10);
 
-/// How long Envoy lets connections of a replaced listener live. Ten minutes, unless said: too long for a check.
+/// How long Envoy keeps connections of a replaced listener open. The default of ten minutes is too long for a check.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// A control plane and its one Envoy, which knows nothing else.
-pub struct Told {
+/// An Envoy that gets its listeners, routes and clusters from a control plane.
+pub struct XdsEnvoy {
     /// The control plane; it does not roll back.
     pub control_plane: ControlPlane,
     /// The Envoy.
     pub envoy: Serving,
 }
 
-impl Told {
-    /// Where an Envoy listens that may choose its port.
+impl XdsEnvoy {
+    /// A loopback address whose port the system chooses.
     pub const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
     /// Starts both, with nothing published.
     ///
     /// # Errors
-    /// If there is no Envoy, or it does not start: nothing of a student's is in it yet.
+    /// If no Envoy is found, or it does not start. The student's files are not involved yet.
     pub async fn start(bench: &Bench) -> anyhow::Result<Self> {
         let program = bench.envoy_program().await?;
         let listener = TcpListener::bind(Self::ANYWHERE).await.context("no free port for a control plane")?;
@@ -50,17 +51,17 @@ impl Told {
         Ok(Self { envoy: envoy.ready(LIMIT).await?, control_plane })
     }
 
-    /// Publishes, and waits until Envoy accepted it.
+    /// Publishes a snapshot and waits until Envoy has accepted it.
     ///
     /// # Errors
-    /// Why it did not, in its own words.
-    pub async fn show(&self, snapshot: Snapshot) -> Result<(), String> {
+    /// Envoy's message if it rejected the snapshot, or that it did not answer.
+    pub async fn publish(&self, snapshot: Snapshot) -> Result<(), String> {
         let dialogue = self.control_plane.dialogue();
         let mark = dialogue.mark();
         let snapshot: Arc<Snapshot> = self.control_plane.publish(snapshot);
         tokio::select! {
             accepted = self.control_plane.accepted(&snapshot, LIMIT) => {
-                accepted.map_err(|waited| format!("Envoy said neither yes nor no: {waited}"))
+                accepted.map_err(|waited| format!("Envoy neither accepted nor rejected it: {waited}"))
             }
             refused = dialogue.wait_for(mark, |event| matches!(event.said, Said::Nack { .. })) => {
                 Err(match &refused.said {
@@ -71,10 +72,10 @@ impl Told {
         }
     }
 
-    /// Where Envoy's first listener is, once there is one.
+    /// Waits for Envoy's first listener and returns its address.
     ///
     /// # Errors
-    /// A [`Requirement`] if none comes.
+    /// A [`Requirement`] if no listener opens.
     pub async fn listener(&self) -> Result<SocketAddr, Requirement> {
         let found = poll::wait_until("Envoy's listener", Duration::from_millis(5), LISTENS, || async {
             let listeners = self.envoy.admin().listeners().await.map_err(|error| error.to_string())?;
