@@ -1,3 +1,3 @@
-//! Selects features of the packages that several demos use; see this crate's `Cargo.toml`. Contains no code.
+#![doc = include_str!("../README.md")]
 
 #![forbid(unsafe_code)]
