@@ -1,88 +1,31 @@
-//! Who is shown what: for each group of clients the newest snapshot, published as it changes.
+//! The newest snapshot of each group of clients, published as it changes.
 //!
-//! Knows groups and snapshots. Does not know what a stream says: a stream watches its group, and
-//! reports how it stands ([`Standing`]), from which the cache learns the last snapshot that every
-//! client accepted.
+//! State flows one way: a stream watches its group and reports its [`SyncStatus`], from which the cache learns the
+//! last snapshot that every client accepted. The cache does not know the protocol.
 
 mod group;
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use group::Group;
-use serde::Serialize;
+pub use group::{OnRejection, TimedPublication};
 use tokio::sync::watch;
 
-use super::resource::{PerType, Version};
-use super::snapshot::Snapshot;
+use crate::lock::lock;
+use crate::publication::{Quarantine, SyncStatus};
+use crate::snapshot::Snapshot;
+use crate::version::Version;
 
-/// The group of every client, unless [`Cache::grouped`] says otherwise.
+/// The group of every client, by default. [`Cache::grouped`] makes a cache with other groups.
 pub const EVERYONE: &str = "";
 
-/// How many refused versions a group remembers; beyond that the set starts anew, so that a client
-/// which refuses everything cannot make it grow.
+/// How many refused versions a group remembers. At the limit the set starts anew, so that a client which
+/// rejects everything cannot make it grow.
 const QUARANTINE_LIMIT: usize = 4096;
 
-/// A snapshot as it was published to a group.
-#[derive(Debug)]
-pub struct Published {
-    /// Counts the group's publications, from 1. A stream that saw the one before this can go by
-    /// `changes` alone.
-    pub seq: u64,
-    /// When it was published.
-    pub at: Instant,
-    /// What clients should come to hold.
-    pub snapshot: Arc<Snapshot>,
-    /// The names that differ from the publication before.
-    pub changes: PerType<Vec<Arc<str>>>,
-}
-
-/// What the clients of a group refused. It is not sent to anyone in the group again.
-#[derive(Clone, Debug, Default)]
-pub struct Quarantine {
-    /// The versions that were refused.
-    pub versions: HashSet<Version>,
-    /// What is shown in their place to a client that has nothing: the last snapshot that all accepted.
-    pub accepted: Option<Arc<Snapshot>>,
-}
-
-impl Quarantine {
-    /// Whether the snapshot has a version that was refused, so that no client is shown all of it.
-    ///
-    /// Such a snapshot never counts as accepted, whatever its clients say: they are content with what they
-    /// were sent, and that was not this.
-    pub fn bars(&self, snapshot: &Snapshot) -> bool {
-        let refused = |version| self.versions.contains(&version);
-        !self.versions.is_empty() && snapshot.resources().any(|resource| refused(resource.version()))
-    }
-}
-
-/// What happens to a group when one of its clients refuses a snapshot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnRefusal {
-    /// Nothing: the client keeps what it has, the owner of the cache decides.
-    #[default]
-    Keep,
-    /// The group goes back to the last snapshot that all of its clients accepted, if there is one.
-    RollBack,
-}
-
-/// How a stream stands to the newest snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Standing {
-    /// Something is still to be sent or to be answered.
-    Busy,
-    /// The client accepted all that it is to be sent of the publication with this number: what it subscribed
-    /// to, but for what its group refused.
-    Settled(u64),
-    /// The client refused something of the publication with this number.
-    Refused(u64),
-}
-
-/// There is no snapshot to go back to.
+/// There is no snapshot to roll back to.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("group '{0}' has no earlier snapshot that all of its clients accepted; publish a corrected one")]
 pub struct NothingAccepted(String);
@@ -92,7 +35,7 @@ type Grouping = Box<dyn Fn(&Node) -> String + Send + Sync>;
 /// The newest snapshot of every group.
 pub struct Cache {
     grouping: Grouping,
-    on_refusal: OnRefusal,
+    on_rejection: OnRejection,
     groups: Mutex<HashMap<String, Arc<Group>>>,
 }
 
@@ -105,21 +48,21 @@ impl Default for Cache {
 impl Cache {
     /// A cache that shows each client the snapshots of the group which `grouping` names for it.
     pub fn grouped(grouping: impl Fn(&Node) -> String + Send + Sync + 'static) -> Self {
-        Self { grouping: Box::new(grouping), on_refusal: OnRefusal::default(), groups: Mutex::default() }
+        Self { grouping: Box::new(grouping), on_rejection: OnRejection::default(), groups: Mutex::default() }
     }
 
-    /// Chooses what a refusal does.
+    /// Chooses what the cache does when a client rejects a snapshot.
     #[must_use]
-    pub fn on_refusal(self, on_refusal: OnRefusal) -> Self {
-        Self { on_refusal, ..self }
+    pub fn on_rejection(self, on_rejection: OnRejection) -> Self {
+        Self { on_rejection, ..self }
     }
 
     /// Publishes `snapshot` to a group and returns its number.
     ///
-    /// One that has what the group refused before goes the way of a refused one at once: with
-    /// [`OnRefusal::RollBack`] the last accepted snapshot takes its place.
+    /// A snapshot with a version that the group refused before counts as rejected immediately: with
+    /// [`OnRejection::RollBack`] the last accepted snapshot replaces it.
     pub fn set(&self, group: &str, snapshot: impl Into<Arc<Snapshot>>) -> u64 {
-        self.group(group).publish(snapshot.into(), self.on_refusal)
+        self.group(group).publish(snapshot.into(), self.on_rejection)
     }
 
     /// The group's newest snapshot.
@@ -153,15 +96,15 @@ impl Cache {
         }
     }
 
-    /// Lets a stream of this node follow its group.
-    pub fn join(self: &Arc<Self>, node: &Node) -> Membership {
+    /// Watches the group of this node.
+    pub fn watch(self: &Arc<Self>, node: &Node) -> Watch {
         let name = (self.grouping)(node);
-        // Under the lock, so that a group cannot be forgotten between being found and being joined.
+        // Under the lock, so that a group cannot be forgotten between the lookup and the start of the watch.
         let mut groups = lock(&self.groups);
         let group = Arc::clone(groups.entry(name.clone()).or_default());
-        let id = group.join();
+        let id = group.add_client();
         drop(groups);
-        Membership { publications: group.publications.subscribe(), cache: Arc::clone(self), name, group, id }
+        Watch { publications: group.publications.subscribe(), cache: Arc::clone(self), name, group, id }
     }
 
     fn group(&self, name: &str) -> Arc<Group> {
@@ -169,17 +112,17 @@ impl Cache {
     }
 }
 
-/// One stream's place in its group; leaving is dropping it.
-pub struct Membership {
+/// One stream's watch on its group. Dropping it ends the watch.
+pub struct Watch {
     /// The group's publications; `None` until the first one.
-    pub publications: watch::Receiver<Option<Arc<Published>>>,
+    pub publications: watch::Receiver<Option<TimedPublication>>,
     cache: Arc<Cache>,
     name: String,
     group: Arc<Group>,
     id: u64,
 }
 
-impl Membership {
+impl Watch {
     /// The group's name.
     pub fn group(&self) -> &str {
         &self.name
@@ -190,43 +133,37 @@ impl Membership {
         Arc::clone(&lock(&self.group.members).quarantine)
     }
 
-    /// Adds versions that this stream's client refused.
-    pub fn refuse(&self, versions: impl IntoIterator<Item = Version>) {
+    /// Adds versions that this stream's client rejected.
+    pub fn quarantine_versions(&self, versions: impl IntoIterator<Item = Version>) {
         let mut members = lock(&self.group.members);
         let quarantined = &mut Arc::make_mut(&mut members.quarantine).versions;
         if quarantined.len() >= QUARANTINE_LIMIT {
             quarantined.clear();
         }
         quarantined.extend(versions.into_iter().take(QUARANTINE_LIMIT));
-        self.group.judge(&mut members);
+        self.group.recheck(&mut members);
     }
 
-    /// Tells how the stream stands now. A refusal may roll the group back.
-    pub fn report(&self, standing: Standing) {
-        let newly_refused = self.group.report(self.id, standing);
-        if newly_refused && self.cache.on_refusal == OnRefusal::RollBack {
-            // Without an accepted snapshot there is nothing better to show.
+    /// Reports the status of the stream's client. A rejection may roll the group back.
+    pub fn report(&self, status: SyncStatus) {
+        let newly_rejected = self.group.report(self.id, status);
+        if newly_rejected && self.cache.on_rejection == OnRejection::RollBack {
+            // Without an accepted snapshot there is nothing to roll back to.
             _ = self.group.roll_back();
         }
     }
 }
 
-impl Drop for Membership {
+impl Drop for Watch {
     fn drop(&mut self) {
         let mut groups = lock(&self.cache.groups);
-        self.group.leave(self.id);
-        // A group that nobody published to and nobody watches any more: names that strangers made up
-        // must not pile up.
+        self.group.remove_client(self.id);
+        // A group without a publication and without a client: node ids are the clients' choice, so their groups
+        // must not accumulate.
         let unused =
-            self.group.publications.borrow().is_none() && lock(&self.group.members).standing.is_empty();
+            self.group.publications.borrow().is_none() && lock(&self.group.members).status.is_empty();
         if unused {
             groups.remove(&self.name);
         }
     }
-}
-
-/// A panic while the lock was held leaves whole values behind (each is replaced in one step), so a
-/// poisoned lock is no reason to stop serving.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

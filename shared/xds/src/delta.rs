@@ -1,99 +1,119 @@
-//! Incremental: requests add and drop names, responses carry only what changed, each resource with a
-//! version of its own.
+//! Incremental: requests add and remove names, and responses carry only what changed, each resource with its own
+//! version.
 //!
-//! What sets this dialect apart: names are told to be gone, or never to have been; every request
-//! counts, whichever response it answers; a name that is asked for again is sent again; and a
-//! reconnecting client lists what it still has.
+//! Four rules distinguish this variant: responses list names that were removed or never existed; every request
+//! counts, whichever response it answers; a name that is subscribed to again is sent again; and a reconnecting
+//! client lists the versions that it still has.
 
 use std::collections::HashMap;
 
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 
-use super::resource::ResourceType;
-use super::snapshot::Resources;
-use super::stream::{Heard, Stream};
-use super::subscription::SUBSCRIPTION_LIMIT;
-use super::track::{Resume, Stale, Track};
+use crate::client_quirks::ClientQuirks;
+use crate::publication::Publication;
+use crate::resource_type::ResourceType;
+use crate::response::RequestOutcome;
+use crate::snapshot::Resources;
+use crate::subscription::{SUBSCRIPTION_LIMIT, SubscriptionChange};
+use crate::type_state::sending::Committed;
+use crate::type_state::{Resume, TypeState};
 
-impl Stream {
-    /// Takes an incremental request for resources of this type.
-    pub fn hear_delta(&mut self, kind: ResourceType, request: &mut DeltaDiscoveryRequest) -> Heard {
-        let intern = Self::intern(self.target.as_ref(), kind);
-        let track = &mut self.tracks[kind];
-        let first = !track.subscription.has_begun();
-        let mut heard = match (request.response_nonce.parse::<u64>(), &request.error_detail) {
-            // Without a nonce of ours: a change of the subscription, of its own accord.
-            (Err(_), None) => Heard::Ask,
-            (Ok(nonce), None) => {
-                let accepted = track.accept(nonce);
-                accepted.map_or(Heard::Stale, |version| Heard::Ack { version, asks: false })
-            }
-            (nonce, Some(error)) => {
-                let newest = self.target.as_ref().map(|target| (target.seq, target.snapshot.of(kind)));
-                let refuse = |nonce| track.refuse(nonce, &error.message, true, newest);
-                let blame = nonce.map(refuse).unwrap_or_default();
-                Heard::Nack { message: error.message.clone(), blame }
-            }
-        };
-        let asked = track.subscription.adjust(
-            &request.resource_names_subscribe,
-            &request.resource_names_unsubscribe,
-            self.traits.legacy_wildcard,
-            intern,
-        );
-        if track.subscription.size() > SUBSCRIPTION_LIMIT {
-            return Heard::TooMuch;
+/// Applies a request to the state of its type. Takes the list of versions out of it.
+pub(crate) fn on_request(
+    state: &mut TypeState,
+    kind: ResourceType,
+    request: &mut DeltaDiscoveryRequest,
+    target: Option<&Publication>,
+    quirks: ClientQuirks,
+) -> RequestOutcome {
+    let is_first = !state.subscription().has_started();
+    let mut outcome = answer(state, kind, request, target);
+    let change = state.update_subscription(
+        &request.resource_names_subscribe,
+        &request.resource_names_unsubscribe,
+        quirks.legacy_wildcard,
+        |name| Publication::intern(target, kind, name),
+    );
+    if state.subscription().size() > SUBSCRIPTION_LIMIT {
+        return RequestOutcome::LimitExceeded;
+    }
+    if let RequestOutcome::Ack { subscribes, .. } = &mut outcome {
+        *subscribes = change.is_change();
+    }
+    let wildcard_added = change.wildcard_added;
+    apply_names(state, change);
+    let initial_versions = std::mem::take(&mut request.initial_resource_versions);
+    if wildcard_added {
+        state.mark_in_flight_unconfirmed();
+        // An empty snapshot needs a response too, except if the client already has one.
+        state.mark_everything_requested(initial_versions.is_empty());
+    }
+    if is_first && !initial_versions.is_empty() {
+        state.begin_resume(Resume::Each(initial_versions));
+    }
+    outcome
+}
+
+/// Applies the answer in a request.
+fn answer(
+    state: &mut TypeState,
+    kind: ResourceType,
+    request: &DeltaDiscoveryRequest,
+    target: Option<&Publication>,
+) -> RequestOutcome {
+    match (request.response_nonce.parse::<u64>(), &request.error_detail) {
+        // Without a valid nonce it is a spontaneous change of the subscription.
+        (Err(_), None) => RequestOutcome::Subscription,
+        (Ok(nonce), None) => {
+            let ack = |version| RequestOutcome::Ack { version, subscribes: false };
+            state.on_ack(nonce).map_or(RequestOutcome::Stale, ack)
         }
-        if let Heard::Ack { asks, .. } = &mut heard {
-            *asks = asked.is_something();
+        (nonce, Some(error)) => {
+            let newest = target.map(|target| (target.seq, target.snapshot.of(kind)));
+            let blame = nonce.map(|nonce| state.on_nack(nonce, &error.message, true, newest));
+            RequestOutcome::Nack { message: error.message.clone(), blame: blame.unwrap_or_default() }
         }
-        if asked.dropped_everything {
-            track.forget_unwanted();
-        }
-        for name in asked.dropped {
-            if track.subscription.is_wildcard() {
-                // Still covered by `*`; the client cannot know whether it may keep it, and is told.
-                track.owe(name);
-            } else {
-                track.forget(&name);
-            }
-        }
-        track.reserve(asked.names.len());
-        for name in asked.names {
-            // A name may stand in both lists of one request; dropping it is the last word then.
-            if track.subscription.wants(&name) {
-                track.owe(name);
-            }
-        }
-        let initial = std::mem::take(&mut request.initial_resource_versions);
-        if asked.everything {
-            track.doubt_what_is_in_flight();
-            track.stale = Stale::All;
-            track.asked = true;
-            track.asked_for_all = true;
-            // Even an empty world has to be told, except to a client that already had one.
-            track.must_answer = initial.is_empty();
-        }
-        if first && !initial.is_empty() {
-            track.resume = Some(Resume::Each(initial));
-            track.asked = true;
-            track.asked_for_all = true;
-        }
-        heard
     }
 }
 
-/// A reconnecting client told the version of each resource that it has.
-pub(super) fn resume(track: &mut Track, versions: HashMap<String, String>, resources: &Resources) {
+/// Applies the names that a request added and removed.
+fn apply_names(state: &mut TypeState, change: SubscriptionChange) {
+    if change.wildcard_removed {
+        state.forget_unsubscribed();
+    }
+    for name in change.removed {
+        if state.subscription().is_wildcard() {
+            // `*` still covers it. The client cannot know whether it may keep the resource, so it needs a response.
+            state.mark_requested(name);
+        } else {
+            state.forget(&name);
+        }
+    }
+    state.reserve(change.added.len());
+    for name in change.added {
+        // If both lists of a request have a name, it is unsubscribed.
+        if state.subscription().covers(&name) {
+            state.mark_requested(name);
+        }
+    }
+}
+
+/// Applies what a reconnecting client said it has: the version of each resource.
+pub(crate) fn resume(state: &mut TypeState, versions: HashMap<String, String>, resources: &Resources) {
     for (name, version) in versions {
-        if !track.subscription.wants(&name) {
+        if !state.subscription().covers(&name) {
             continue;
         }
         match resources.get(&name) {
-            Some(resource) if resource.version().is_written(&version) => drop(track.hold(resource.clone())),
-            // Another version, or deleted while the client was away: told either way.
-            _ => track.doubt(name.into()),
+            Some(resource) if resource.version().is_text(&version) => state.confirm(resource.clone()),
+            // Another version, or removed in the meantime: both need a response.
+            _ => state.mark_unknown(name.into()),
         }
     }
-    track.stale = Stale::All;
+    state.mark_all_dirty();
+}
+
+/// Whether a change needs a response: new resources and removals both do.
+pub(crate) fn needs_response(committed: &Committed) -> bool {
+    committed.resources().len() > 0 || !committed.removed_names.is_empty()
 }

@@ -1,58 +1,93 @@
 #![doc = include_str!("../README.md")]
 //!
-//! An xDS control plane: it tells data planes (Envoy, gRPC clients) what the world looks like.
+//! # Layout
 //!
 //! ```text
-//!  your code                the cache              one stream each           the network
-//!  ─────────                ─────────              ───────────────           ───────────
+//!  your code                the cache              one state per stream      the network
+//!  ─────────                ─────────              ────────────────────      ───────────
 //!  Cluster, Listener …
 //!    └─ Resource ─┐
-//!    └─ Resource ─┴─ Snapshot ── set ──> Cache ── watch ──> Stream ── Response ──> server ──> Envoy
-//!                    (consistent)       (by group)          (pure rules)           (frames)
+//!    └─ Resource ─┴─ Snapshot ── set ──> Cache ── watch ──> StreamState ── Response ──> server ──> Envoy
+//!                    (consistent)       (by group)         (protocol rules)            (frames)
 //! ```
 //!
-//! **Vocabulary.** A [`Resource`] is one thing that a client can subscribe to: a cluster, the
-//! endpoints of a cluster, a listener, a route configuration, a secret. A [`Snapshot`] is a set of
-//! resources in which every name that is referred to exists. A *group* is the set of clients that
-//! are shown the same snapshot. On a stream the client *asks* for names of a type, the server
-//! *sends*, and the client accepts (*ACK*) or refuses (*NACK*) what was sent by quoting its *nonce*.
+//! The `mod` lines below are in the order in which to read the files. The protocol core, from `resource_type` to
+//! `frame` except `cache`, consists of plain values: no tokio, no locks, no clocks.
 //!
-//! **Order of files.** [`names`] (how names are kept), [`resource`] and [`mod@reference`] (what there is), [`make`] (how to
-//! make it), [`snapshot`] (what fits together), [`cache`] (who is shown what), [`subscription`] (what a client
-//! asked for), [`track`], [`order`], [`stream`] (what it may be told now; [`sotw`] and [`delta`] are
-//! the two dialects), [`frame`] (bytes), [`dialogue`] (what was said), [`metrics`] (how much of it),
-//! [`load`] (what clients report back), [`server`] (the discovery services: the I/O), [`plane`] (all of it, ready to run).
+//! To follow one request from the socket to the response, read four files from top to bottom:
+//! `server/stream_handler.rs` (reads the request), `stream_state.rs` (decides, commits, responds), `sotw.rs` or
+//! `delta.rs` (what the request means), and `frame.rs` (the bytes of the response).
 //!
-//! The rules are those of Envoy's
-//! [xDS protocol](https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol).
+//! # Glossary
+//!
+//! | here | the spec's term | section of the [spec] |
+//! |---|---|---|
+//! | [`Resource`], [`ResourceType`] | resource, resource type | [Resource Types] |
+//! | [`Snapshot`] | none: a set of resources in which every referenced name exists | [Eventual consistency considerations] |
+//! | group | none: the clients that receive the same snapshot, chosen by their node | - |
+//! | [`XdsVariant`] | state of the world and incremental (delta) | [Variants of the xDS Transport Protocol] |
+//! | [`Server`]: aggregated and per-type services | ADS; CDS, EDS, SDS, LDS, RDS | [Aggregated Discovery Service] |
+//! | [`Version`](version::Version) | version info, resource version | [ACK/NACK and resource type instance version] |
+//! | [`Response::nonce`](response::Response::nonce) | nonce | [ACK and NACK semantics summary] |
+//! | [`RequestOutcome`](response::RequestOutcome) | ACK, NACK, stale nonce | [ACK and NACK semantics summary] |
+//! | [`Subscription`](subscription::Subscription) | resource names subscribed to, wildcard | [How the client specifies what resources to return] |
+//! | [`StreamState`](stream_state::StreamState) | none: the state of one stream | - |
+//! | `ordering` | make before break | [Eventual consistency considerations] |
+//! | [`SyncStatus`](publication::SyncStatus) | none: whether a client ACKed everything of a snapshot | - |
+//! | [`LoadReports`] | Load Reporting Service (LRS) | - |
+//!
+//! [spec]: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol
+//! [Resource Types]: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#resource-types
+//! [Eventual consistency considerations]: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations
+//! [Variants of the xDS Transport Protocol]: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#variants-of-the-xds-transport-protocol
+//! [Aggregated Discovery Service]: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#aggregated-discovery-service
+//! [ACK/NACK and resource type instance version]: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#ack-nack-and-resource-type-instance-version
+//! [ACK and NACK semantics summary]: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#ack-and-nack-semantics-summary
+//! [How the client specifies what resources to return]: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#how-the-client-specifies-what-resources-to-return
 
-pub mod names;
+pub mod variant;
+
+pub mod resource_type;
+
+pub mod version;
+
+pub(crate) mod wire;
 
 pub mod resource;
 
-pub mod reference;
+pub mod references;
 
-pub mod make;
+pub mod builders;
+
+pub(crate) mod names;
 
 pub mod snapshot;
 
+pub mod publication;
+
+pub(crate) mod lock;
+
 pub mod cache;
+
+pub mod client_quirks;
 
 pub mod subscription;
 
-pub mod track;
+pub(crate) mod type_state;
 
-pub mod order;
+pub(crate) mod ordering;
 
-pub mod stream;
+pub mod response;
 
-pub mod sotw;
+pub mod stream_state;
 
-pub mod delta;
+pub(crate) mod sotw;
+
+pub(crate) mod delta;
 
 pub mod frame;
 
-pub mod dialogue;
+pub mod event_log;
 
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -61,18 +96,20 @@ pub mod metrics;
 #[path = "no_metrics.rs"]
 mod metrics;
 
-pub mod load;
+pub mod load_reports;
 
 pub mod server;
 
-pub mod plane;
+pub mod control_plane;
 
 pub use cache::Cache;
-pub use dialogue::Dialogue;
-pub use load::LoadReports;
+pub use control_plane::ControlPlane;
+pub use event_log::EventLog;
+pub use load_reports::LoadReports;
 #[cfg(feature = "metrics")]
 pub use metrics::Metrics;
-pub use plane::ControlPlane;
-pub use resource::{Resource, ResourceType};
+pub use resource::Resource;
+pub use resource_type::ResourceType;
 pub use server::Server;
 pub use snapshot::Snapshot;
+pub use variant::XdsVariant;

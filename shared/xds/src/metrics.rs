@@ -1,23 +1,24 @@
-//! What a server counts, for Prometheus.
+//! The metrics of a server, for Prometheus.
 //!
 //! | metric | labels | counts |
 //! |---|---|---|
-//! | `xds_open_streams` | `dialect` | streams open now |
+//! | `xds_open_streams` | `variant` | streams open now |
 //! | `xds_requests_total` | `type` | requests of any kind; `other` for types that are not served |
 //! | `xds_responses_total` | `type` | responses made |
 //! | `xds_acks_total`, `xds_nacks_total` | `type` | answers to a response that was still open |
 //! | `xds_sent_bytes_total` | | bytes of messages handed to the connections |
 //! | `xds_push_seconds` | | from a publication to its response being handed to the connection |
 //!
-//! Every label's counter is looked up once, here: a stream that counts adds to an atomic, no more.
+//! Every label's counter is looked up once, here, so that a stream only adds to an atomic.
 
 use std::time::Duration;
 
-use super::frame::Dialect;
-use super::resource::{PerType, ResourceType};
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+
+use crate::resource_type::{PerType, ResourceType};
+use crate::variant::XdsVariant;
 
 /// Bounds of the push histogram: a push within one machine takes milliseconds, and one that waits for
 /// a slow client's answer may take seconds.
@@ -37,7 +38,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Makes the counters and enters them in `registry`.
+    /// Makes the counters and registers them.
     ///
     /// # Errors
     /// If the registry has metrics of these names already; servers may share one `Metrics` instead.
@@ -48,12 +49,12 @@ impl Metrics {
             Ok(counter)
         };
         let open = Opts::new("xds_open_streams", "Streams that are open now.");
-        let open = IntGaugeVec::new(open, &["dialect"])?;
+        let open = IntGaugeVec::new(open, &["variant"])?;
         registry.register(Box::new(open.clone()))?;
         let requests = counter("xds_requests_total", "Requests received, ACKs and NACKs included.")?;
         let responses = counter("xds_responses_total", "Responses made.")?;
         let acks = counter("xds_acks_total", "Responses that clients accepted.")?;
-        let nacks = counter("xds_nacks_total", "Responses that clients refused.")?;
+        let nacks = counter("xds_nacks_total", "Responses that clients rejected.")?;
         let bytes = IntCounter::new("xds_sent_bytes_total", "Bytes of messages handed to the connections.")?;
         registry.register(Box::new(bytes.clone()))?;
         let push = "Seconds from a publication to its response being handed to the connection.";
@@ -64,8 +65,8 @@ impl Metrics {
             PerType::from_fn(|kind: ResourceType| counter.with_label_values(&[kind.service()]))
         };
         Ok(Self {
-            // In the order of the dialects' declaration, by which they are looked up.
-            open: ["sotw", "delta"].map(|dialect| open.with_label_values(&[dialect])),
+            // In the order of the enum's variants, which are the index.
+            open: XdsVariant::NAMES.map(|variant| open.with_label_values(&[variant])),
             requests: each(&requests),
             other_requests: requests.with_label_values(&["other"]),
             responses: each(&responses),
@@ -76,43 +77,43 @@ impl Metrics {
         })
     }
 
-    pub(super) fn opened(&self, dialect: Dialect) {
-        self.open[dialect as usize].inc();
+    pub(crate) fn stream_opened(&self, variant: XdsVariant) {
+        self.open[variant as usize].inc();
     }
 
-    pub(super) fn closed(&self, dialect: Dialect) {
-        self.open[dialect as usize].dec();
+    pub(crate) fn stream_closed(&self, variant: XdsVariant) {
+        self.open[variant as usize].dec();
     }
 
-    pub(super) fn heard(&self, kind: Option<ResourceType>) {
+    pub(crate) fn request_received(&self, kind: Option<ResourceType>) {
         kind.map_or(&self.other_requests, |kind| &self.requests[kind]).inc();
     }
 
-    pub(super) fn accepted(&self, kind: ResourceType) {
+    pub(crate) fn ack_received(&self, kind: ResourceType) {
         self.acks[kind].inc();
     }
 
-    pub(super) fn refused(&self, kind: ResourceType) {
+    pub(crate) fn nack_received(&self, kind: ResourceType) {
         self.nacks[kind].inc();
     }
 
-    pub(super) fn responded(&self, kind: ResourceType) {
+    pub(crate) fn response_made(&self, kind: ResourceType) {
         self.responses[kind].inc();
     }
 
-    pub(super) fn sent(&self, bytes: usize) {
+    pub(crate) fn bytes_sent(&self, bytes: usize) {
         self.bytes.inc_by(bytes as u64);
     }
 
-    pub(super) fn pushed(&self, after: Duration) {
+    pub(crate) fn push_finished(&self, after: Duration) {
         self.push.observe(after.as_secs_f64());
     }
 }
 
-/// What a scraper reads, in Prometheus' text format.
+/// Returns the metrics in Prometheus' text format.
 ///
 /// # Errors
-/// If a metric in `registry` cannot be written down.
+/// If a metric in `registry` cannot be encoded.
 pub fn text(registry: &Registry) -> Result<String, prometheus::Error> {
     TextEncoder::new().encode_to_string(&registry.gather())
 }

@@ -1,14 +1,14 @@
-//! Sets and maps of resource names, as every stream has them by the thousand.
+//! Sets and maps of resource names.
 //!
-//! A first request for a thousand names looks each of them up a dozen times, so hashing is most of what a new client
-//! costs. The standard library's hash is made for any key and any enemy; this one is several times as fast for short
-//! strings, and is seeded at random too, so that nobody can choose names that fall together.
+//! A first request for a thousand names looks each of them up a dozen times, so hashing is most of the cost of
+//! a new client. The standard library's SipHash is several times slower for short strings than this hash, which is
+//! seeded at random too, so that a client cannot choose names that collide.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// A set of names.
-pub type NameSet = HashSet<Arc<str>, ahash::RandomState>;
+pub(crate) type NameSet = HashSet<Arc<str>, ahash::RandomState>;
 
-/// Something for each of some names.
-pub type NameMap<V> = HashMap<Arc<str>, V, ahash::RandomState>;
+/// A map from names to `V`.
+pub(crate) type NameMap<V> = HashMap<Arc<str>, V, ahash::RandomState>;

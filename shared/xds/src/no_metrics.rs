@@ -1,45 +1,44 @@
-//! What stands in for [`metrics`](crate) where the feature is off: counters that cannot exist, so that no call of them
-//! needs a condition.
+//! Replaces [`metrics`](crate) if the feature is off: a type without values, so that no caller needs a condition.
 
 use std::time::Duration;
 
-use super::frame::Dialect;
-use super::resource::ResourceType;
+use crate::resource_type::ResourceType;
+use crate::variant::XdsVariant;
 
 /// Counters of a server; there are none without the feature `metrics`.
 #[derive(Clone, Debug)]
 pub(crate) enum Metrics {}
 
 impl Metrics {
-    pub(super) fn opened(&self, _: Dialect) {
+    pub(crate) fn stream_opened(&self, _: XdsVariant) {
         match *self {}
     }
 
-    pub(super) fn closed(&self, _: Dialect) {
+    pub(crate) fn stream_closed(&self, _: XdsVariant) {
         match *self {}
     }
 
-    pub(super) fn heard(&self, _: Option<ResourceType>) {
+    pub(crate) fn request_received(&self, _: Option<ResourceType>) {
         match *self {}
     }
 
-    pub(super) fn accepted(&self, _: ResourceType) {
+    pub(crate) fn ack_received(&self, _: ResourceType) {
         match *self {}
     }
 
-    pub(super) fn refused(&self, _: ResourceType) {
+    pub(crate) fn nack_received(&self, _: ResourceType) {
         match *self {}
     }
 
-    pub(super) fn responded(&self, _: ResourceType) {
+    pub(crate) fn response_made(&self, _: ResourceType) {
         match *self {}
     }
 
-    pub(super) fn sent(&self, _: usize) {
+    pub(crate) fn bytes_sent(&self, _: usize) {
         match *self {}
     }
 
-    pub(super) fn pushed(&self, _: Duration) {
+    pub(crate) fn push_finished(&self, _: Duration) {
         match *self {}
     }
 }

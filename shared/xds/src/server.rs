@@ -1,91 +1,78 @@
-//! The gRPC services: the aggregated one (ADS), one for each type, and load reports where they are wanted.
-//! The only I/O in xds, but for the small ones of [`load`](super::load) and [`metrics::serve`](super::metrics::serve).
+//! The gRPC services: the aggregated one (ADS), one for each type, and optionally load reports.
 //!
-//! Knows how a server is made, started and drained, and not what is said on a stream. A service as tonic's router
-//! wants it is in `service.rs`, one stream on the wire in `conversation.rs`.
+//! All I/O of the crate is here, except that of [`load_reports`](crate::load_reports). This file makes, starts and
+//! drains a server. `service.rs` has the discovery services, and `stream_handler.rs` one stream on the wire.
+
+mod context;
+
+mod incoming;
 
 mod service;
 
-mod conversation;
+mod stream_handler;
+
+mod session;
 
 mod request;
+
+mod standard_services;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use context::ServerContext;
 use envoy_types::pb::envoy::config::core::v3::Node;
-use tokio::net::{TcpListener, TcpStream};
+use incoming::incoming;
+use service::{Aggregated, Clusters, Discovery, Endpoints, Listeners, Routes, Secrets};
+#[cfg(feature = "reflection")]
+use standard_services::with_reflection;
+#[cfg(feature = "health")]
+use standard_services::{set_health, with_health};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::ServerTlsConfig;
 #[cfg(feature = "health")]
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_health::ServingStatus;
 
-use super::cache::Cache;
-use super::dialogue::Dialogue;
-use super::load::LoadReports;
-use super::metrics::Metrics;
-use super::stream::Traits;
-/// The encoded `FileDescriptorSet` of the discovery services, with the fields that the control plane uses.
-#[cfg(feature = "reflection")]
-const DISCOVERY_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/discovery.bin"));
-
-#[cfg(feature = "health")]
-use service::Kind;
-use service::{Aggregated, Clusters, Discovery, Endpoints, Listeners, Routes, Secrets};
+use crate::cache::Cache;
+use crate::client_quirks::ClientQuirks;
+use crate::event_log::EventLog;
+use crate::load_reports::LoadReports;
+#[cfg(feature = "metrics")]
+use crate::metrics::Metrics;
 
 /// How long clients may take to end their streams when the server stops.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
-/// How many connections may wait to be accepted. The usual 128 overflow when a fleet reconnects after
-/// a restart, and each client that is turned away tries again only a second later.
-const QUEUE: i32 = 4096;
+/// The default of [`ServerBuilder::eds_request_timeout`]. Envoy requests endpoints within milliseconds.
+const EDS_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long to wait after the kernel refused to accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// The largest request that is read: 100,000 names of a usual length fit several times over.
-const REQUEST_LIMIT: usize = 16 * 1024 * 1024;
-
-/// The server could not go on.
+/// Why the server stopped.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ServerError {
     /// The listener, the TLS configuration or the HTTP/2 layer failed.
     #[error("the control plane's server failed")]
     Transport(#[from] tonic::transport::Error),
 }
 
-/// An xDS server over a cache. Cheap to clone; clones serve the same cache.
+/// An xDS server for a cache. Cheap to clone; clones serve the same cache.
 #[derive(Clone)]
-pub struct Server(Arc<Shared>);
+pub struct Server(Arc<ServerContext>);
 
-/// What all streams of a server share.
-struct Shared {
-    cache: Arc<Cache>,
-    dialogue: Option<Dialogue>,
-    metrics: Option<Metrics>,
-    loads: Option<LoadReports>,
-    traits: Box<dyn Fn(&Node) -> Traits + Send + Sync>,
-    patience: Duration,
-    tls: Option<ServerTlsConfig>,
-    /// How many streams there ever were, which numbers them, and how many are open.
-    streams: AtomicU64,
-    open: AtomicU64,
-    stop: CancellationToken,
-}
-
-/// The choices that a server is made with.
-pub struct ServerBuilder(Shared);
+/// The options of a server.
+pub struct ServerBuilder(ServerContext);
 
 impl ServerBuilder {
-    /// Records what is said.
+    /// Records requests and responses in `event_log`.
     #[must_use]
-    pub fn dialogue(mut self, dialogue: Dialogue) -> Self {
-        self.0.dialogue = Some(dialogue);
+    pub fn event_log(mut self, event_log: EventLog) -> Self {
+        self.0.event_log = Some(event_log);
         self
     }
 
-    /// Counts what happens.
+    /// Counts requests, responses and streams.
     #[cfg(feature = "metrics")]
     #[must_use]
     pub fn metrics(mut self, metrics: Metrics) -> Self {
@@ -93,39 +80,38 @@ impl ServerBuilder {
         self
     }
 
-    /// Takes load reports (LRS). Without it clients that would report are told that nobody listens.
+    /// Serves load reporting (LRS). Without it, clients that report loads get `UNIMPLEMENTED`.
     #[must_use]
-    pub fn loads(mut self, loads: LoadReports) -> Self {
-        self.0.loads = Some(loads);
+    pub fn load_reports(mut self, load_reports: LoadReports) -> Self {
+        self.0.load_reports = Some(load_reports);
         self
     }
 
-    /// Tells clients apart that read the protocol differently.
+    /// Sets how the server recognizes clients that read the protocol differently.
     #[must_use]
-    pub fn traits(mut self, traits: impl Fn(&Node) -> Traits + Send + Sync + 'static) -> Self {
-        self.0.traits = Box::new(traits);
+    pub fn quirks(mut self, quirks: impl Fn(&Node) -> ClientQuirks + Send + Sync + 'static) -> Self {
+        self.0.quirks = Box::new(quirks);
         self
     }
 
-    /// How long listeners and routes wait for a client that does not ask for the endpoints of a
-    /// cluster it was just sent (5 s unless said). Envoy asks within milliseconds.
+    /// Sets how long listeners and routes wait for a client that does not request the endpoints of a cluster it was just
+    /// sent (5 s by default).
     #[must_use]
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.0.patience = patience;
+    pub fn eds_request_timeout(mut self, timeout: Duration) -> Self {
+        self.0.eds_request_timeout = timeout;
         self
     }
 
-    /// Serves over TLS; with a client CA in `tls`, only clients with a certificate of it are served.
+    /// Serves over TLS. With a client CA in `tls`, the server accepts only clients with a certificate that it signed.
     ///
-    /// Plaintext is for loopback and for networks of containers that nobody else is on: secrets travel
-    /// on these streams.
+    /// Plaintext is for loopback and for networks of containers that no other program uses: streams carry secrets.
     #[must_use]
     pub fn tls(mut self, tls: ServerTlsConfig) -> Self {
         self.0.tls = Some(tls);
         self
     }
 
-    /// The server.
+    /// Makes the server.
     pub fn build(self) -> Server {
         Server(Arc::new(self.0))
     }
@@ -134,13 +120,13 @@ impl ServerBuilder {
 impl Server {
     /// A server for this cache that ends its streams when `stop` is cancelled.
     pub fn builder(cache: Arc<Cache>, stop: CancellationToken) -> ServerBuilder {
-        ServerBuilder(Shared {
+        ServerBuilder(ServerContext {
             cache,
-            dialogue: None,
+            event_log: None,
             metrics: None,
-            loads: None,
-            traits: Box::new(traits_of),
-            patience: Duration::from_secs(5),
+            load_reports: None,
+            quirks: Box::new(quirks_of),
+            eds_request_timeout: EDS_REQUEST_TIMEOUT,
             tls: None,
             streams: AtomicU64::new(0),
             open: AtomicU64::new(0),
@@ -153,31 +139,27 @@ impl Server {
         self.0.open.load(Ordering::Relaxed)
     }
 
-    /// All xDS services, to be added to a tonic server of one's own.
+    /// All xDS services, to add to a tonic server of your own.
     pub fn routes(&self) -> tonic::service::Routes {
-        let routes = tonic::service::Routes::new(Discovery::<Aggregated>::new(self))
-            .add_service(Discovery::<Clusters>::new(self))
-            .add_service(Discovery::<Endpoints>::new(self))
-            .add_service(Discovery::<Listeners>::new(self))
-            .add_service(Discovery::<Routes>::new(self))
-            .add_service(Discovery::<Secrets>::new(self));
-        match &self.0.loads {
-            Some(loads) => routes.add_service(loads.service(self.0.stop.clone())),
+        let routes = tonic::service::Routes::new(Discovery::<Aggregated>::new(&self.0))
+            .add_service(Discovery::<Clusters>::new(&self.0))
+            .add_service(Discovery::<Endpoints>::new(&self.0))
+            .add_service(Discovery::<Listeners>::new(&self.0))
+            .add_service(Discovery::<Routes>::new(&self.0))
+            .add_service(Discovery::<Secrets>::new(&self.0));
+        match &self.0.load_reports {
+            Some(load_reports) => routes.add_service(load_reports.service(self.0.stop.clone())),
             None => routes,
         }
     }
 
-    /// Serves xDS on `listener` until the stop token is cancelled; with the features `health` and `reflection`, those
-    /// gRPC services too.
+    /// Serves xDS on `listener` until the stop token is cancelled. With the features `health` and `reflection` it also
+    /// serves those gRPC services.
     ///
     /// # Errors
     /// If the listener or the TLS configuration fails.
     pub async fn serve(self, listener: TcpListener) -> Result<(), ServerError> {
         let stop = self.0.stop.clone();
-        if let Err(error) = socket2::SockRef::from(&listener).listen(QUEUE) {
-            tracing::debug!(%error, "the listener keeps its queue");
-        }
-        let incoming = accepted(listener);
         let mut server = tonic::transport::Server::builder();
         if let Some(tls) = &self.0.tls {
             server = server.tls_config(tls.clone())?;
@@ -188,13 +170,13 @@ impl Server {
         #[cfg(feature = "health")]
         let (health, routes) = with_health(routes).await;
         let serving = server
-            // A client whose machine vanished says nothing; without this its streams would stay for ever.
+            // If a client's machine vanishes, no packet says so. Without this its streams would stay open forever.
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
             .http2_keepalive_timeout(Some(Duration::from_secs(20)))
             .add_routes(routes)
-            .serve_with_incoming_shutdown(incoming, async {
+            .serve_with_incoming_shutdown(incoming(listener), async {
                 stop.cancelled().await;
-                // Whoever still watches on an open connection is told before it ends.
+                // Clients that watch the health service learn of the end before their connection closes.
                 #[cfg(feature = "health")]
                 set_health(&health, ServingStatus::NotServing).await;
             });
@@ -208,61 +190,7 @@ impl Server {
     }
 }
 
-#[cfg(feature = "health")]
-async fn with_health(routes: tonic::service::Routes) -> (HealthReporter, tonic::service::Routes) {
-    let (health, service) = tonic_health::server::health_reporter();
-    set_health(&health, ServingStatus::Serving).await;
-    (health, routes.add_service(service))
-}
-
-/// Says of each service, and of the server as a whole (the empty name), whether it serves.
-#[cfg(feature = "health")]
-async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    let services =
-        [Aggregated::NAME, Clusters::NAME, Endpoints::NAME, Listeners::NAME, Routes::NAME, Secrets::NAME];
-    for service in services.into_iter().chain([""]) {
-        health.set_service_status(service, status).await;
-    }
-}
-
-#[cfg(feature = "reflection")]
-fn with_reflection(routes: tonic::service::Routes) -> tonic::service::Routes {
-    let reflection = || {
-        let builder = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(DISCOVERY_DESCRIPTORS);
-        #[cfg(feature = "health")]
-        let builder = builder.register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
-        builder
-    };
-    routes
-        .add_service(reflection().build_v1().expect("our own descriptors decode"))
-        // Older grpcurl asks for this one.
-        .add_service(reflection().build_v1alpha().expect("our own descriptors decode"))
-}
-
-/// gRPC clients name what they want; for them an empty list is never the wildcard.
-fn traits_of(node: &Node) -> Traits {
-    Traits { legacy_wildcard: !node.user_agent_name.starts_with("gRPC") }
-}
-
-/// The connections of a listener, ready for small updates.
-fn accepted(listener: TcpListener) -> impl futures::Stream<Item = std::io::Result<TcpStream>> {
-    futures::stream::unfold(listener, |listener| async {
-        let connection = listener.accept().await.map(|(connection, _)| connection);
-        match &connection {
-            // An update must not wait for the ACK of the one before.
-            Ok(connection) => {
-                if let Err(error) = connection.set_nodelay(true) {
-                    tracing::debug!(%error, "no TCP_NODELAY on a connection");
-                }
-            }
-            // Mostly for want of file descriptors. tonic asks again at once, and would take a core
-            // until there is one.
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-        Some((connection, listener))
-    })
+/// gRPC clients list the names that they want. For them an empty list is never the wildcard.
+fn quirks_of(node: &Node) -> ClientQuirks {
+    ClientQuirks { legacy_wildcard: !node.user_agent_name.starts_with("gRPC") }
 }

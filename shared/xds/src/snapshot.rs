@@ -1,28 +1,31 @@
-//! A set of resources that fit together. One that exists is consistent: there is no `validate`.
+//! A consistent set of resources. There is no `validate`: an inconsistent set never becomes a [`Snapshot`].
 //!
-//! Knows names, references and versions. Does not know clients.
+//! Clients are the subject of `cache.rs` and `stream_state.rs`.
 
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 
-use super::frame::Dialect;
-use super::names::NameMap;
-use super::reference::Reference;
-use super::resource::{PerType, Resource, ResourceType, Version};
+use crate::names::NameMap;
+use crate::references::Reference;
+use crate::resource::Resource;
+use crate::resource_type::{PerType, ResourceType};
+use crate::variant::XdsVariant;
+use crate::version::Version;
 
-/// Why resources do not make a snapshot; each error names both ends of what is wrong.
+/// Why resources are not a consistent snapshot. Each error names both resources.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SnapshotError {
     /// Two resources of one type have one name.
-    #[error("two {kind} resources are named '{name}'; a name may stand once")]
+    #[error("two {kind} resources are named '{name}'; give each its own name")]
     Duplicate {
         /// Their type.
         kind: ResourceType,
         /// Their name.
         name: String,
     },
-    /// A resource refers to one that is not there.
+    /// A resource refers to one that does not exist.
     #[error("{} '{from}' refers to {} '{to}', which is not in the snapshot; add it or drop the reference",
         .from_kind.noun(), .to_kind.noun())]
     Missing {
@@ -52,7 +55,7 @@ impl Resources {
         self.by_name.get(name)
     }
 
-    /// All of them, in no order.
+    /// All of them, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
         self.by_name.values()
     }
@@ -62,7 +65,7 @@ impl Resources {
         self.by_name.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
     }
@@ -72,17 +75,17 @@ impl Resources {
         self.version
     }
 
-    /// Every resource as a field of a response in this dialect: encoded once, shared by all.
-    pub fn encoded(&self, dialect: Dialect) -> Bytes {
+    /// Every resource as a field of a response of this variant: encoded once, shared by all streams.
+    pub fn encoded(&self, variant: XdsVariant) -> Bytes {
         let all = || {
-            let mut fields: Vec<&[u8]> = self.iter().map(|resource| dialect.field(resource)).collect();
+            let mut fields: Vec<&[u8]> = self.iter().map(|resource| resource.field(variant)).collect();
             // Sorted, so that two runs write the same bytes.
             fields.sort_unstable();
             let mut out = BytesMut::with_capacity(fields.iter().map(|field| field.len()).sum());
             fields.iter().for_each(|field| out.extend_from_slice(field));
             out.freeze()
         };
-        self.encoded[dialect as usize].get_or_init(all).clone()
+        self.encoded[variant as usize].get_or_init(all).clone()
     }
 }
 
@@ -91,7 +94,7 @@ impl Resources {
 pub struct Snapshot {
     types: PerType<Resources>,
     /// Clusters that clients have from elsewhere.
-    outside: Box<[Box<str>]>,
+    external_clusters: Box<[Box<str>]>,
 }
 
 impl TryFrom<Vec<Resource>> for Snapshot {
@@ -103,22 +106,22 @@ impl TryFrom<Vec<Resource>> for Snapshot {
 }
 
 impl Snapshot {
-    /// Puts resources together.
+    /// Makes a snapshot of these resources.
     ///
     /// # Errors
-    /// A name that stands twice, or a reference to what is not there.
+    /// Two resources of one type and name, or a reference to a resource that is not here.
     pub fn new(resources: impl IntoIterator<Item = impl Into<Arc<Resource>>>) -> Result<Self, SnapshotError> {
-        Self::beside(resources, &[])
+        Self::with_external_clusters(resources, &[])
     }
 
-    /// Puts resources together that may also refer to `outside`: clusters which clients have from
+    /// Makes a snapshot whose resources may also refer to `external` clusters: clusters that clients have from
     /// elsewhere, such as their bootstrap.
     ///
     /// # Errors
-    /// A name that stands twice, or a reference to what is neither there nor `outside`.
-    pub fn beside(
+    /// Two resources of one type and name, or a reference to a resource that is neither here nor `external`.
+    pub fn with_external_clusters(
         resources: impl IntoIterator<Item = impl Into<Arc<Resource>>>,
-        outside: &[&str],
+        external_clusters: &[&str],
     ) -> Result<Self, SnapshotError> {
         let mut types = PerType::<Resources>::default();
         for resource in resources {
@@ -128,10 +131,10 @@ impl Snapshot {
                 return Err(SnapshotError::Duplicate { kind, name: name.to_string() });
             }
         }
-        let outside = outside.iter().map(|&name| name.into()).collect();
-        let mut snapshot = Self { types, outside };
+        let external_clusters = external_clusters.iter().map(|&name| name.into()).collect();
+        let mut snapshot = Self { types, external_clusters };
         snapshot.check()?;
-        snapshot.tie_endpoints_to_clusters();
+        snapshot.salt_endpoint_versions();
         for kind in ResourceType::ALL {
             let version = snapshot.types[kind].iter().fold(Version::NONE, |sum, one| sum.with(one.version()));
             snapshot.types[kind].version = version;
@@ -140,12 +143,12 @@ impl Snapshot {
     }
 
     fn check(&self) -> Result<(), SnapshotError> {
-        // In order of names, so that the same mistake gives the same error in every run.
+        // Sorted by name, so that the same input gives the same error in every run.
         for (_, resources) in self.types.iter() {
-            let mut referring: Vec<_> = resources.iter().filter(|one| !one.refers().is_empty()).collect();
+            let mut referring: Vec<_> = resources.iter().filter(|one| !one.references().is_empty()).collect();
             referring.sort_unstable_by_key(|one| Arc::clone(one.name()));
             for from in referring {
-                if let Some(to) = from.refers().iter().find(|to| !self.leads_somewhere(to)) {
+                if let Some(to) = from.references().iter().find(|to| !self.resolves(to)) {
                     return Err(SnapshotError::Missing {
                         from_kind: from.kind(),
                         from: from.name().to_string(),
@@ -158,31 +161,32 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Whether what this refers to is here, or is a cluster that clients have from elsewhere.
-    pub fn leads_somewhere(&self, to: &Reference) -> bool {
+    /// Whether the resource that `to` names is here, or is a cluster that clients have from elsewhere.
+    pub fn resolves(&self, to: &Reference) -> bool {
         self.types[to.kind].get(&to.name).is_some()
-            || to.kind == ResourceType::Cluster && self.outside.iter().any(|name| **name == *to.name)
+            || to.kind == ResourceType::Cluster
+                && self.external_clusters.iter().any(|name| **name == *to.name)
     }
 
-    /// Makes the version of endpoints change with their cluster.
+    /// Makes the version of endpoints change with the version of their cluster.
     ///
-    /// Envoy warms a changed cluster as if it were new, and waits for its endpoints to be sent again
-    /// even if they are the same (15 s, if nobody does). Since everything else here follows from
-    /// versions, a version that covers both makes every stream do the right thing, a reconnecting
-    /// one included. Source: "Resource warming" in Envoy's xDS protocol.
-    fn tie_endpoints_to_clusters(&mut self) {
+    /// Envoy warms a changed cluster as if it were new, and waits up to 15 s for its endpoints to be sent again,
+    /// even if they are the same. A version that covers cluster and endpoints makes every stream send them again,
+    /// including one that resumes after a reconnect. Spec: ["Resource
+    /// warming"](https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#resource-warming).
+    fn salt_endpoint_versions(&mut self) {
         let mut salts: NameMap<Version> = NameMap::default();
         for cluster in self.types[ResourceType::Cluster].iter() {
-            for to in cluster.refers().iter().filter(|to| to.kind == ResourceType::Endpoints) {
+            for to in cluster.references().iter().filter(|to| to.kind == ResourceType::Endpoints) {
                 let salt = salts.entry(Arc::clone(&to.name)).or_default();
                 *salt = salt.with(cluster.content());
             }
         }
         for resource in self.types[ResourceType::Endpoints].by_name.values_mut() {
             let Some(salt) = salts.get(resource.name()) else { continue };
-            // Endpoints taken over from an earlier snapshot are mostly tied already.
-            if resource.version() != resource.content().salted(*salt) {
-                *resource = Arc::new(resource.salted(*salt));
+            // Endpoints from an earlier snapshot usually have the right version already.
+            if resource.version() != resource.content().with_salt(*salt) {
+                *resource = Arc::new(resource.with_version_salt(*salt));
             }
         }
     }
@@ -197,7 +201,7 @@ impl Snapshot {
         self.types[kind].get(name)
     }
 
-    /// All resources; taking them over into the next snapshot costs no encoding.
+    /// All resources. Reusing them in the next snapshot needs no encoding.
     pub fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
         self.types.iter().flat_map(|(_, resources)| resources.iter())
     }
@@ -212,8 +216,8 @@ impl Snapshot {
             let differs = |one: &&Arc<Resource>| {
                 old.get(one.name()).is_none_or(|other| other.version() != one.version())
             };
-            let gone = |one: &&Arc<Resource>| new.get(one.name()).is_none();
-            let changed = new.iter().filter(differs).chain(old.iter().filter(gone));
+            let removed = |one: &&Arc<Resource>| new.get(one.name()).is_none();
+            let changed = new.iter().filter(differs).chain(old.iter().filter(removed));
             changed.map(|one| Arc::clone(one.name())).collect()
         })
     }

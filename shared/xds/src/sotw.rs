@@ -1,136 +1,139 @@
-//! State of the world: each request lists all names, each response one version for all of a type.
+//! State of the world: each request lists all names, and each response has one version for all of a type.
 //!
-//! What sets this dialect apart: leaving a name out unsubscribes it; a cluster or listener that is
-//! left out of a response is deleted; nothing else can be deleted at all; and an answer to an
-//! overtaken response does not count.
+//! Four rules distinguish this variant: a name that a request leaves out is unsubscribed; a cluster or listener that a
+//! response leaves out is deleted; resources of other types cannot be deleted; and the server ignores an answer to a
+//! response that a newer one has replaced.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
 
-use super::cache::Quarantine;
-use super::resource::{Resource, ResourceType, Version};
-use super::snapshot::Snapshot;
-use super::stream::{Heard, Payload, Stream};
-use super::subscription::SUBSCRIPTION_LIMIT;
-use super::track::{Held, Resume, Stale, Track};
+use crate::client_quirks::ClientQuirks;
+use crate::publication::{Publication, Quarantine};
+use crate::resource::Resource;
+use crate::resource_type::ResourceType;
+use crate::response::{Payload, RequestOutcome};
+use crate::snapshot::Snapshot;
+use crate::subscription::SUBSCRIPTION_LIMIT;
+use crate::type_state::sending::Committed;
+use crate::type_state::{Resume, TypeState};
+use crate::version::Version;
 
-impl Stream {
-    /// Takes a state-of-the-world request for resources of this type.
-    pub fn hear_sotw(&mut self, kind: ResourceType, request: &DiscoveryRequest) -> Heard {
-        let intern = Self::intern(self.target.as_ref(), kind);
-        let track = &mut self.tracks[kind];
-        let first = !track.subscription.has_begun();
-        let nonce = request.response_nonce.as_str();
-        // A nonce in a first request is one of an earlier stream, and died with it.
-        let mut heard = if first || nonce.is_empty() {
-            Heard::Ask
-        } else if nonce.parse() != Ok(track.nonce) {
-            let listed: HashSet<&str> = request.resource_names.iter().map(String::as_str).collect();
-            let left_out = track.subscription.names().filter(|name| !listed.contains(&***name));
-            track.left_out.extend(left_out.cloned());
-            return Heard::Stale;
-        } else if let Some(error) = &request.error_detail {
-            let newest = self.target.as_ref().map(|target| (target.seq, target.snapshot.of(kind)));
-            let blame = track.refuse(track.nonce, &error.message, kind.is_root(), newest);
-            Heard::Nack { message: error.message.clone(), blame }
-        } else if let Some(version) = track.accept(track.nonce) {
-            Heard::Ack { version, asks: false }
-        } else {
-            Heard::Ask
-        };
-        let asked = track.subscription.replace(&request.resource_names, self.traits.legacy_wildcard, intern);
-        if track.subscription.size() > SUBSCRIPTION_LIMIT {
-            return Heard::TooMuch;
-        }
-        if let Heard::Ack { asks, .. } = &mut heard {
-            *asks = asked.is_something();
-        }
-        if asked.dropped_everything || !asked.dropped.is_empty() {
-            track.forget_unwanted();
-        }
-        if first && !request.version_info.is_empty() {
-            track.resume = Some(Resume::Whole(request.version_info.clone()));
-            track.asked = true;
-            track.asked_for_all = true;
-            return heard;
-        }
-        // A name that is new in the list is owed an answer, even if the wildcard brought it before.
-        asked.names.into_iter().for_each(|name| track.owe(name));
-        for name in std::mem::take(&mut track.left_out) {
-            if track.subscription.wants(&name) {
-                track.owe(name);
-            }
-        }
-        if asked.everything {
-            track.stale = Stale::All;
-            track.asked = true;
-            track.asked_for_all = true;
-            // Even an empty world has to be told, or the client would go on waiting for one.
-            track.must_answer |= kind.is_root();
-        }
-        heard
+/// Applies a request to the state of its type.
+pub(crate) fn on_request(
+    state: &mut TypeState,
+    kind: ResourceType,
+    request: &DiscoveryRequest,
+    target: Option<&Publication>,
+    quirks: ClientQuirks,
+) -> RequestOutcome {
+    let is_first = !state.subscription().has_started();
+    let Some(mut outcome) = answer(state, kind, request, target, is_first) else {
+        state.remember_omitted(&request.resource_names);
+        return RequestOutcome::Stale;
+    };
+    let intern = |name: &str| Publication::intern(target, kind, name);
+    let change = state.replace_subscription(&request.resource_names, quirks.legacy_wildcard, intern);
+    if state.subscription().size() > SUBSCRIPTION_LIMIT {
+        return RequestOutcome::LimitExceeded;
     }
+    if let RequestOutcome::Ack { subscribes, .. } = &mut outcome {
+        *subscribes = change.is_change();
+    }
+    if change.wildcard_removed || !change.removed.is_empty() {
+        state.forget_unsubscribed();
+    }
+    if is_first && !request.version_info.is_empty() {
+        state.begin_resume(Resume::Whole(request.version_info.clone()));
+        return outcome;
+    }
+    // A name that is new in the list needs a response, even if the wildcard already covered it.
+    change.added.into_iter().for_each(|name| state.mark_requested(name));
+    state.mark_omitted_requested();
+    if change.wildcard_added {
+        // An empty snapshot needs a response too, or the client would wait forever.
+        state.mark_everything_requested(state.must_respond() || kind.is_root());
+    }
+    outcome
 }
 
-/// A reconnecting client told the version of all that it has. If what it would be sent has that version,
-/// it has everything; for the version is a hash of names and content.
+/// Applies the answer in a request. None if it answers a response that a newer one has replaced.
+fn answer(
+    state: &mut TypeState,
+    kind: ResourceType,
+    request: &DiscoveryRequest,
+    target: Option<&Publication>,
+    is_first: bool,
+) -> Option<RequestOutcome> {
+    let nonce = request.response_nonce.as_str();
+    // A nonce in the first request is one of an earlier stream, and is not valid any more.
+    if is_first || nonce.is_empty() {
+        return Some(RequestOutcome::Subscription);
+    }
+    if nonce.parse() != Ok(state.nonce()) {
+        return None;
+    }
+    if let Some(error) = &request.error_detail {
+        let newest = target.map(|target| (target.seq, target.snapshot.of(kind)));
+        let blame = state.on_nack(state.nonce(), &error.message, kind.is_root(), newest);
+        return Some(RequestOutcome::Nack { message: error.message.clone(), blame });
+    }
+    let accepted = state.on_ack(state.nonce());
+    let ack = |version| RequestOutcome::Ack { version, subscribes: false };
+    Some(accepted.map_or(RequestOutcome::Subscription, ack))
+}
+
+/// Decides what a reconnecting client has, which said the version of everything it has. If the resources that it would
+/// be sent have that version, it has all of them, because the version is a hash of names and content.
 ///
 /// Returns whether that could be decided. It cannot as long as all that we could send of some resource was
 /// refused, and the client may have an older one: a full response would have to leave it out, and so
 /// delete what works. What else is new waits with it; silence harms least.
-pub(super) fn resume(
-    track: &mut Track,
+pub(crate) fn resume(
+    state: &mut TypeState,
     kind: ResourceType,
     text: &str,
     target: &Snapshot,
     quarantine: &Quarantine,
 ) -> bool {
     let resources = target.of(kind);
-    let there: Vec<&Arc<Resource>> = if track.subscription.is_wildcard() {
+    let subscribed: Vec<&Arc<Resource>> = if state.subscription().is_wildcard() {
         resources.iter().collect()
     } else {
-        track.subscription.names().filter_map(|name| resources.get(name)).collect()
+        state.subscription().names().filter_map(|name| resources.get(name)).collect()
     };
-    let best = there.iter().map(|one| track.best(one, target, quarantine)).collect::<Vec<_>>();
-    let is_said = |set: &[&Arc<Resource>]| {
-        set.iter().fold(Version::NONE, |sum, one| sum.with(one.version())).is_written(text)
+    let best: Vec<_> = subscribed.iter().map(|one| state.best_version(one, target, quarantine)).collect();
+    let has_version = |set: &[&Arc<Resource>]| {
+        set.iter().fold(Version::NONE, |sum, one| sum.with(one.version())).is_text(text)
     };
-    // What was accepted last did not have it: then there is nothing to lose.
+    // If the last accepted snapshot did not have it, there is nothing to lose.
     let had =
         |one: &Resource| quarantine.accepted.as_ref().is_none_or(|all| all.get(kind, one.name()).is_some());
-    let may_lose = there.iter().zip(&best).any(|(one, best)| best.is_none() && had(one));
+    let may_lose = subscribed.iter().zip(&best).any(|(one, best)| best.is_none() && had(one));
     let allowed: Vec<_> = best.iter().copied().flatten().collect();
-    // It may have taken over what another client of its group refused: then it is content.
-    let has = [there, allowed].into_iter().find(|set| is_said(set));
+    // The client may have accepted what another client of its group rejected: then it is up to date.
+    let has = [subscribed, allowed].into_iter().find(|set| has_version(set));
     if let Some(has) = has {
         let has: Vec<_> = has.into_iter().cloned().collect();
-        has.into_iter().for_each(|resource| drop(track.hold(resource)));
+        has.into_iter().for_each(|resource| state.confirm(resource));
     } else if kind.is_root() && may_lose {
         return false;
     } else {
-        track.stale = Stale::All;
-        track.must_answer = kind.is_root();
-        track.is_foreign = kind.is_root();
+        state.mark_unknown_version(kind.is_root());
     }
     true
 }
 
-/// Whether a change has to be told: news always, removals only of types that can be deleted.
-pub(super) fn has_to_respond(
-    kind: ResourceType,
-    news: &[(Arc<Resource>, Option<Held>)],
-    removed: &[Arc<str>],
-) -> bool {
-    !news.is_empty() || (kind.is_root() && !removed.is_empty())
+/// Whether a change needs a response: new resources always, removals only of types that can be deleted.
+pub(crate) fn needs_response(kind: ResourceType, committed: &Committed) -> bool {
+    committed.resources().len() > 0 || (kind.is_root() && !committed.removed_names.is_empty())
 }
 
-/// All that the client subscribes to of a type, which is what a response of a root type has to carry.
-pub(super) fn whole(track: &Track, kind: ResourceType, target: &Arc<Snapshot>) -> Payload {
+/// Everything that the client subscribes to of a type, as a response of a root type requires.
+pub(crate) fn full_payload(state: &TypeState, kind: ResourceType, target: &Arc<Snapshot>) -> Payload {
     let all = target.of(kind);
-    if track.version() == all.version() && track.sent().count() == all.len() {
+    if state.version() == all.version() && state.sent().count() == all.len() {
         return Payload::Everything(Arc::clone(target));
     }
-    Payload::These(track.sent().cloned().collect())
+    Payload::These(state.sent().cloned().collect())
 }

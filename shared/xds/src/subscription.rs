@@ -1,20 +1,21 @@
-//! What a client asked for, of one type: names, the wildcard, and what an empty list means.
+//! The subscription of one client to one type: names, the wildcard, and the meaning of an empty list.
 //!
-//! Source: "How the client specifies what resources to return" in Envoy's xDS protocol. The wildcard
-//! has two spellings: `*`, and, in the first requests of a stream only, an empty list (*legacy*).
+//! The wildcard has two spellings: `*`, and, in the first requests of a stream only, an empty list (*legacy*).
+//! Spec: ["How the client specifies what resources to
+//! return"](https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#how-the-client-specifies-what-resources-to-return).
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::names::NameSet;
+use crate::names::NameSet;
 
-const STAR: &str = "*";
+const WILDCARD: &str = "*";
 
 /// How much memory the names of one subscription may take, in bytes by [`Subscription::size`]. Several
-/// hundred thousand names of a usual length fit; a client that keeps adding more means us no good.
+/// hundred thousand names of a usual length fit; a client that subscribes to more is broken or hostile.
 pub const SUBSCRIPTION_LIMIT: usize = 64 * 1024 * 1024;
 
-/// What keeping a name costs beside its letters, roughly.
+/// Roughly the memory that a name takes in addition to its characters.
 const NAME_OVERHEAD: usize = 64;
 
 /// The resources of one type that a stream's client subscribes to.
@@ -23,95 +24,102 @@ pub struct Subscription {
     names: NameSet,
     size: usize,
     wildcard: bool,
-    /// Whether a name (or `*`) was ever given; from then on an empty list means "nothing".
-    named: bool,
-    /// Whether the client ever asked for the type at all.
-    begun: bool,
+    /// Whether a request ever had a name (or `*`); from then on an empty list means "nothing".
+    has_named: bool,
+    /// Whether the client ever sent a request for the type.
+    started: bool,
 }
 
-/// What changed by a request.
+/// How a request changed a subscription.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Asked {
-    /// The wildcard was taken up with this request.
-    pub everything: bool,
-    /// Names that were not subscribed to before (state of the world), or that were listed (delta).
-    pub names: Vec<Arc<str>>,
-    /// Names that no longer are. A name that the wildcard still covers is listed nevertheless.
-    pub dropped: Vec<Arc<str>>,
-    /// The wildcard was given up with this request.
-    pub dropped_everything: bool,
+pub struct SubscriptionChange {
+    /// The request subscribed to the wildcard.
+    pub wildcard_added: bool,
+    /// Names that were not subscribed to before (state of the world), or that the request listed (delta).
+    pub added: Vec<Arc<str>>,
+    /// Names that the request unsubscribed. Includes names that the wildcard still covers.
+    pub removed: Vec<Arc<str>>,
+    /// The request unsubscribed from the wildcard.
+    pub wildcard_removed: bool,
 }
 
-impl Asked {
-    /// Whether the request changed what the client is to be told.
-    pub fn is_something(&self) -> bool {
+impl SubscriptionChange {
+    /// Whether the request changed the subscription, or asked for something again.
+    pub fn is_change(&self) -> bool {
         *self != Self::default()
     }
 }
 
 impl Subscription {
-    /// Whether the client wants the resource with this name.
-    pub fn wants(&self, name: &str) -> bool {
+    /// Whether the client subscribes to the resource with this name.
+    pub fn covers(&self, name: &str) -> bool {
         self.wildcard || self.names.contains(name)
     }
 
-    /// Whether the client wants whatever there is.
+    /// Whether the client subscribes to every resource of the type.
     pub fn is_wildcard(&self) -> bool {
         self.wildcard
     }
 
-    /// The names that the client gave.
+    /// The names that the client subscribes to.
     pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
         self.names.iter()
     }
 
-    /// How many names the client gave.
+    /// How many names the client subscribes to.
     pub fn len(&self) -> usize {
         self.names.len()
     }
 
-    /// About how much memory the names take, in bytes.
+    /// Roughly how much memory the names take, in bytes.
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// Whether the client asked for anything.
+    /// Whether the client subscribes to nothing.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty() && !self.wildcard
     }
 
-    /// Whether the client ever asked for the type.
-    pub fn has_begun(&self) -> bool {
-        self.begun
+    /// Whether the client ever sent a request for the type.
+    pub fn has_started(&self) -> bool {
+        self.started
     }
 
-    /// State of the world: `names` is the complete list, whatever was asked before.
+    /// State of the world: `names` is the complete list, and replaces the previous one.
     ///
     /// `legacy` says whether an empty list may be read as the wildcard. `intern` turns a name into a
     /// shared string.
-    pub fn replace(&mut self, names: &[String], legacy: bool, intern: impl Fn(&str) -> Arc<str>) -> Asked {
-        self.begun = true;
-        self.named |= !names.is_empty();
-        let star = names.iter().any(|name| name == STAR);
-        let wildcard = star || (names.is_empty() && !self.named && legacy);
-        let mut asked = Asked {
-            everything: wildcard && !self.wildcard,
-            dropped_everything: self.wildcard && !wildcard,
-            ..Asked::default()
+    pub fn replace(
+        &mut self,
+        names: &[String],
+        legacy: bool,
+        intern: impl Fn(&str) -> Arc<str>,
+    ) -> SubscriptionChange {
+        self.started = true;
+        self.has_named |= !names.is_empty();
+        let has_star = names.iter().any(|name| name == WILDCARD);
+        let wildcard = has_star || (names.is_empty() && !self.has_named && legacy);
+        let mut change = SubscriptionChange {
+            wildcard_added: wildcard && !self.wildcard,
+            wildcard_removed: self.wildcard && !wildcard,
+            ..SubscriptionChange::default()
         };
         self.wildcard = wildcard;
-        let unchanged =
-            !star && names.len() == self.names.len() && names.iter().all(|name| self.names.contains(&**name));
+        let unchanged = !has_star
+            && names.len() == self.names.len()
+            && names.iter().all(|name| self.names.contains(&**name));
         if unchanged {
             // By far the most frequent request: an ACK, which repeats the list as it was.
-            return asked;
+            return change;
         }
-        let complete: HashSet<&str> = names.iter().map(String::as_str).filter(|name| *name != STAR).collect();
+        let complete: HashSet<&str> =
+            names.iter().map(String::as_str).filter(|name| *name != WILDCARD).collect();
         self.names.retain(|name| {
             let kept = complete.contains(&**name);
             if !kept {
                 self.size -= size_of(name);
-                asked.dropped.push(Arc::clone(name));
+                change.removed.push(Arc::clone(name));
             }
             kept
         });
@@ -119,33 +127,33 @@ impl Subscription {
             if !self.names.contains(name) {
                 let name = intern(name);
                 self.size += size_of(&name);
-                asked.names.push(Arc::clone(&name));
+                change.added.push(Arc::clone(&name));
                 self.names.insert(name);
             }
         }
-        asked
+        change
     }
 
-    /// Delta: names are added to and taken from what was asked before.
+    /// Delta: adds names to the subscription, and removes names from it.
     ///
-    /// A name that is subscribed to again is listed in [`Asked::names`] again, for the client may have
-    /// lost it. One that is dropped though it was never subscribed to is not listed.
-    pub fn adjust(
+    /// A name that is subscribed to again is listed in [`SubscriptionChange::added`] again, because the client
+    /// may have lost the resource. A name that is unsubscribed without a subscription is not listed.
+    pub fn update(
         &mut self,
         subscribe: &[String],
         unsubscribe: &[String],
         legacy: bool,
         intern: impl Fn(&str) -> Arc<str>,
-    ) -> Asked {
-        let mut asked = Asked::default();
-        if !self.begun && subscribe.is_empty() && legacy {
+    ) -> SubscriptionChange {
+        let mut change = SubscriptionChange::default();
+        if !self.started && subscribe.is_empty() && legacy {
             self.wildcard = true;
-            asked.everything = true;
+            change.wildcard_added = true;
         }
-        self.begun = true;
+        self.started = true;
         for name in subscribe {
-            if name == STAR {
-                asked.everything |= !self.wildcard;
+            if name == WILDCARD {
+                change.wildcard_added |= !self.wildcard;
                 self.wildcard = true;
                 continue;
             }
@@ -158,18 +166,18 @@ impl Subscription {
                     name
                 }
             };
-            asked.names.push(name);
+            change.added.push(name);
         }
         for name in unsubscribe {
-            if name == STAR {
-                asked.dropped_everything |= self.wildcard;
+            if name == WILDCARD {
+                change.wildcard_removed |= self.wildcard;
                 self.wildcard = false;
             } else if let Some(name) = self.names.take(&**name) {
                 self.size -= size_of(&name);
-                asked.dropped.push(name);
+                change.removed.push(name);
             }
         }
-        asked
+        change
     }
 }
 

@@ -1,7 +1,6 @@
-//! Requests of either dialect, as they come in.
+//! Requests of either variant on the wire, and the fields that mean the same in both.
 //!
-//! Knows the wire form and which of a request's parts mean the same in both. What a request means to a stream is for
-//! [`Stream`](super::super::stream::Stream) to say.
+//! What a request means is the subject of [`StreamState`](crate::stream_state::StreamState).
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
@@ -10,9 +9,11 @@ use tonic::codec::Codec;
 use tonic::{Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::super::dialogue::{Names, Said, complaint};
-use super::super::frame::Dialect;
-use super::REQUEST_LIMIT;
+use crate::event_log::{EventKind, NameList, shorten_message};
+use crate::variant::XdsVariant;
+
+/// The largest request that is read: 100,000 names of a usual length fit several times over.
+const REQUEST_LIMIT: usize = 16 * 1024 * 1024;
 
 /// The client's half of a stream.
 pub(super) enum Requests {
@@ -27,14 +28,14 @@ pub(super) enum Request {
 }
 
 impl Requests {
-    pub(super) fn new(dialect: Dialect, body: Body) -> Self {
+    pub(super) fn new(variant: XdsVariant, body: Body) -> Self {
         let limit = Some(REQUEST_LIMIT);
-        match dialect {
-            Dialect::Sotw => {
+        match variant {
+            XdsVariant::Sotw => {
                 let decoder = ProstCodec::<DiscoveryRequest, DiscoveryRequest>::default().decoder();
                 Self::Sotw(Streaming::new_request(decoder, body, None, limit))
             }
-            Dialect::Delta => {
+            XdsVariant::Delta => {
                 let decoder = ProstCodec::<DeltaDiscoveryRequest, DeltaDiscoveryRequest>::default().decoder();
                 Self::Delta(Streaming::new_request(decoder, body, None, limit))
             }
@@ -51,7 +52,7 @@ impl Requests {
 }
 
 impl Request {
-    /// Who the client is, if it says so.
+    /// Takes the client's node, if the request has one.
     pub(super) fn take_node(&mut self) -> Option<Node> {
         match self {
             Self::Sotw(request) => request.node.take(),
@@ -59,7 +60,7 @@ impl Request {
         }
     }
 
-    /// The URL of the type that it is about.
+    /// The URL of the type that it requests.
     pub(super) fn url(&self) -> &str {
         match self {
             Self::Sotw(request) => &request.type_url,
@@ -67,7 +68,7 @@ impl Request {
         }
     }
 
-    /// The nonce of the response that it answers, for people.
+    /// The nonce of the response that it answers, for the event log.
     pub(super) fn nonce(&self) -> String {
         let nonce = match self {
             Self::Sotw(request) => &request.response_nonce,
@@ -76,33 +77,34 @@ impl Request {
         nonce.chars().take(40).collect()
     }
 
-    /// How many resources it says that the client has (delta, in the first request of a type).
-    pub(super) fn listed(&self) -> usize {
+    /// How many resources it says the client has (delta, in the first request of a type).
+    pub(super) fn initial_versions(&self) -> usize {
         match self {
             Self::Sotw(_) => 0,
             Self::Delta(request) => request.initial_resource_versions.len(),
         }
     }
 
-    /// The names that it asks for, and those that it drops (delta).
-    pub(super) fn names(&self) -> (Names, Names) {
-        let names = |names: &[String]| Names::new(names.iter().map(|name| name.as_str().into()).collect());
+    /// The names that it lists, and those that it unsubscribes (delta).
+    pub(super) fn names(&self) -> (NameList, NameList) {
+        let names = |names: &[String]| NameList::new(names.iter().map(|name| name.as_str().into()).collect());
         match self {
-            Self::Sotw(request) => (names(&request.resource_names), Names::default()),
+            Self::Sotw(request) => (names(&request.resource_names), NameList::default()),
             Self::Delta(request) => {
                 (names(&request.resource_names_subscribe), names(&request.resource_names_unsubscribe))
             }
         }
     }
 
-    /// What it subscribes to, for the dialogue; `listed` as [`listed`](Self::listed) was before a stream took the list.
-    pub(super) fn asked(&self, listed: usize) -> Said {
-        let (names, dropped) = self.names();
-        let has = match self {
-            Self::Sotw(request) => complaint(&request.version_info),
-            Self::Delta(_) if listed == 0 => String::new(),
-            Self::Delta(_) => format!("{listed} resources"),
+    /// Its subscription, for the event log. `initial_versions` is what [`initial_versions`](Self::initial_versions) was
+    /// before the stream's state took the list.
+    pub(super) fn event(&self, initial_versions: usize) -> EventKind {
+        let (names, unsubscribed) = self.names();
+        let resumes_from = match self {
+            Self::Sotw(request) => shorten_message(&request.version_info),
+            Self::Delta(_) if initial_versions == 0 => String::new(),
+            Self::Delta(_) => format!("{initial_versions} resources"),
         };
-        Said::Asked { names, dropped, has }
+        EventKind::Request { names, unsubscribed, resumes_from }
     }
 }

@@ -1,7 +1,7 @@
-//! A whole control plane, ready to run: a cache, a server over it, and the dialogue of the two.
+//! A complete control plane: a cache, a server for it, and their event log.
 //!
-//! For the usual case of one world that all clients are shown, or one for each group of them. Whoever
-//! wants the services inside a gRPC server of their own takes [`Cache`] and [`Server`] by themselves.
+//! For the usual case of one snapshot for all clients, or one for each group. To add the services to a gRPC server of
+//! your own, use [`Cache`] and [`Server`] directly.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,13 +15,16 @@ use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::cache::{EVERYONE, OnRefusal};
-use super::dialogue::{Event, Form, Said};
+use crate::cache::{Cache, EVERYONE, OnRejection};
+use crate::event_log::{Event, EventFormat, EventKind, EventLog};
+use crate::load_reports::LoadReports;
 #[cfg(feature = "metrics")]
-use super::metrics::Metrics;
-use super::{Cache, Dialogue, LoadReports, ResourceType, Server, Snapshot};
+use crate::metrics::Metrics;
+use crate::resource_type::ResourceType;
+use crate::server::Server;
+use crate::snapshot::Snapshot;
 
-/// How long [`ControlPlane::stop`] waits; the server itself cuts clients off after two seconds.
+/// How long [`ControlPlane::stop`] waits; the server itself disconnects clients after two seconds.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The control plane's tasks did not end in time.
@@ -31,30 +34,31 @@ pub struct Overdue {
     left: usize,
 }
 
-/// Why it is not known that all clients accepted a snapshot.
+/// Why a snapshot does not count as accepted by all clients.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum NotAccepted {
     /// A client rejected it, or did not answer.
     #[error("waited {waited:.1?} for every client's ACK; last seen: {last}")]
     TimedOut {
-        /// How long that was waited for.
+        /// How long the wait was.
         waited: Duration,
-        /// What clients had said until then.
+        /// The last rejection, if there was one.
         last: String,
     },
-    /// Something else is published now: a newer snapshot, or, after a refusal, the last accepted one.
-    #[error("another snapshot took its place{}", .refusal.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
+    /// Another snapshot is published now: a newer one, or, after a rejection, the last accepted one.
+    #[error("another snapshot replaced it{}", .rejection.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
     Replaced {
-        /// The newest complaint of a client about it, if there was one.
-        refusal: Option<String>,
+        /// A client's newest rejection of it, if there was one.
+        rejection: Option<String>,
     },
 }
 
 /// A running control plane.
 pub struct ControlPlane {
     cache: Arc<Cache>,
-    dialogue: Dialogue,
-    /// Where the dialogue was when something was published last.
+    event_log: EventLog,
+    /// The mark of the event log at the last publication.
     published: AtomicU64,
     #[cfg(feature = "metrics")]
     registry: Registry,
@@ -72,36 +76,36 @@ impl ControlPlane {
     /// If the listener has no address any more.
     pub fn start(
         listener: TcpListener,
-        on_refusal: OnRefusal,
+        on_rejection: OnRejection,
         stop: &CancellationToken,
     ) -> std::io::Result<Self> {
-        Self::serve(listener, Cache::default().on_refusal(on_refusal), None, stop)
+        Self::serve(listener, Cache::default().on_rejection(on_rejection), None, stop)
     }
 
-    /// As [`start`](Self::start), but over a cache of one's own, which may have groups; and takes load
-    /// reports, if `loads` are given.
+    /// Like [`start`](Self::start), with a cache of your own, which may have groups, and with load reports, if
+    /// `load_reports` is given.
     ///
     /// # Errors
     /// If the listener has no address any more.
     pub fn serve(
         listener: TcpListener,
         cache: Cache,
-        loads: Option<LoadReports>,
+        load_reports: Option<LoadReports>,
         stop: &CancellationToken,
     ) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
         // Our own token, so that this control plane can be stopped while everything else continues.
         let (stop, tasks) = (stop.child_token(), TaskTracker::new());
-        let (cache, dialogue) = (Arc::new(cache), Dialogue::default());
-        let mut server = Server::builder(Arc::clone(&cache), stop.clone()).dialogue(dialogue.clone());
+        let (cache, event_log) = (Arc::new(cache), EventLog::default());
+        let mut server = Server::builder(Arc::clone(&cache), stop.clone()).event_log(event_log.clone());
         #[cfg(feature = "metrics")]
         let registry = Registry::new();
         #[cfg(feature = "metrics")]
         {
             server = server.metrics(Metrics::register(&registry).map_err(std::io::Error::other)?);
         }
-        if let Some(loads) = loads {
-            server = server.loads(loads);
+        if let Some(load_reports) = load_reports {
+            server = server.load_reports(load_reports);
         }
         let server = server.build();
         let serving = async move {
@@ -113,7 +117,7 @@ impl ControlPlane {
         tasks.close();
         Ok(Self {
             cache,
-            dialogue,
+            event_log,
             published: AtomicU64::new(0),
             #[cfg(feature = "metrics")]
             registry,
@@ -123,15 +127,15 @@ impl ControlPlane {
         })
     }
 
-    /// Shows `snapshot` to every client from now on.
+    /// Publishes `snapshot` to every client.
     pub fn publish(&self, snapshot: Snapshot) -> Arc<Snapshot> {
         self.publish_to(EVERYONE, snapshot)
     }
 
-    /// Shows `snapshot` to every client of a group from now on.
+    /// Publishes `snapshot` to every client of a group.
     pub fn publish_to(&self, group: &str, snapshot: Snapshot) -> Arc<Snapshot> {
         let snapshot = Arc::new(snapshot);
-        self.published.store(self.dialogue.mark(), Ordering::Relaxed);
+        self.published.store(self.event_log.mark(), Ordering::Relaxed);
         self.cache.set(group, Arc::clone(&snapshot));
         snapshot
     }
@@ -164,57 +168,57 @@ impl ControlPlane {
                     return Ok(());
                 }
                 if !is_it(self.cache.snapshot(group)) {
-                    return Err(NotAccepted::Replaced { refusal: self.refusal() });
+                    return Err(NotAccepted::Replaced { rejection: self.last_rejection() });
                 }
             }
         };
         timeout(limit, looking).await.unwrap_or_else(|_| {
-            let last = self.refusal().unwrap_or_else(|| "no answer yet".to_owned());
+            let last = self.last_rejection().unwrap_or_else(|| "no answer yet".to_owned());
             Err(NotAccepted::TimedOut { waited: begun.elapsed(), last })
         })
     }
 
-    /// The newest complaint of a client since something was published last, in one sentence.
-    pub fn refusal(&self) -> Option<String> {
+    /// The newest rejection by a client since the last publication, in one sentence.
+    pub fn last_rejection(&self) -> Option<String> {
         let mark = self.published.load(Ordering::Relaxed);
-        self.dialogue.since(mark).iter().rev().find_map(|event| match &event.said {
-            Said::Nack { message, .. } => Some(format!("{} refused: {message}", event.kind)),
+        self.event_log.since(mark).iter().rev().find_map(|event| match &event.kind {
+            EventKind::Nack { message, .. } => Some(format!("{} rejected: {message}", event.type_name)),
             _ => None,
         })
     }
 
-    /// What clients are shown, and what they accepted.
+    /// The cache: the published and the accepted snapshot of each group.
     pub fn cache(&self) -> &Arc<Cache> {
         &self.cache
     }
 
-    /// What was said so far.
-    pub fn dialogue(&self) -> &Dialogue {
-        &self.dialogue
+    /// The event log.
+    pub fn event_log(&self) -> &EventLog {
+        &self.event_log
     }
 
-    /// What the server counts, for [`metrics::text`](super::metrics::text).
+    /// The server's metrics, for [`metrics::text`](crate::metrics::text).
     #[cfg(feature = "metrics")]
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// Hands each event to `show` as it happens, as one line.
-    pub fn show_dialogue(&self, form: Form, show: impl Fn(&str) + Send + 'static) {
-        let dialogue = self.dialogue.clone();
+    /// Passes each event to `show` as it happens, as one line.
+    pub fn follow_events(&self, format: EventFormat, show: impl Fn(&str) + Send + 'static) {
+        let event_log = self.event_log.clone();
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             let mut mark = 0;
-            while let Some((events, next)) = stop.run_until_cancelled(dialogue.next_since(mark)).await {
+            while let Some((events, next)) = stop.run_until_cancelled(event_log.next_since(mark)).await {
                 mark = next;
-                events.iter().for_each(|event| show(&form.line(event)));
+                events.iter().for_each(|event| show(&format.line(event)));
             }
             // The streams' ends come while we stop.
-            dialogue.since(mark).iter().for_each(|event| show(&form.line(event)));
+            event_log.since(mark).iter().for_each(|event| show(&format.line(event)));
         });
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -223,11 +227,11 @@ impl ControlPlane {
     ///
     /// # Errors
     /// [`Overdue`] if that takes longer than five seconds.
-    pub async fn stop(self) -> Result<Dialogue, Overdue> {
+    pub async fn stop(self) -> Result<EventLog, Overdue> {
         self.stop.cancel();
         let ended = timeout(GRACE, self.tasks.wait()).await;
         ended.map_err(|_| Overdue { left: self.tasks.len() })?;
-        Ok(self.dialogue)
+        Ok(self.event_log)
     }
 
     /// Waits until every task of this control plane has ended, which they do once it is stopped.
@@ -238,11 +242,11 @@ impl ControlPlane {
 }
 
 /// Whether the event is a response of this type.
-pub fn is_sent(event: &Event, kind: ResourceType) -> bool {
-    event.kind == kind.service() && matches!(event.said, Said::Sent { .. })
+pub fn is_response(event: &Event, kind: ResourceType) -> bool {
+    event.type_name == kind.service() && matches!(event.kind, EventKind::Response { .. })
 }
 
 /// Whether the event accepts a response of this type.
 pub fn is_ack(event: &Event, kind: ResourceType) -> bool {
-    event.kind == kind.service() && matches!(event.said, Said::Ack { .. })
+    event.type_name == kind.service() && matches!(event.kind, EventKind::Ack { .. })
 }

@@ -1,49 +1,58 @@
-//! What clients and server said to each other: for people, for reports, for tests.
+//! The event log: requests, responses and answers of every stream, for readers, reports and tests.
 //!
-//! Keeps the newest events, each with node, stream, type, version, nonce and names. Never what a
-//! resource holds, so that no secret can get here.
+//! It keeps the newest events, each with node, stream, type, version, nonce and names. It never has the content of
+//! a resource, so that it cannot contain a secret.
+
+mod name_list;
 
 mod event;
 
+mod format;
+
 mod clients;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 pub use clients::Client;
-pub(super) use event::complaint;
-pub use event::{Event, Form, Names, Said, UnknownForm};
+use clients::Clients;
+pub(crate) use event::shorten_message;
+pub use event::{Event, EventKind};
+pub use format::{EventFormat, UnknownFormat};
+pub use name_list::NameList;
 use tokio::sync::watch;
 
-use super::frame::Dialect;
+use crate::lock::lock;
+use crate::publication::SyncStatus;
+use crate::variant::XdsVariant;
 
 /// The newest events of a server. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Dialogue(Arc<Kept>);
+pub struct EventLog(Arc<Inner>);
 
 #[derive(Debug)]
-struct Kept {
-    begun: Instant,
+struct Inner {
+    started: Instant,
     capacity: usize,
     events: Mutex<VecDeque<Arc<Event>>>,
-    clients: Mutex<BTreeMap<u64, Client>>,
+    clients: Mutex<Clients>,
     /// How many events there ever were.
     count: watch::Sender<u64>,
 }
 
-impl Default for Dialogue {
+impl Default for EventLog {
     fn default() -> Self {
-        Self::keeping(10_000)
+        Self::with_capacity(10_000)
     }
 }
 
-impl Dialogue {
-    /// A dialogue that keeps this many events.
-    pub fn keeping(capacity: usize) -> Self {
+impl EventLog {
+    /// A log that keeps this many events.
+    pub fn with_capacity(capacity: usize) -> Self {
         let (events, clients) = (Mutex::new(VecDeque::new()), Mutex::default());
-        Self(Arc::new(Kept {
-            begun: Instant::now(),
+        Self(Arc::new(Inner {
+            started: Instant::now(),
             capacity,
             events,
             clients,
@@ -51,7 +60,7 @@ impl Dialogue {
         }))
     }
 
-    /// How many events there ever were: a place to look from, later.
+    /// How many events there ever were: a mark to read from later.
     pub fn mark(&self) -> u64 {
         *self.0.count.borrow()
     }
@@ -64,10 +73,10 @@ impl Dialogue {
         events.iter().skip(events.len().saturating_sub(wanted)).cloned().collect()
     }
 
-    /// Waits for events since `mark` and returns them with the mark behind them, for following along.
+    /// Waits for events since `mark`. Returns them with the mark after them, to follow the log.
     pub async fn next_since(&self, mark: u64) -> (Vec<Arc<Event>>, u64) {
         let mut count = self.0.count.subscribe();
-        // The sender lives as long as we do, so that an error cannot come.
+        // The sender lives as long as `self`, so there is no error.
         _ = count.wait_for(|count| *count > mark).await;
         let events = lock(&self.0.events);
         let count = self.mark();
@@ -80,7 +89,7 @@ impl Dialogue {
         self.since(0)
     }
 
-    /// Waits for the first event since `mark` that `is_it`; bound it with a timeout.
+    /// Waits for the first event since `mark` for which `is_it` is true. Callers should set a timeout.
     pub async fn wait_for(&self, mark: u64, is_it: impl Fn(&Event) -> bool) -> Arc<Event> {
         let mut count = self.0.count.subscribe();
         loop {
@@ -89,29 +98,46 @@ impl Dialogue {
                 return event;
             }
             if count.changed().await.is_err() {
-                // We hold the sender ourselves, so this cannot happen; waiting is right all the same.
+                // `self` holds the sender, so this cannot happen.
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// How long ago the dialogue began.
+    /// How long ago the log started.
     pub fn now(&self) -> Duration {
-        self.0.begun.elapsed()
+        self.0.started.elapsed()
     }
 
-    pub(super) fn record(&self, node: &Arc<str>, stream: u64, dialect: Dialect, kind: &str, said: Said) {
+    /// The clients whose streams are open, in the order in which they connected.
+    pub fn clients(&self) -> Vec<Client> {
+        lock(&self.0.clients).list()
+    }
+
+    /// Sets a client's status.
+    pub(crate) fn set_status(&self, stream: u64, status: SyncStatus) {
+        lock(&self.0.clients).set_status(stream, status);
+    }
+
+    pub(crate) fn record(
+        &self,
+        node: &Arc<str>,
+        stream: u64,
+        variant: XdsVariant,
+        type_name: &str,
+        kind: EventKind,
+    ) {
         let event = Event {
             time: SystemTime::now(),
             at: self.now(),
             node: Arc::clone(node),
             stream,
-            kind: kind.to_owned(),
-            delta: dialect == Dialect::Delta,
-            said,
+            type_name: type_name.to_owned(),
+            delta: variant == XdsVariant::Delta,
+            kind,
         };
         tracing::debug!(target: "xds", "{event}");
-        self.note(&event);
+        lock(&self.0.clients).apply(&event);
         let mut events = lock(&self.0.events);
         events.push_back(Arc::new(event));
         if events.len() > self.0.capacity {
@@ -119,9 +145,4 @@ impl Dialogue {
         }
         self.0.count.send_modify(|count| *count += 1);
     }
-}
-
-/// Each event and each client is replaced in one step, so a poisoned lock is no reason to fall silent.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

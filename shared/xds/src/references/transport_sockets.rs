@@ -1,4 +1,4 @@
-//! What transport sockets refer to: the secrets of TLS, however many sockets are wrapped around it.
+//! References of transport sockets: the secrets of TLS, also if other sockets are wrapped around it.
 
 use envoy_types::pb::envoy::config::core::v3::{TransportSocket, transport_socket};
 use envoy_types::pb::envoy::extensions::transport_sockets::{
@@ -15,20 +15,20 @@ use envoy_types::pb::envoy::extensions::transport_sockets::{
 };
 use envoy_types::pb::google::protobuf::Any;
 
-use super::{Reference, is_ours, to, unpack};
-use crate::resource::ResourceType;
+use super::reference::{Reference, is_ours, to, unpack};
+use crate::resource_type::ResourceType;
 
-/// How many sockets are taken off before TLS has to come. Nobody wraps more than two or three; bytes from
-/// elsewhere could wrap any number.
-const LAYERS: usize = 8;
+/// How many wrapping sockets are unpacked. Real configurations have two or three; untrusted bytes could have any
+/// number.
+const MAX_LAYERS: usize = 8;
 
-/// The secrets that a TLS transport socket fetches by SDS, be it wrapped or not.
+/// The secrets that a TLS transport socket fetches by SDS, wrapped or not.
 pub(super) fn secrets(socket: &TransportSocket) -> Vec<Reference> {
     let mut config = config_of(socket).cloned();
-    for _ in 0..LAYERS {
+    for _ in 0..MAX_LAYERS {
         let Some(outer) = &config else { return Vec::new() };
         if let Some(common) = tls(outer) {
-            let ours = asked_for(&common).into_iter().filter(|sds| is_ours(sds.sds_config.as_ref()));
+            let ours = sds_configs(&common).into_iter().filter(|sds| is_ours(sds.sds_config.as_ref()));
             return ours.map(|sds| to(ResourceType::Secret, &sds.name)).collect();
         }
         config = inner(outer).as_ref().and_then(config_of).cloned();
@@ -54,7 +54,7 @@ fn tls(config: &Any) -> Option<CommonTlsContext> {
     up().or_else(later_up)?.common_tls_context
 }
 
-/// The socket inside of this one.
+/// The socket that this one wraps.
 fn inner(config: &Any) -> Option<TransportSocket> {
     if let Some(outer) = unpack::<ProxyProtocolUpstreamTransport>(config) {
         return outer.transport_socket;
@@ -71,7 +71,7 @@ fn inner(config: &Any) -> Option<TransportSocket> {
     unpack::<TcpStats>(config)?.transport_socket
 }
 
-fn asked_for(common: &CommonTlsContext) -> Vec<&SdsSecretConfig> {
+fn sds_configs(common: &CommonTlsContext) -> Vec<&SdsSecretConfig> {
     let mut found: Vec<&SdsSecretConfig> = common.tls_certificate_sds_secret_configs.iter().collect();
     match &common.validation_context_type {
         Some(ValidationContextType::ValidationContextSdsSecretConfig(sds)) => found.push(sds),
@@ -88,7 +88,7 @@ mod tests {
     use envoy_types::util::pack_any;
 
     use super::*;
-    use crate::make;
+    use crate::builders;
 
     fn socket(config: Any) -> Option<TransportSocket> {
         let config_type = Some(transport_socket::ConfigType::TypedConfig(config));
@@ -96,7 +96,7 @@ mod tests {
     }
 
     fn context() -> CommonTlsContext {
-        let sds = SdsSecretConfig { name: "mine".to_owned(), sds_config: Some(make::ads()) };
+        let sds = SdsSecretConfig { name: "mine".to_owned(), sds_config: Some(builders::ads()) };
         CommonTlsContext { tls_certificate_sds_secret_configs: vec![sds], ..Default::default() }
     }
 
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrapped_socket_needs_the_secrets_of_the_one_inside() {
+    fn a_wrapped_socket_refers_to_the_secrets_of_the_inner_socket() {
         let inside = || socket(pack_any(up()));
         for config in [
             pack_any(down()),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_wrappings_are_not_followed() {
+    fn a_thousand_wrapping_sockets_are_not_unpacked() {
         let mut config = pack_any(up());
         for _ in 0..1000 {
             config = proxy(socket(config));

@@ -1,13 +1,13 @@
-//! Load reports (LRS): what each client sent where, told back to the control plane.
+//! Load reports (LRS): how many requests each client sent to each region.
 //!
 //! ```text
-//!   Envoy ──"I am node so-and-so"──> server
+//!   Envoy ──"I am node web-1"──> server
 //!   Envoy <──"report every 500 ms"── server
 //!   Envoy ──cluster, locality, requests, interval──> server ──> LoadReports ── watch ──> your loop
 //! ```
 //!
-//! Only the newest report of each client is kept: whoever steers by load wants to know how it is, and
-//! not how it was. Knows nothing of what is made of the reports.
+//! Only the newest report of each client is kept, because a controller acts on the current load. What it makes of the
+//! reports is its own business.
 //!
 //! Source: [`LoadReportingService`](https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/service/load_stats/v3/lrs.proto).
 
@@ -38,11 +38,11 @@ pub struct Load {
     pub cluster: String,
     /// The region of the endpoints' locality.
     pub region: String,
-    /// Requests begun, a second.
+    /// Requests started, per second.
     pub rate: f64,
-    /// How many of them failed in the time that was reported.
+    /// How many requests failed in the reported time.
     pub errors: u64,
-    /// How many are not answered yet.
+    /// How many requests are in progress.
     pub in_progress: u64,
 }
 
@@ -54,13 +54,13 @@ type Newest = BTreeMap<u64, Vec<Load>>;
 pub struct LoadReports {
     newest: watch::Sender<Newest>,
     streams: Arc<AtomicU64>,
-    every: Duration,
+    interval: Duration,
 }
 
 impl LoadReports {
-    /// Asks clients to report so often. Envoy's own clock decides; a report says which time it covers.
-    pub fn every(every: Duration) -> Self {
-        Self { newest: watch::Sender::default(), streams: Arc::default(), every }
+    /// Asks clients for a report per `interval`. Envoy keeps the interval only roughly; a report says which time it covers.
+    pub fn with_interval(interval: Duration) -> Self {
+        Self { newest: watch::Sender::default(), streams: Arc::default(), interval }
     }
 
     /// The newest loads of all clients.
@@ -68,7 +68,7 @@ impl LoadReports {
         self.newest.borrow().values().flatten().cloned().collect()
     }
 
-    /// Requests a second to each region that belongs to `clusters`, of all clients together.
+    /// Requests per second to each region of the clusters for which `clusters` is true, summed over all clients.
     pub fn by_region(&self, clusters: impl Fn(&str) -> bool) -> BTreeMap<String, f64> {
         let mut rates = BTreeMap::new();
         for load in self.newest.borrow().values().flatten().filter(|load| clusters(&load.cluster)) {
@@ -77,13 +77,13 @@ impl LoadReports {
         rates
     }
 
-    /// Rings whenever a report has come; a slow listener hears once of several.
-    pub fn bell(&self) -> watch::Receiver<impl Sized + use<>> {
+    /// Returns a receiver that changes with every report. A slow receiver sees several reports as one change.
+    pub fn subscribe(&self) -> watch::Receiver<impl Sized + use<>> {
         self.newest.subscribe()
     }
 
     /// The service, which ends its streams when `stop` is cancelled.
-    pub(super) fn service(
+    pub(crate) fn service(
         &self,
         stop: CancellationToken,
     ) -> LoadReportingServiceServer<impl LoadReportingService> {
@@ -91,7 +91,7 @@ impl LoadReports {
     }
 }
 
-/// A client's place among the newest reports; leaving is dropping it.
+/// One client's newest report. Dropping it removes the report.
 struct Reporter {
     reports: LoadReports,
     stream: u64,
@@ -99,7 +99,7 @@ struct Reporter {
 }
 
 impl Reporter {
-    fn note(&self, clusters: Vec<ClusterStats>) {
+    fn record(&self, clusters: Vec<ClusterStats>) {
         let loads = clusters.into_iter().flat_map(|cluster| loads(&self.node, cluster)).collect();
         self.reports.newest.send_modify(|newest| {
             newest.insert(self.stream, loads);
@@ -109,7 +109,7 @@ impl Reporter {
 
 impl Drop for Reporter {
     fn drop(&mut self) {
-        // A client that went away sends nothing any more.
+        // A disconnected client sends no requests.
         self.reports.newest.send_modify(|newest| {
             newest.remove(&self.stream);
         });
@@ -118,7 +118,7 @@ impl Drop for Reporter {
 
 /// One cluster's part of a report.
 fn loads(node: &Arc<str>, cluster: ClusterStats) -> Vec<Load> {
-    // After a reconnect the time is longer than was asked for, so it is not taken for granted. Without
+    // After a reconnect the interval is longer than requested, so the report's own interval counts. Without
     // one there is no rate.
     let seconds = cluster
         .load_report_interval
@@ -126,15 +126,15 @@ fn loads(node: &Arc<str>, cluster: ClusterStats) -> Vec<Load> {
     if seconds <= 0.0 {
         return Vec::new();
     }
-    let places = cluster.upstream_locality_stats.into_iter().map(|place| Load {
+    let loads = cluster.upstream_locality_stats.into_iter().map(|stats| Load {
         node: Arc::clone(node),
         cluster: cluster.cluster_name.clone(),
-        region: place.locality.map(|locality| locality.region).unwrap_or_default(),
-        rate: place.total_issued_requests as f64 / seconds,
-        errors: place.total_error_requests,
-        in_progress: place.total_requests_in_progress,
+        region: stats.locality.map(|locality| locality.region).unwrap_or_default(),
+        rate: stats.total_issued_requests as f64 / seconds,
+        errors: stats.total_error_requests,
+        in_progress: stats.total_requests_in_progress,
     });
-    places.collect()
+    loads.collect()
 }
 
 struct Reporting {
@@ -151,43 +151,43 @@ impl LoadReportingService for Reporting {
         request: Request<Streaming<LoadStatsRequest>>,
     ) -> Result<Response<Self::StreamLoadStatsStream>, Status> {
         let mut requests = request.into_inner();
-        let (answer, answers) = mpsc::channel(1);
+        let (sender, responses) = mpsc::channel(1);
         let (reports, stop) = (self.reports.clone(), self.stop.clone());
         tokio::spawn(async move {
             let mut reporter = None;
             loop {
-                // Whoever vanished is noticed by the connection's keep-alive, which ends the requests.
+                // If a client vanished, the connection's keep-alive ends the requests.
                 let request = tokio::select! {
                     () = stop.cancelled() => return,
                     request = requests.message() => request,
                 };
                 let Ok(Some(request)) = request else { return };
                 match &reporter {
-                    // The first request introduces the client; it has nothing to report yet.
+                    // The first request identifies the client and has no report.
                     None => {
                         let stream = reports.streams.fetch_add(1, Ordering::Relaxed);
                         let node = request.node.unwrap_or_default().id.into();
-                        if answer.send(Ok(wanted(reports.every))).await.is_err() {
+                        if sender.send(Ok(settings(reports.interval))).await.is_err() {
                             return;
                         }
                         reporter = Some(Reporter { reports: reports.clone(), stream, node });
                     }
-                    Some(reporter) => reporter.note(request.cluster_stats),
+                    Some(reporter) => reporter.record(request.cluster_stats),
                 }
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
     }
 }
 
-/// All clusters, whichever come and go: naming them would mean to answer again at each change. Envoy
-/// then reports the control plane's own cluster too, which nobody asks [`LoadReports`] for.
-fn wanted(every: Duration) -> LoadStatsResponse {
+/// Asks for all clusters, because a list of names would need a new response at each change. Envoy then also reports
+/// the control plane's own cluster.
+fn settings(interval: Duration) -> LoadStatsResponse {
     LoadStatsResponse {
         send_all_clusters: true,
         load_reporting_interval: Some(protobuf::Duration {
-            seconds: i64::try_from(every.as_secs()).unwrap_or(i64::MAX),
-            nanos: i32::try_from(every.subsec_nanos()).unwrap_or(0),
+            seconds: i64::try_from(interval.as_secs()).unwrap_or(i64::MAX),
+            nanos: i32::try_from(interval.subsec_nanos()).unwrap_or(0),
         }),
         ..LoadStatsResponse::default()
     }

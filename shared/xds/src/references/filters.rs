@@ -1,4 +1,4 @@
-//! What filters refer to: routes and clusters to send traffic to, and clusters of services that they ask first.
+//! References of filters: routes and clusters that receive the traffic, and clusters of services that filters call.
 
 use envoy_types::pb::envoy::config::core::v3::{
     GrpcService, HttpUri, grpc_service::TargetSpecifier, http_uri::HttpUpstreamType,
@@ -20,11 +20,11 @@ use envoy_types::pb::envoy::extensions::filters::{
 };
 use envoy_types::pb::google::protobuf::Any;
 
-use super::{Reference, Refers, is_ours, to, unpack};
-use crate::resource::ResourceType;
+use super::reference::{Reference, References, is_ours, to, unpack};
+use crate::resource_type::ResourceType;
 
-/// What a network filter refers to: an HTTP connection manager its routes and what its own filters ask, a TCP proxy its
-/// clusters.
+/// The references of a network filter: the routes and HTTP filters of an HTTP connection manager, the clusters of
+/// a TCP proxy.
 pub(super) fn network(config: &Any) -> Vec<Reference> {
     if let Some(manager) = unpack::<HttpConnectionManager>(config) {
         return connection_manager(&manager);
@@ -46,7 +46,7 @@ fn connection_manager(manager: &HttpConnectionManager) -> Vec<Reference> {
         Some(RouteSpecifier::Rds(rds)) if is_ours(rds.config_source.as_ref()) => {
             vec![to(ResourceType::Route, &rds.route_config_name)]
         }
-        Some(RouteSpecifier::RouteConfig(inline)) => inline.refers(),
+        Some(RouteSpecifier::RouteConfig(inline)) => inline.references(),
         _ => Vec::new(),
     };
     let configs = manager.http_filters.iter().filter_map(|filter| match &filter.config_type {
@@ -57,7 +57,7 @@ fn connection_manager(manager: &HttpConnectionManager) -> Vec<Reference> {
     found
 }
 
-/// The clusters of the services that an HTTP filter asks.
+/// The clusters of the services that an HTTP filter calls.
 fn http(config: &Any) -> Vec<Reference> {
     if let Some(check) = unpack::<ExtAuthz>(config) {
         return match &check.services {
@@ -88,7 +88,7 @@ fn http(config: &Any) -> Vec<Reference> {
             _ => None,
         })
         .collect();
-    // A map has no order, and the first of several mistakes shall be the same in every run.
+    // A map has no order. Sorting makes every run report the same one of several errors.
     found.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     found
 }
@@ -131,8 +131,8 @@ mod tests {
         HttpUri { http_upstream_type: cluster, ..HttpUri::default() }
     }
 
-    /// The names of the clusters that an HTTP filter with this configuration needs.
-    fn asked_by(config: Any) -> Vec<String> {
+    /// The names of the clusters that an HTTP filter with this configuration refers to.
+    fn clusters_of(config: Any) -> Vec<String> {
         let filter = HttpFilter {
             config_type: Some(http_filter::ConfigType::TypedConfig(config)),
             ..HttpFilter::default()
@@ -144,21 +144,21 @@ mod tests {
     }
 
     #[test]
-    fn an_http_filter_needs_the_cluster_of_the_service_that_it_asks() {
+    fn an_http_filter_refers_to_the_cluster_of_the_service_that_it_calls() {
         let check = ExtAuthz { services: Some(Services::GrpcService(grpc("a"))), ..Default::default() };
-        assert_eq!(asked_by(pack_any(check)), ["a"]);
+        assert_eq!(clusters_of(pack_any(check)), ["a"]);
         let http = ExtAuthzHttp { server_uri: Some(uri("a")), ..Default::default() };
         let check = ExtAuthz { services: Some(Services::HttpService(http)), ..Default::default() };
-        assert_eq!(asked_by(pack_any(check)), ["a"]);
+        assert_eq!(clusters_of(pack_any(check)), ["a"]);
         let service = RateLimitServiceConfig { grpc_service: Some(grpc("a")), ..Default::default() };
         let limit = RateLimit { rate_limit_service: Some(service), ..Default::default() };
-        assert_eq!(asked_by(pack_any(limit)), ["a"]);
+        assert_eq!(clusters_of(pack_any(limit)), ["a"]);
         let process = ExternalProcessor { grpc_service: Some(grpc("a")), ..Default::default() };
-        assert_eq!(asked_by(pack_any(process)), ["a"]);
+        assert_eq!(clusters_of(pack_any(process)), ["a"]);
         let http = HttpService { http_uri: Some(uri("a")), ..Default::default() };
         let http = Some(ExtProcHttpService { http_service: Some(http) });
         let process = ExternalProcessor { http_service: http, ..Default::default() };
-        assert_eq!(asked_by(pack_any(process)), ["a"]);
+        assert_eq!(clusters_of(pack_any(process)), ["a"]);
         let provider = |cluster: &str| {
             let remote = RemoteJwks { http_uri: Some(uri(cluster)), ..Default::default() };
             let source = Some(JwksSourceSpecifier::RemoteJwks(remote));
@@ -169,20 +169,22 @@ mod tests {
         };
         let providers = HashMap::from(["b", "a", "c"].map(provider));
         let jwt = JwtAuthentication { providers, ..Default::default() };
-        assert_eq!(asked_by(pack_any(jwt)), ["a", "b", "c"]);
+        assert_eq!(clusters_of(pack_any(jwt)), ["a", "b", "c"]);
     }
 
     #[test]
-    fn a_filter_that_asks_nobody_by_name_needs_nobody() {
-        assert!(asked_by(pack_any(ExtAuthz::default())).is_empty());
-        assert!(asked_by(pack_any(JwtAuthentication::default())).is_empty());
-        assert!(asked_by(Any { type_url: "type.googleapis.com/x.Y".to_owned(), value: vec![1] }).is_empty());
+    fn a_filter_without_a_named_service_has_no_references() {
+        assert!(clusters_of(pack_any(ExtAuthz::default())).is_empty());
+        assert!(clusters_of(pack_any(JwtAuthentication::default())).is_empty());
+        assert!(
+            clusters_of(Any { type_url: "type.googleapis.com/x.Y".to_owned(), value: vec![1] }).is_empty()
+        );
         let broken = Any { value: vec![0xff], ..pack_any(ExtAuthz::default()) };
-        assert!(asked_by(broken).is_empty());
+        assert!(clusters_of(broken).is_empty());
     }
 
     #[test]
-    fn a_network_filter_needs_the_cluster_of_the_service_that_it_asks() {
+    fn a_network_filter_refers_to_the_cluster_of_the_service_that_it_calls() {
         let check = NetworkExtAuthz { grpc_service: Some(grpc("a")), ..Default::default() };
         assert_eq!(network(&pack_any(check)), [to(ResourceType::Cluster, "a")]);
     }

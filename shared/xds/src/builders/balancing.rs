@@ -1,4 +1,4 @@
-//! What a cluster does about unequal places and sick backends, on top of what [`cluster`](super::cluster) sets.
+//! How a cluster handles localities and unhealthy backends, in addition to what [`cluster`](super::cluster()) sets.
 //!
 //! All of this is for Envoy. What gRPC clients make of each part differs from one to the next; the ones
 //! that the demos use ignore it.
@@ -18,7 +18,7 @@ use envoy_types::pb::envoy::config::core::v3::{
 };
 use envoy_types::pb::google::protobuf::UInt32Value;
 
-use super::seconds;
+use super::common::seconds;
 
 /// Lets the weights of the places split the calls. Without it Envoy looks at the endpoints alone, and
 /// a place gets calls by the number of its endpoints.
@@ -33,54 +33,54 @@ pub fn with_locality_weights(mut cluster: Cluster) -> Cluster {
     cluster
 }
 
-/// Makes Envoy ask every endpoint for its gRPC health, `every` so often, and leave out those that do not
-/// answer SERVING twice in a row, until they do once.
+/// Makes Envoy check the gRPC health of every endpoint once per `interval`. An endpoint that does not answer SERVING
+/// twice in a row is unhealthy until it answers SERVING once.
 ///
 /// Source: ["Health checking"](https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/health_checking).
 #[must_use]
-pub fn with_health_checks(mut cluster: Cluster, every: Duration) -> Cluster {
+pub fn with_health_checks(mut cluster: Cluster, interval: Duration) -> Cluster {
     let number = |value| Some(UInt32Value { value });
     cluster.health_checks.push(HealthCheck {
         timeout: Some(seconds(Duration::from_secs(1))),
-        interval: Some(seconds(every)),
-        // Envoy asks clusters that get no calls only once a minute; a standby is to be known too.
-        no_traffic_interval: Some(seconds(every)),
+        interval: Some(seconds(interval)),
+        // By default Envoy checks a cluster without calls only once a minute. The health of a standby matters too.
+        no_traffic_interval: Some(seconds(interval)),
         unhealthy_threshold: number(2),
         healthy_threshold: number(1),
         health_checker: Some(HealthChecker::GrpcHealthCheck(GrpcHealthCheck::default())),
         ..HealthCheck::default()
     });
-    // A backend that has left is no longer asked; it was drained, and is not to be kept for its health's sake.
+    // A removed backend was drained: Envoy must not keep it because it is still healthy.
     cluster.ignore_health_on_host_removal = true;
-    health_at_once(cluster)
+    apply_health_changes_immediately(cluster)
 }
 
-/// Envoy collects changes of health for a second before its load balancer hears of them, unless told not
-/// to (`update_merge_window`). In a fleet of thousands that saves work; here it would only be waited for.
-fn health_at_once(mut cluster: Cluster) -> Cluster {
+/// Makes Envoy apply health changes immediately. By default its load balancer sees them a second later
+/// (`update_merge_window`), which saves work in a fleet of thousands of endpoints.
+fn apply_health_changes_immediately(mut cluster: Cluster) -> Cluster {
     let common = cluster.common_lb_config.get_or_insert_with(CommonLbConfig::default);
     common.update_merge_window = Some(seconds(Duration::ZERO));
     cluster
 }
 
-/// Makes Envoy take an endpoint out for `out` after `failures` failed calls in a row (a gRPC status such as
+/// Makes Envoy eject an endpoint for `ejection_time` after `failures` failed calls in a row (a gRPC status such as
 /// UNAVAILABLE counts as the HTTP status that it maps to), longer each time; at most half of the endpoints.
 ///
 /// Source: ["Outlier
 /// detection"](https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/outlier).
 #[must_use]
-pub fn with_outlier_detection(mut cluster: Cluster, failures: u32, out: Duration) -> Cluster {
+pub fn with_outlier_detection(mut cluster: Cluster, failures: u32, ejection_time: Duration) -> Cluster {
     let number = |value| Some(UInt32Value { value });
     cluster.outlier_detection = Some(OutlierDetection {
         consecutive_5xx: number(failures),
         // Only that: the statistical detectors need more calls and hosts than a demo has.
         enforcing_success_rate: number(0),
         enforcing_consecutive_gateway_failure: number(0),
-        // How often those who were taken out are looked at; it bounds how late they return.
+        // How often Envoy checks ejected endpoints; it bounds how late they are readmitted.
         interval: Some(seconds(Duration::from_millis(100))),
-        base_ejection_time: Some(seconds(out)),
+        base_ejection_time: Some(seconds(ejection_time)),
         max_ejection_percent: number(50),
         ..OutlierDetection::default()
     });
-    health_at_once(cluster)
+    apply_health_changes_immediately(cluster)
 }

@@ -1,0 +1,324 @@
+//! One stream on the wire: requests and publications in, frames out.
+//!
+//! The handler *is* the body of the HTTP response: it runs when the connection asks for more to send. So the server
+//! does no work for a client that does not read, and a dropped connection drops everything. There is no task, no
+//! channel and no buffer in between.
+//!
+//! ```text
+//!   wait() ──StreamEvent──> handle() ──> on_request / on_publication ──> StreamState ──> send() ──> outbox ──> wire
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use envoy_types::pb::envoy::config::core::v3::Node;
+use tonic::Status;
+use tonic::body::Body;
+
+use super::context::ServerContext;
+use super::request::{Request, Requests};
+use super::session::Session;
+use crate::event_log::{EventKind, NameList, shorten_message};
+use crate::frame::Frame;
+use crate::resource::Resource;
+use crate::resource_type::ResourceType;
+use crate::response::{Blame, RequestOutcome, Response};
+use crate::variant::XdsVariant;
+
+/// How much of a type's URL is repeated to the client and in the event log, in characters.
+const URL_SHOWN: usize = 200;
+
+/// Why a handler wakes up.
+#[expect(clippy::large_enum_variant, reason = "one at a time, never stored: a box would cost more")]
+enum StreamEvent {
+    Request(Request),
+    Published,
+    EdsTimeout,
+    /// The client ended the stream, or the server stops.
+    End,
+}
+
+/// What follows from a request.
+#[derive(Default)]
+struct Reaction {
+    /// Resources that the client certainly rejected with it.
+    rejected: Vec<Arc<Resource>>,
+    /// Whether it subscribes, so that the next response is not a push.
+    subscribes: bool,
+}
+
+pub(super) struct StreamHandler {
+    context: Arc<ServerContext>,
+    id: u64,
+    variant: XdsVariant,
+    /// The type of a per-type service.
+    only: Option<ResourceType>,
+    requests: Requests,
+    /// From the client's first request on.
+    session: Option<Session>,
+    /// Frames. A frame that pushes a publication has the time when that was published.
+    outbox: VecDeque<(Frame, Option<std::time::Instant>)>,
+    ended: bool,
+}
+
+impl StreamHandler {
+    pub(super) fn new(
+        context: Arc<ServerContext>,
+        id: u64,
+        variant: XdsVariant,
+        only: Option<ResourceType>,
+        body: Body,
+    ) -> Self {
+        context.open.fetch_add(1, Ordering::Relaxed);
+        context.count(|metrics| metrics.stream_opened(variant));
+        let requests = Requests::new(variant, body);
+        Self { context, id, variant, only, requests, session: None, outbox: VecDeque::new(), ended: false }
+    }
+
+    /// The body of the HTTP response: pieces of frames, then the trailers.
+    pub(super) fn into_body(self) -> impl http_body::Body<Data = Bytes, Error = Status> + Send + 'static {
+        let frames = futures::stream::unfold(self, |mut handler| async move {
+            let frame = handler.next().await?;
+            Some((Ok(frame), handler))
+        });
+        http_body_util::StreamBody::new(frames)
+    }
+
+    async fn next(&mut self) -> Option<http_body::Frame<Bytes>> {
+        loop {
+            if let Some(piece) = self.next_piece() {
+                return Some(http_body::Frame::data(piece));
+            }
+            if self.ended {
+                return None;
+            }
+            let status = match self.wait().await {
+                Ok(StreamEvent::End) => Status::ok(""),
+                Ok(event) => match self.handle(event) {
+                    Ok(()) => continue,
+                    Err(status) => status,
+                },
+                // The connection broke. The client does not read a status, but the body has to end.
+                Err(broken) => broken,
+            };
+            self.ended = true;
+            let mut trailers = http::HeaderMap::new();
+            if let Err(error) = status.add_header(&mut trailers) {
+                tracing::debug!(%error, "a status cannot be encoded as trailers");
+            }
+            return Some(http_body::Frame::trailers(trailers));
+        }
+    }
+
+    fn next_piece(&mut self) -> Option<Bytes> {
+        loop {
+            let (frame, published_at) = self.outbox.front_mut()?;
+            let (piece, published_at) = (frame.next(), published_at.take());
+            self.context.count(|metrics| {
+                metrics.bytes_sent(piece.as_ref().map_or(0, Bytes::len));
+                published_at.into_iter().for_each(|at| metrics.push_finished(at.elapsed()));
+            });
+            if piece.is_some() {
+                return piece;
+            }
+            self.outbox.pop_front();
+        }
+    }
+
+    async fn wait(&mut self) -> Result<StreamEvent, Status> {
+        let (published, deadline) = match &mut self.session {
+            Some(session) => (Some(session.watch.publications.changed()), session.eds_deadline),
+            None => (None, None),
+        };
+        tokio::select! {
+            request = self.requests.next() => Ok(request?.map_or(StreamEvent::End, StreamEvent::Request)),
+            // The sender lives in the cache, which the context holds, so there is no error.
+            _ = or_never(published) => Ok(StreamEvent::Published),
+            () = or_never(deadline.map(tokio::time::sleep_until)) => Ok(StreamEvent::EdsTimeout),
+            () = self.context.stop.cancelled() => Ok(StreamEvent::End),
+        }
+    }
+
+    fn handle(&mut self, event: StreamEvent) -> Result<(), Status> {
+        let reaction = match event {
+            StreamEvent::Request(request) => self.on_request(request)?,
+            StreamEvent::Published => {
+                if let Some(session) = &mut self.session {
+                    session.published_at = session.take_publication();
+                }
+                Reaction::default()
+            }
+            StreamEvent::EdsTimeout => {
+                if let Some(session) = &mut self.session {
+                    tracing::info!(node = %session.node, "does not request the endpoints of its clusters");
+                    session.state.stop_awaiting_eds();
+                }
+                Reaction::default()
+            }
+            StreamEvent::End => Reaction::default(),
+        };
+        let Some(session) = &mut self.session else { return Ok(()) };
+        if !reaction.rejected.is_empty() {
+            let versions = reaction.rejected.iter().map(|resource| resource.version());
+            session.watch.quarantine_versions(versions);
+        }
+        let quarantine = session.watch.quarantine();
+        let responses = session.state.pending_responses(&quarantine);
+        // A response to a subscription is not a push, however long ago its resources were published.
+        let published_at = session.published_at.filter(|_| !reaction.subscribes);
+        if session.update_status(self.context.eds_request_timeout)
+            && let Some(event_log) = &self.context.event_log
+        {
+            event_log.set_status(self.id, session.status);
+        }
+        for response in responses {
+            self.send(response, published_at);
+        }
+        Ok(())
+    }
+
+    fn on_request(&mut self, mut request: Request) -> Result<Reaction, Status> {
+        let node = request.take_node();
+        let kind = self.requested_type(request.url())?;
+        self.context.count(|metrics| metrics.request_received(kind));
+        if self.session.is_none() {
+            self.register_node(&node.unwrap_or_default());
+        }
+        let Some(kind) = kind else {
+            let url: String = request.url().chars().take(URL_SHOWN).collect();
+            self.record(&url, || EventKind::UnknownType);
+            return Ok(Reaction::default());
+        };
+        let Some(session) = &mut self.session else { return Ok(Reaction::default()) };
+        // The state takes the list of versions, so count it before.
+        let initial_versions = request.initial_versions();
+        let outcome = match &mut request {
+            Request::Sotw(request) => session.state.on_sotw_request(kind, request),
+            Request::Delta(request) => session.state.on_delta_request(kind, request),
+        };
+        if matches!(outcome, RequestOutcome::LimitExceeded) {
+            return Err(Status::resource_exhausted("the stream subscribes to too many names of one type"));
+        }
+        Ok(self.record_outcome(kind, &request, initial_versions, outcome))
+    }
+
+    /// The type of a request; `None` for a type that is not served.
+    fn requested_type(&self, url: &str) -> Result<Option<ResourceType>, Status> {
+        match (self.only, url) {
+            (None, "") => Err(Status::invalid_argument("type_url is required on the aggregated service")),
+            (Some(only), "") => Ok(Some(only)),
+            (None, url) => Ok(ResourceType::from_url(url)),
+            (Some(only), url) if url == only.url() => Ok(Some(only)),
+            (Some(only), url) => Err(Status::invalid_argument(format!(
+                "this service carries {}, not {}",
+                only.url(),
+                url.chars().take(URL_SHOWN).collect::<String>()
+            ))),
+        }
+    }
+
+    /// Starts the session of a client. Only its first request has to have a node.
+    fn register_node(&mut self, node: &Node) {
+        let session = Session::start(&self.context, node, self.variant);
+        let group = session.watch.group().to_owned();
+        let session = self.session.insert(session);
+        session.take_publication();
+        self.record("", || EventKind::Opened { group });
+    }
+
+    fn record_outcome(
+        &self,
+        kind: ResourceType,
+        request: &Request,
+        initial_versions: usize,
+        outcome: RequestOutcome,
+    ) -> Reaction {
+        match outcome {
+            RequestOutcome::Subscription => self.record(kind.service(), || request.event(initial_versions)),
+            RequestOutcome::Ack { version, subscribes } => {
+                self.context.count(|metrics| metrics.ack_received(kind));
+                self.record(kind.service(), || {
+                    let (names, unsubscribed) = if subscribes { request.names() } else { Default::default() };
+                    EventKind::Ack {
+                        version: version.to_string(),
+                        nonce: request.nonce(),
+                        names,
+                        unsubscribed,
+                    }
+                });
+                return Reaction { rejected: Vec::new(), subscribes };
+            }
+            // The stream ends with a status that says so.
+            RequestOutcome::LimitExceeded => {}
+            RequestOutcome::Stale => self.record(kind.service(), || {
+                let (names, unsubscribed) = request.names();
+                EventKind::Stale { nonce: request.nonce(), names, unsubscribed }
+            }),
+            RequestOutcome::Nack { message, blame } => {
+                self.record_nack(kind, request, &message, &blame);
+                // A mere suspect may be correct, so other clients still get it.
+                let rejected = if blame.certain { blame.suspects } else { Vec::new() };
+                return Reaction { rejected, subscribes: false };
+            }
+        }
+        Reaction { rejected: Vec::new(), subscribes: true }
+    }
+
+    fn record_nack(&self, kind: ResourceType, request: &Request, message: &str, blame: &Blame) {
+        self.context.count(|metrics| metrics.nack_received(kind));
+        let message = shorten_message(message);
+        if let Some(session) = &self.session {
+            // Not a warning: NACKs are part of the protocol, and some scenarios provoke them.
+            tracing::info!(node = %session.node, "{} rejected: {message}", kind.service());
+        }
+        let names = blame.suspects.iter().map(|resource| Arc::clone(resource.name())).collect();
+        self.record(kind.service(), || EventKind::Nack {
+            version: blame.version.map(|version| version.to_string()).unwrap_or_default(),
+            nonce: request.nonce(),
+            names: NameList::new(names),
+            message,
+        });
+    }
+
+    fn send(&mut self, response: Response, published_at: Option<std::time::Instant>) {
+        let kind = response.kind;
+        self.context.count(|metrics| metrics.response_made(kind));
+        let logged = self
+            .context
+            .event_log
+            .is_some()
+            .then(|| (response.version, response.nonce, response.names(), response.removed.clone()));
+        let frame = Frame::new(response);
+        if let Some((version, nonce, names, removed)) = logged {
+            let (version, bytes) = (version.to_string(), frame.length());
+            let (names, removed) = (NameList::new(names), NameList::new(removed));
+            self.record(kind.service(), || EventKind::Response { version, nonce, names, removed, bytes });
+        }
+        self.outbox.push_back((frame, published_at));
+    }
+
+    /// Records an event, if the server has an event log.
+    fn record(&self, type_name: &str, event: impl FnOnce() -> EventKind) {
+        if let (Some(event_log), Some(session)) = (&self.context.event_log, &self.session) {
+            event_log.record(&session.node, self.id, self.variant, type_name, event());
+        }
+    }
+}
+
+impl Drop for StreamHandler {
+    fn drop(&mut self) {
+        self.record("", || EventKind::Closed);
+        self.context.open.fetch_sub(1, Ordering::Relaxed);
+        self.context.count(|metrics| metrics.stream_closed(self.variant));
+    }
+}
+
+/// The future's result, or never.
+async fn or_never<F: Future>(future: Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,365 @@
+//! The state of one type on one stream: what the client requested, what it was sent, and what it answered.
+//!
+//! Fields are private, so that each invariant is kept here: every change is a named transition. The order between
+//! types is the subject of `ordering.rs`; what a request means in each variant is that of `sotw.rs` and `delta.rs`.
+//! `answers.rs` applies ACKs and NACKs, `compare.rs` finds the difference to the snapshot, and `sending.rs` records
+//! responses.
+
+mod client_resource;
+
+mod dirty_names;
+
+mod rejection;
+
+mod answers;
+
+pub(crate) mod compare;
+
+pub(crate) mod sending;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use client_resource::ClientResource;
+use dirty_names::DirtyNames;
+pub use rejection::Blame;
+use rejection::RejectedResource;
+
+use crate::names::{NameMap, NameSet};
+use crate::publication::Publication;
+use crate::resource::Resource;
+use crate::resource_type::ResourceType;
+use crate::subscription::{Subscription, SubscriptionChange};
+use crate::version::Version;
+
+/// A request that still needs a response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum OpenRequest {
+    /// There is none.
+    #[default]
+    None,
+    /// It is about the names that are [`ClientResource::Requested`].
+    Names,
+    /// It is about every resource that the client subscribes to.
+    Everything,
+}
+
+/// What a reconnecting client says it has from an earlier stream.
+#[derive(Debug)]
+pub(crate) enum Resume {
+    /// State of the world: the version of the whole type.
+    Whole(String),
+    /// Delta: the version of each resource.
+    Each(HashMap<String, String>),
+}
+
+/// A resource, and what the client had of it before.
+type Change = (Arc<Resource>, Option<ClientResource>);
+
+/// A response that the client has not answered yet.
+#[derive(Debug)]
+struct InFlight {
+    nonce: u64,
+    /// The number of the publication that it describes.
+    seq: u64,
+    version: Version,
+    /// Resources that were new in it.
+    changed: Vec<Change>,
+    /// Resources that it removed, and what the client had of each.
+    removed: Vec<(Arc<str>, ClientResource)>,
+}
+
+/// One type on one stream.
+#[derive(Debug, Default)]
+pub(crate) struct TypeState {
+    subscription: Subscription,
+    /// What the client has, by name. [`Self::set`] is the only place that changes it.
+    held: NameMap<ClientResource>,
+    /// The sum of the versions in `held` that were sent.
+    version: Version,
+    dirty: DirtyNames,
+    /// Whether a request needs a response even if nothing changed.
+    must_respond: bool,
+    request: OpenRequest,
+    /// Unanswered responses, oldest first.
+    in_flight: Vec<InFlight>,
+    /// Rejected versions that the snapshot still has.
+    rejected: HashMap<Version, RejectedResource>,
+    /// The other resources of rejected responses. The client may have accepted them, or not.
+    beside: NameSet,
+    /// What the client had of those before, and may still use until it accepts something newer.
+    previous_versions: NameMap<Arc<Resource>>,
+    /// Whether a rejection is not corrected yet.
+    complains: bool,
+    /// State of the world: whether the client still has unknown resources of an earlier stream, which only a full
+    /// response that it accepts replaces.
+    has_unknown_resources: bool,
+    /// State of the world: names that an ignored request with a stale nonce left out. If the next valid request has
+    /// them, the client dropped them and wants them again.
+    omitted: NameSet,
+    /// The nonce of the last response.
+    nonce: u64,
+    resume: Option<Resume>,
+}
+
+/// Queries.
+impl TypeState {
+    /// The client's subscription.
+    pub(crate) fn subscription(&self) -> &Subscription {
+        &self.subscription
+    }
+
+    /// Whether everything was sent and accepted.
+    pub(crate) fn is_synced(&self) -> bool {
+        let all_sent = self.dirty.is_none() && !self.must_respond && self.resume.is_none();
+        all_sent && self.in_flight.is_empty() && !self.complains
+    }
+
+    /// Whether no response is unanswered, and no request needs one.
+    pub(crate) fn is_acknowledged(&self) -> bool {
+        self.in_flight.is_empty() && !self.must_respond
+    }
+
+    /// Whether there is nothing to compare and nothing to respond to.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.dirty.is_none() && !self.must_respond
+    }
+
+    /// Whether the client rejected a resource that is not corrected yet.
+    pub(crate) fn complains(&self) -> bool {
+        self.complains
+    }
+
+    /// Whether a request waits for its response.
+    pub(crate) fn has_open_request(&self) -> bool {
+        self.request > OpenRequest::None
+    }
+
+    /// Whether that request is about everything that the client subscribes to.
+    pub(crate) fn requests_everything(&self) -> bool {
+        self.request == OpenRequest::Everything
+    }
+
+    /// Whether the client requested this name, and waits for the response.
+    pub(crate) fn requests(&self, name: &str) -> bool {
+        self.requests_everything() || matches!(self.held.get(name), Some(ClientResource::Requested(_)))
+    }
+
+    /// Whether a request needs a response even if nothing changed.
+    pub(crate) fn must_respond(&self) -> bool {
+        self.must_respond
+    }
+
+    /// The version of what the client holds.
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The nonce of the last response.
+    pub(crate) fn nonce(&self) -> u64 {
+        self.nonce
+    }
+
+    /// How many responses the client has not answered.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Whether the resource with this name may differ from what the client has.
+    pub(crate) fn is_dirty(&self, name: &str) -> bool {
+        self.dirty.contains(name)
+    }
+
+    /// Whether the client has this name, in some version or as a request.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.held.contains_key(name)
+    }
+
+    /// Whether the client was sent this name, even if it may not have accepted it.
+    pub(crate) fn was_sent(&self, name: &str) -> bool {
+        self.held.get(name).is_some_and(|held| held.resource().is_some())
+    }
+
+    /// Every resource that the client should have.
+    pub(crate) fn sent(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.held.values().filter_map(ClientResource::sent)
+    }
+
+    /// Every resource that the client may use at this moment: those that it was sent, and those that it had before
+    /// as long as it has not accepted their replacement.
+    pub(crate) fn in_use(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        let before = self.in_flight.iter().flat_map(|response| {
+            let changed = response.changed.iter().filter_map(|(_, before)| before.as_ref()?.resource());
+            changed.chain(response.removed.iter().filter_map(|(_, held)| held.resource()))
+        });
+        let held = self.held.values().filter_map(ClientResource::resource);
+        held.chain(before).chain(self.previous_versions.values())
+    }
+
+    /// Whether the client has versions that the server does not know, and that may refer to anything.
+    pub(crate) fn has_unknown_versions(&self) -> bool {
+        self.held.values().any(|held| matches!(held, ClientResource::OutdatedVersion))
+    }
+}
+
+/// Transitions: subscriptions and requests.
+impl TypeState {
+    /// State of the world: replaces the subscription. See [`Subscription::replace`].
+    pub(crate) fn replace_subscription(
+        &mut self,
+        names: &[String],
+        legacy_wildcard: bool,
+        intern: impl Fn(&str) -> Arc<str>,
+    ) -> SubscriptionChange {
+        self.subscription.replace(names, legacy_wildcard, intern)
+    }
+
+    /// Delta: updates the subscription. See [`Subscription::update`].
+    pub(crate) fn update_subscription(
+        &mut self,
+        subscribe: &[String],
+        unsubscribe: &[String],
+        legacy_wildcard: bool,
+        intern: impl Fn(&str) -> Arc<str>,
+    ) -> SubscriptionChange {
+        self.subscription.update(subscribe, unsubscribe, legacy_wildcard, intern)
+    }
+
+    /// The client requested this name, and needs a response even if nothing changed.
+    pub(crate) fn mark_requested(&mut self, name: Arc<str>) {
+        let before = self.held.get(&name).and_then(ClientResource::resource).cloned();
+        self.set(Arc::clone(&name), Some(ClientResource::Requested(before)));
+        self.dirty.extend([name]);
+        self.request = self.request.max(OpenRequest::Names);
+    }
+
+    /// The client requested everything. `must_respond` says whether it needs a response even without resources.
+    pub(crate) fn mark_everything_requested(&mut self, must_respond: bool) {
+        self.dirty = DirtyNames::All;
+        self.request = OpenRequest::Everything;
+        self.must_respond = must_respond;
+    }
+
+    /// The open request needs no response any more.
+    pub(crate) fn close_request(&mut self) {
+        self.request = OpenRequest::None;
+    }
+
+    /// State of the world: remembers the names that an ignored request does not list.
+    pub(crate) fn remember_omitted(&mut self, listed: &[String]) {
+        let listed: HashSet<&str> = listed.iter().map(String::as_str).collect();
+        let omitted = self.subscription.names().filter(|name| !listed.contains(&***name));
+        self.omitted.extend(omitted.cloned());
+    }
+
+    /// State of the world: marks the names as requested that ignored requests left out and the client wants again.
+    pub(crate) fn mark_omitted_requested(&mut self) {
+        for name in std::mem::take(&mut self.omitted) {
+            if self.subscription.covers(&name) {
+                self.mark_requested(name);
+            }
+        }
+    }
+
+    /// The client does not have this name.
+    pub(crate) fn forget(&mut self, name: &Arc<str>) {
+        self.previous_versions.remove(name);
+        self.set(Arc::clone(name), None);
+    }
+
+    /// The client has only what it subscribes to.
+    pub(crate) fn forget_unsubscribed(&mut self) {
+        let names = self.held.keys().filter(|name| !self.subscription.covers(name));
+        let unsubscribed: Vec<_> = names.cloned().collect();
+        unsubscribed.iter().for_each(|name| self.forget(name));
+        self.previous_versions.retain(|name, _| self.subscription.covers(name));
+    }
+
+    /// A client that dropped its subscription and wants everything again may still accept a response in flight, so
+    /// that it must be sent those resources again.
+    pub(crate) fn mark_in_flight_unconfirmed(&mut self) {
+        let changed = self.in_flight.iter().flat_map(|response| &response.changed);
+        let dropped = changed.filter(|(one, _)| !self.held.contains_key(one.name()));
+        let dropped: Vec<_> = dropped.map(|(one, _)| Arc::clone(one)).collect();
+        for resource in dropped {
+            self.set(Arc::clone(resource.name()), Some(ClientResource::Unconfirmed(resource)));
+        }
+    }
+
+    /// Makes room for resources that the client is about to have.
+    pub(crate) fn reserve(&mut self, more: usize) {
+        self.held.reserve(more);
+    }
+
+    /// The one place where `held` changes, so that `version` always is the sum of what was sent.
+    fn set(&mut self, name: Arc<str>, held: Option<ClientResource>) -> Option<ClientResource> {
+        if let Some(resource) = held.as_ref().and_then(ClientResource::sent) {
+            self.version = self.version.with(resource.version());
+        }
+        let before = match held {
+            Some(held) => self.held.insert(name, held),
+            None => self.held.remove(&name),
+        };
+        if let Some(resource) = before.as_ref().and_then(ClientResource::sent) {
+            self.version = self.version.without(resource.version());
+        }
+        before
+    }
+}
+
+/// Transitions: publications and reconnects.
+impl TypeState {
+    /// A new snapshot was published. `is_next` says whether the stream processed the previous publication.
+    pub(crate) fn on_publication(&mut self, kind: ResourceType, publication: &Publication, is_next: bool) {
+        if !self.subscription.has_started() {
+            return;
+        }
+        if is_next {
+            let concerned = |name: &&Arc<str>| self.subscription.covers(name) || self.knows(name);
+            let changed: Vec<_> = publication.changes[kind].iter().filter(concerned).cloned().collect();
+            self.dirty.extend(changed);
+        } else {
+            self.dirty = DirtyNames::All;
+        }
+        self.forgive_what_was_corrected(publication.snapshot.of(kind));
+    }
+
+    /// The first request says what the client has from an earlier stream.
+    pub(crate) fn begin_resume(&mut self, resume: Resume) {
+        self.resume = Some(resume);
+        self.request = OpenRequest::Everything;
+    }
+
+    /// Whether the server has not decided yet what a reconnected client has.
+    pub(crate) fn is_resuming(&self) -> bool {
+        self.resume.is_some()
+    }
+
+    /// Takes what a reconnecting client says it has.
+    pub(crate) fn take_resume(&mut self) -> Option<Resume> {
+        self.resume.take()
+    }
+
+    /// Puts back what [`take_resume`](Self::take_resume) took, to decide later.
+    pub(crate) fn defer_resume(&mut self, resume: Resume) {
+        self.resume = Some(resume);
+    }
+
+    /// The reconnected client has some version of this name that the snapshot does not have.
+    pub(crate) fn mark_unknown(&mut self, name: Arc<str>) {
+        self.set(name, Some(ClientResource::OutdatedVersion));
+    }
+
+    /// Every name has to be compared with the snapshot.
+    pub(crate) fn mark_all_dirty(&mut self) {
+        self.dirty = DirtyNames::All;
+    }
+
+    /// State of the world: the reconnected client has something else. Only a full response, which root types have,
+    /// replaces that.
+    pub(crate) fn mark_unknown_version(&mut self, is_root: bool) {
+        self.dirty = DirtyNames::All;
+        self.must_respond = is_root;
+        self.has_unknown_resources = is_root;
+    }
+}
