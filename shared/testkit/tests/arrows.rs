@@ -94,7 +94,7 @@ fn refusal(from: &Member, to: &Dependency, rule: &Rule) -> Option<String> {
 }
 
 #[test]
-fn crates_of_this_workspace_depend_only_on_those_that_the_rules_name() {
+fn crates_of_this_workspace_depend_only_on_crates_that_their_rule_names() {
     let found = violations(&members().unwrap(), RULES);
     assert!(found.is_empty(), "{}", found.join("\n"));
 }

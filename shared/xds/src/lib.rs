@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 //!
 //! An xDS control plane: it tells data planes (Envoy, gRPC clients) what the world looks like.
 //!

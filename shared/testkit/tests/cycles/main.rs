@@ -1,4 +1,4 @@
-//! No import cycle inside a crate: if a file uses what another one defines, that one must not use it in turn.
+//! No import cycle inside a crate: if a file uses what another one defines, the other one must not use the first.
 //!
 //! Files without cycles can be read one after the other. A module that only declares its children and re-exports
 //! what they define does not use them, so a child may use what its parent defines.
@@ -81,7 +81,7 @@ fn crate_arrows(member: &Member) -> Vec<Arrows> {
     targets.filter(|arrows| !arrows.is_empty()).collect()
 }
 
-/// Compares the cycles of one crate with those that are allowed.
+/// Compares the cycles of one crate with the cycles in `KNOWN`.
 fn compare(found: &BTreeSet<Cycle>, known: &BTreeSet<Cycle>) -> Vec<String> {
     let new = found.difference(known).map(|cycle| format!("new cycle {cycle:?}"));
     let gone =
