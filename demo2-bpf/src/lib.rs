@@ -1,6 +1,19 @@
 #![doc = include_str!("../README.md")]
 //!
 //! # Reading order
+//!
+//! The idea: the kernel sees every connection of an unmodified Envoy, so count 23 known connections there with bpftrace,
+//! and compare the counts with the records of the client, Envoy and `/proc`.
+//!
+//! 1. [`workload.rs`](workload): 23 connections with 4 requests each, and some that end badly.
+//! 2. [`program.rs`](program): the bpftrace programs, one question each.
+//! 3. [`trace.rs`](trace): bpftrace's JSON output as Rust values.
+//! 4. [`watch.rs`](watch): one program's run, with counts taken before and after it.
+//! 5. [`judge.rs`](judge): compares a trace with the other counts and makes claims of the result.
+//! 6. `judge/connections.rs`: the claims about connections, as an example.
+//! 7. [`scenario.rs`](scenario): the steps of a run.
+
+#![forbid(unsafe_code)]
 
 pub mod program;
 

@@ -1,5 +1,7 @@
 //! The whole demo; see the crate's README.
 
+#![forbid(unsafe_code)]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;

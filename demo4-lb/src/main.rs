@@ -1,5 +1,7 @@
 //! The whole demo on one machine; see the crate's README.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 use clap::Parser;

@@ -1,6 +1,19 @@
 #![doc = include_str!("../README.md")]
 //!
 //! # Reading order
+//!
+//! The idea: Envoy asks one authorizer about every call, so that no service has to decide again who the caller is and what
+//! it is allowed to do.
+//!
+//! 1. [`topology.rs`](topology): the listeners of Envoy, and the authorizer that each of them asks.
+//! 2. [`authorizer.rs`](authorizer): one check from the request to the answer.
+//! 3. [`policy.rs`](policy): Cedar policies decide what an authenticated caller is allowed to do.
+//! 4. [`decision.rs`](decision): the decision as plain values, and its translation for Envoy.
+//! 5. [`scenario.rs`](scenario): the steps of a run.
+//!
+//! After that, [`inquiry`] parses what Envoy sends, and [`token`] verifies signatures.
+
+#![forbid(unsafe_code)]
 
 pub mod topology;
 

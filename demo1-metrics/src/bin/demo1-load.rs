@@ -1,5 +1,7 @@
 //! The load as a role of its own: an open loop, and what came of it.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! The backend of this demo as a role of its own, for a container.
 
+#![forbid(unsafe_code)]
+
 use std::net::SocketAddr;
 use std::process::ExitCode;
 

@@ -1,5 +1,7 @@
 //! One app as a role of its own, for a terminal or a container.
 
+#![forbid(unsafe_code)]
+
 use std::net::SocketAddr;
 use std::process::ExitCode;
 

@@ -1,5 +1,7 @@
 //! One echo backend, for a terminal or a container.
 
+#![forbid(unsafe_code)]
+
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;

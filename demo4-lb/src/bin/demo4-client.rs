@@ -1,5 +1,7 @@
 //! A client that counts who answers, for a terminal or a container.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 

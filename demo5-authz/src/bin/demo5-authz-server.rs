@@ -1,5 +1,7 @@
 //! The authorizer, for a terminal or a container.
 
+#![forbid(unsafe_code)]
+
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;

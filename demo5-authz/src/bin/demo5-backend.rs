@@ -1,5 +1,7 @@
 //! The greeter, for a terminal or a container.
 
+#![forbid(unsafe_code)]
+
 use std::net::SocketAddr;
 use std::process::ExitCode;
 

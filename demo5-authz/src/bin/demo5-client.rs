@@ -1,5 +1,7 @@
 //! A caller, for a terminal or a container: makes each call by gRPC and by HTTP, and shows what it got.
 
+#![forbid(unsafe_code)]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,5 +1,7 @@
 //! Makes keys and tokens: what an identity provider would do, for a terminal.
 
+#![forbid(unsafe_code)]
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;

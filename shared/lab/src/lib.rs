@@ -15,6 +15,7 @@
 //! reads them for what they say. What it finds is a list of [`Requirement`]s, each a sentence for the student.
 //!
 //! The student's files are copied from `start` once, and after that only read.
+#![forbid(unsafe_code)]
 
 mod requirement;
 

@@ -16,6 +16,7 @@
 //! Knows what is news, and what all files make together. What one look finds is in `look.rs`, how a text becomes
 //! resources in `parse.rs`.
 //! Source: "Dynamic configuration from filesystem" in Envoy's documentation.
+#![forbid(unsafe_code)]
 
 mod look;
 

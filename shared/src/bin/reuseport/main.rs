@@ -1,5 +1,7 @@
 //! One port for several processes, and what comes of it; see the crate's README.
 
+#![forbid(unsafe_code)]
+
 mod instance;
 mod kernel;
 mod queue;

@@ -2,6 +2,8 @@
 //!
 //! The tasks stand in `shared/lab/`; how a check works is told in [`mesh_lab`].
 
+#![forbid(unsafe_code)]
+
 mod port;
 
 mod certificates;

@@ -1,5 +1,7 @@
 //! Makes, shows and checks certificates: the chain of trust on the command line.
 
+#![forbid(unsafe_code)]
+
 mod chain;
 mod show;
 mod trust;
