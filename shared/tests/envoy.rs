@@ -8,15 +8,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use mesh_testkit::processes::{self, wait_until_ended};
 use serde_json::json;
 use shared::envoy::admin::{Kind, State};
 use shared::envoy::{Admin, AdminError, Bootstrap, Envoy, EnvoyError, Variant};
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::tools::{self, Program};
 use tokio::net::TcpListener;
-
-mod common;
-use common::gone;
 
 /// Far more than Envoy needs, even while other tests take both cores.
 const READY: Duration = Duration::from_secs(60);
@@ -89,12 +87,12 @@ async fn a_stopped_envoy_leaves_no_process_and_no_folder() {
     let envoy = Envoy::new(&program, lonely("node", control_plane).to_yaml());
     let serving = envoy.start(&life).await.unwrap().ready(READY).await.unwrap();
     let (pid, log, admin) = (serving.pid(), serving.log(), *serving.admin());
-    assert!(common::is_there(pid));
+    assert!(processes::is_running(pid));
     let folder = log.parent().unwrap().metadata().unwrap();
     assert_eq!(folder.permissions().mode() & 0o777, 0o700);
     let status = serving.stop().await.unwrap();
     assert!(status.success(), "Envoy ends cleanly when asked: {status}");
-    gone(pid).await;
+    wait_until_ended(pid).await;
     assert!(!log.exists());
     assert!(matches!(admin.ready().await.unwrap_err(), AdminError::Unreachable { .. }));
 }
@@ -118,8 +116,8 @@ async fn the_end_of_the_lifecycle_is_the_end_of_envoy_ready_or_not() {
     let waits = Bootstrap::new("waits", control_plane).initial_fetch_timeout(Duration::ZERO);
     let waits = Envoy::new(&program, waits.to_yaml()).start(&life).await.unwrap();
     life.shut_down(GRACE).await.unwrap();
-    gone(ready.pid()).await;
-    gone(waits.pid()).await;
+    wait_until_ended(ready.pid()).await;
+    wait_until_ended(waits.pid()).await;
 }
 
 #[tokio::test]
@@ -130,7 +128,7 @@ async fn an_envoy_that_refuses_its_configuration_says_why() {
     let error = started.ready(READY).await.unwrap_err();
     assert!(matches!(error, EnvoyError::ExitedEarly { .. }), "{error:?}");
     assert!(error.to_string().contains("no_such_field"), "{error}");
-    gone(pid).await;
+    wait_until_ended(pid).await;
 }
 
 #[tokio::test]
@@ -145,7 +143,7 @@ async fn an_envoy_that_waits_for_its_control_plane_for_ever_is_given_up_with_its
         panic!("{error:?}");
     };
     assert!(source.to_string().contains("INITIALIZING"), "{source}");
-    gone(pid).await;
+    wait_until_ended(pid).await;
 }
 
 #[tokio::test]
@@ -159,7 +157,7 @@ async fn a_program_that_only_sleeps_is_given_up_in_time() {
     let error = started.ready(Duration::from_millis(300)).await.unwrap_err();
     assert!(matches!(error, EnvoyError::NotReady { .. }), "{error:?}");
     assert!(start.elapsed() < READY);
-    gone(pid).await;
+    wait_until_ended(pid).await;
 }
 
 #[tokio::test]
@@ -173,18 +171,18 @@ async fn a_missing_program_is_named() {
 #[tokio::test]
 async fn a_parent_that_is_killed_takes_its_envoy_along() {
     let (_silent, control_plane) = silent_control_plane().await;
-    if let Some(told) = common::told_by_test() {
+    if let Some(report) = processes::pid_report() {
         let envoy = Envoy::new(program().await, lonely("orphan", control_plane).to_yaml());
         let serving = envoy.start(&Lifecycle::default()).await.unwrap().ready(READY).await.unwrap();
-        told.say(serving.pid());
+        report.send(serving.pid());
         std::future::pending::<()>().await;
     }
     // Here, and not in the second process, so that its start is not an installation.
     program().await;
-    let (parent, pid) = common::run_again("a_parent_that_is_killed_takes_its_envoy_along").await;
-    assert!(common::is_there(pid));
+    let (parent, pid) = processes::run_this_test_again("a_parent_that_is_killed_takes_its_envoy_along").await;
+    assert!(processes::is_running(pid));
     parent.kill();
-    gone(pid).await;
+    wait_until_ended(pid).await;
 }
 
 /// The control plane hangs up at once, each time. Envoy's default doubles its waits up to 30 s.

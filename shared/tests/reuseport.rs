@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use mesh_testkit::compose::Plan;
+use mesh_testkit::processes::wait_until_ended;
 use serde_json::Value;
 use shared::child::{self, Running};
 use shared::lifecycle::{GRACE, Lifecycle};
@@ -16,9 +17,6 @@ use shared::reuseport::{SPREADS, ask};
 use shared::stats::Shares;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
-
-mod common;
-use common::gone;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_reuseport");
 const LIMIT: Duration = Duration::from_secs(120);
@@ -76,12 +74,12 @@ async fn servers_take_their_place_from_the_environment_answer_by_name_and_stop_w
     assert_eq!(joined, address);
     // Wherever connections go, whoever is left gets them all.
     assert_eq!(first.stop().await.unwrap().code(), Some(0));
-    gone(first.pid()).await;
+    wait_until_ended(first.pid()).await;
     for _ in 0..20 {
         assert_eq!(ask(address).await.unwrap(), "bar");
     }
     life.shut_down(GRACE).await.unwrap();
-    gone(second.pid()).await;
+    wait_until_ended(second.pid()).await;
     ask(address).await.unwrap_err();
 }
 
