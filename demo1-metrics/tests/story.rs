@@ -104,6 +104,13 @@ fn an_inclusion_list_that_keeps_too_much_breaks_the_budget() {
     });
 }
 
+/// Splits `label_values(SELECTOR, LABEL)`, which is Grafana's and not PromQL.
+fn selector_and_label(query: &str) -> Option<(&str, &str)> {
+    let inside = query.strip_prefix("label_values(")?.strip_suffix(')')?;
+    let (selector, label) = inside.rsplit_once(',')?;
+    Some((selector.trim(), label.trim()))
+}
+
 /// Everything that Grafana would ask, asked of the demo's Prometheus: variables first, with whose values the rest is
 /// filled in, as if all of them were chosen.
 async fn every_expression_has_data(span: (SystemTime, SystemTime)) {
@@ -111,7 +118,7 @@ async fn every_expression_has_data(span: (SystemTime, SystemTime)) {
     let dashboard = Dashboard::ours().unwrap();
     let mut values = BTreeMap::new();
     for variable in dashboard.variables() {
-        let (selector, label) = variable.selector_and_label().expect("label_values(SELECTOR, LABEL)");
+        let (selector, label) = selector_and_label(&variable.query).expect("label_values(SELECTOR, LABEL)");
         // Grafana asks for all series of the time that it shows, and not only for those of this moment.
         let query = format!("last_over_time({}[2m])", dashboard::fill(selector, &values, ""));
         let series = prometheus.instant(&query, span.1).await.unwrap();

