@@ -88,7 +88,8 @@ pub struct Variable {
     pub name: String,
     /// Where its query goes.
     pub datasource: Source,
-    query: String,
+    /// What Grafana asks for its values: `label_values(SELECTOR, LABEL)`.
+    pub query: String,
 }
 
 /// What is marked in all panels.
@@ -126,15 +127,6 @@ impl Panel {
     /// The unit of its values, as Grafana calls it: `ms`, `reqps`, `percentunit`.
     pub fn unit(&self) -> &str {
         &self.field_config.defaults.unit
-    }
-}
-
-impl Variable {
-    /// `label_values(SELECTOR, LABEL)`, which is Grafana's and not PromQL, taken apart. `None` if it is anything else.
-    pub fn selector_and_label(&self) -> Option<(&str, &str)> {
-        let inside = self.query.strip_prefix("label_values(")?.strip_suffix(')')?;
-        let (selector, label) = inside.rsplit_once(',')?;
-        Some((selector.trim(), label.trim()))
     }
 }
 

@@ -3,20 +3,19 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use demo1_metrics::dashboard::{self, Dashboard};
 use demo1_metrics::prometheus::Api;
-use rustix::process::{Pid, Signal, kill_process};
+use mesh_testkit::story::{self, Demo, Running, text};
+use mesh_testkit::{altered_envoy, lab_ports};
+use rustix::process::Signal;
 use serde_json::Value;
-use shared::{ports, tools};
+use shared::ports;
 
-const DEMO: &str = env!("CARGO_BIN_EXE_demo1-metrics");
+const DEMO: Demo = Demo::new(env!("CARGO_BIN_EXE_demo1-metrics"));
 
 /// Every claim of the story, in order, and whether it needs PromQL.
 const CLAIMS: [(&str, bool); 25] = [
@@ -47,98 +46,69 @@ const CLAIMS: [(&str, bool); 25] = [
     ("cut-down-counts", false),
 ];
 
-/// One story at a time: they measure durations, and share the lab ports.
+/// One story at a time: they measure durations.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn run(args: &[&str]) -> Output {
-    Command::new(DEMO).args(args).env_remove("RUST_LOG").stdin(Stdio::null()).output().unwrap()
-}
-
-/// Reads lines until one is this, or begins with it, and returns all of them.
-fn read_until(from: &mut impl BufRead, line: &str) -> String {
-    let mut told = String::new();
-    loop {
-        let begun = told.len();
-        assert!(from.read_line(&mut told).unwrap() > 0, "it ended early:\n{told}");
-        if told[begun..].starts_with(line) {
-            return told;
-        }
-    }
-}
-
-/// The processes that this one started.
-fn children(of: u32) -> BTreeSet<u32> {
-    let listed =
-        std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let pids = listed.filter_map(|name| name.parse().ok());
-    pids.filter(|pid: &u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // The name, which may hold anything, ends with the last bracket; state and parent follow.
-        let after = stat.rsplit_once(") ").map(|(_, after)| after.to_owned()).unwrap_or_default();
-        after.split(' ').nth(1) == Some(&of.to_string())
-    })
-    .collect()
-}
-
-/// Interrupts a demo as Ctrl-C would, and returns its exit code, once all that it had started is seen to be gone.
-fn interrupt(demo: &mut Child, stdout: &mut impl Read) -> Option<i32> {
-    let started = children(demo.id());
-    assert!(started.len() >= 4, "four Envoys at least: {started:?}");
-    kill_process(Pid::from_child(demo), Signal::INT).unwrap();
-    // Read on, so that a full pipe cannot hold it up.
-    std::io::copy(stdout, &mut std::io::sink()).unwrap();
-    let code = demo.wait().unwrap().code();
-    for pid in started {
-        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{pid} still runs");
-    }
-    code
 }
 
 #[test]
 #[ignore = "needs prometheus"]
 fn every_claim_holds_and_every_panel_of_the_dashboard_has_data() {
     let _alone = alone();
-    let pictures = tempfile::tempdir().unwrap();
-    let begun = SystemTime::now();
-    let temporary = tempfile::tempdir().unwrap();
-    let mut demo = Command::new(DEMO)
-        .env("TMPDIR", temporary.path())
-        .args(["--json", "--stay", "--pictures"])
-        .arg(pictures.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdout = BufReader::new(demo.stdout.take().unwrap());
-    // The report is indented: this is its end.
-    let told = read_until(&mut stdout, "}");
-    let report: Value = serde_json::from_str(&told).unwrap();
-    assert_eq!((&report["held"], &report["demo"]), (&true.into(), &"demo1-metrics".into()), "{report:#}");
-    assert!(report["versions"]["prometheus"].is_string() && report["versions"]["envoy"].is_string());
-    assert_eq!(report["steps"].as_array().unwrap().len(), 6);
-    let claims = report["claims"].as_array().unwrap();
-    let ids: Vec<&str> = claims.iter().map(|claim| claim["id"].as_str().unwrap()).collect();
-    assert_eq!(ids, CLAIMS.map(|(id, _)| id));
-    assert!(claims.iter().all(|claim| claim["verdict"] == "held"), "{claims:#?}");
+    let ports =
+        [&[ports::DEMO1_FRONT, ports::DEMO1_PROMETHEUS][..], &ports::DEMO1_ADMINS, &ports::DEMO1_SERVICES];
+    let test = "every_claim_holds_and_every_panel_of_the_dashboard_has_data";
+    lab_ports::with_free(test, &ports.concat(), || {
+        let (pictures, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let begun = SystemTime::now();
+        let mut command = DEMO.command(&["--json", "--stay", "--pictures"]);
+        command.arg(pictures.path()).env("TMPDIR", temporary.path());
+        let mut running = Running::start(command);
+        // The report is indented: this is its end.
+        running.read_until("}");
+        let report: Value = serde_json::from_str(running.printed()).unwrap();
+        assert_eq!(report["demo"], "demo1-metrics");
+        assert!(report["versions"]["prometheus"].is_string() && report["versions"]["envoy"].is_string());
+        assert_eq!(report["steps"].as_array().unwrap().len(), 6);
+        story::assert_every_claim_holds(&report, &CLAIMS.map(|(id, _)| id));
 
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(every_expression_has_data((begun, SystemTime::now())));
-    assert_eq!(std::fs::read_dir(pictures.path()).unwrap().count(), 12);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(every_expression_has_data((begun, SystemTime::now())));
+        assert_eq!(std::fs::read_dir(pictures.path()).unwrap().count(), 12);
 
-    assert_eq!(interrupt(&mut demo, &mut stdout), Some(0));
-    for port in
-        [ports::DEMO1_FRONT, ports::DEMO1_PROMETHEUS, ports::DEMO1_ADMINS[3], ports::DEMO1_SERVICES[0]]
-    {
-        TcpStream::connect(("127.0.0.1", port)).unwrap_err();
-    }
-    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
+        running.signal(Signal::INT);
+        assert_eq!(running.finish().0, Some(0));
+        for port in ports.concat() {
+            TcpStream::connect(("127.0.0.1", port)).unwrap_err();
+        }
+        assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn an_inclusion_list_that_keeps_too_much_breaks_the_budget() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    // This entry of the list matches nearly every statistic.
+    let sed = r#"s/"prefix":"http.in.downstream_rq_"/"contains":"_"/"#;
+    let envoy = altered_envoy::edited(folder.path(), sed);
+    let arguments = ["--no-prometheus", "--envoy", envoy.to_str().unwrap()];
+    // Both at once, because a run takes 20 s, most of which it waits.
+    std::thread::scope(|scope| {
+        let json = scope.spawn(|| DEMO.run(&[&arguments[..], &["--json"]].concat()));
+        assert_eq!(story::broken_in_summary(&DEMO.run(&arguments)), ["budget"]);
+        let report = story::report(&json.join().unwrap(), 1);
+        story::assert_broken(&report, &["budget"]);
+        assert_eq!(story::ids(&report), CLAIMS.map(|(id, _)| id));
+    });
+}
+
+/// Splits `label_values(SELECTOR, LABEL)`, which is Grafana's and not PromQL.
+fn selector_and_label(query: &str) -> Option<(&str, &str)> {
+    let inside = query.strip_prefix("label_values(")?.strip_suffix(')')?;
+    let (selector, label) = inside.rsplit_once(',')?;
+    Some((selector.trim(), label.trim()))
 }
 
 /// Everything that Grafana would ask, asked of the demo's Prometheus: variables first, with whose values the rest is
@@ -148,7 +118,7 @@ async fn every_expression_has_data(span: (SystemTime, SystemTime)) {
     let dashboard = Dashboard::ours().unwrap();
     let mut values = BTreeMap::new();
     for variable in dashboard.variables() {
-        let (selector, label) = variable.selector_and_label().expect("label_values(SELECTOR, LABEL)");
+        let (selector, label) = selector_and_label(&variable.query).expect("label_values(SELECTOR, LABEL)");
         // Grafana asks for all series of the time that it shows, and not only for those of this moment.
         let query = format!("last_over_time({}[2m])", dashboard::fill(selector, &values, ""));
         let series = prometheus.instant(&query, span.1).await.unwrap();
@@ -186,14 +156,11 @@ async fn every_expression_has_data(span: (SystemTime, SystemTime)) {
 #[test]
 fn without_a_prometheus_it_says_so_and_how_to_get_one_and_claims_nothing_that_needs_it() {
     let _alone = alone();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let choice = std::env::var_os("ENVOY");
-    let envoy = runtime.block_on(tools::envoy(choice.as_deref().map(Path::new))).unwrap();
     let nothing = tempfile::tempdir().unwrap();
-    let mut command = Command::new(DEMO);
+    let mut command = DEMO.command(&["--envoy"]);
     // A machine that has an Envoy, and nothing else.
-    command.arg("--envoy").arg(envoy.path).env("PATH", nothing.path()).env("MESH_TOOLS", nothing.path());
-    let output = command.env_remove("PROMETHEUS").stdin(Stdio::null()).output().unwrap();
+    command.arg(altered_envoy::real()).env("PATH", nothing.path()).env("MESH_TOOLS", nothing.path());
+    let output = command.env_remove("PROMETHEUS").output().unwrap();
     let told = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{told}\n{}", text(&output.stderr));
     let remedies =
@@ -212,19 +179,16 @@ fn without_a_prometheus_it_says_so_and_how_to_get_one_and_claims_nothing_that_ne
 fn an_interrupt_ends_it_early_and_leaves_nothing_behind() {
     let _alone = alone();
     let temporary = tempfile::tempdir().unwrap();
-    let mut demo = Command::new(DEMO)
-        .arg("--no-prometheus")
-        .env("TMPDIR", temporary.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut stdout = BufReader::new(demo.stdout.take().unwrap());
-    read_until(&mut stdout, "1. ");
-    let begun = Instant::now();
-    assert_eq!(interrupt(&mut demo, &mut stdout), Some(130));
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    let mut command = DEMO.command(&["--no-prometheus"]);
+    command.env("TMPDIR", temporary.path());
+    let mut running = Running::start(command);
+    running.read_until("1. ");
+    // The four Envoys are up by now.
+    running.wait_for_children(4);
+    running.signal(Signal::INT);
+    let (code, printed) = running.finish();
+    assert_eq!(code, Some(130));
+    assert!(!printed.contains("\n6. "), "it went on to its last step:\n{printed}");
     assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
 }
 
@@ -239,19 +203,18 @@ fn wrong_usage_ends_with_2_and_says_what_to_do() {
         (&["--envoy", "/nowhere/envoy", "--no-prometheus"], "/nowhere/envoy"),
         (&["--rate", "9"], "--rate"),
     ] {
-        let output = run(args);
+        let output = DEMO.run(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", text(&output.stderr));
         assert!(text(&output.stderr).contains(expected), "{args:?}: {}", text(&output.stderr));
     }
     // Whatever the environment names, it can be done without.
     for named in ["", "/nowhere/prometheus"] {
-        let mut demo = Command::new(DEMO);
-        demo.args(["--no-prometheus", "--envoy", "/nowhere/envoy"]).env("PROMETHEUS", named);
-        let output = demo.stdin(Stdio::null()).output().unwrap();
+        let mut command = DEMO.command(&["--no-prometheus", "--envoy", "/nowhere/envoy"]);
+        let output = command.env("PROMETHEUS", named).output().unwrap();
         assert!(text(&output.stderr).contains("/nowhere/envoy"), "{named}: {}", text(&output.stderr));
     }
-    let _holder = std::net::TcpListener::bind(("127.0.0.1", ports::DEMO1_FRONT)).unwrap();
-    let output = run(&["--stay", "--no-prometheus"]);
+    let _in_use = lab_ports::take(ports::DEMO1_FRONT);
+    let output = DEMO.run(&["--stay", "--no-prometheus"]);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stdout));
     assert!(text(&output.stderr).contains("is taken"), "{}", text(&output.stderr));
 }

@@ -2,24 +2,22 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use mesh_testkit::story::{self, Demo, text};
+use mesh_testkit::{altered_envoy, lab_ports};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::ports;
 
-fn run(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_demo3-dynamic"));
-    command.args(args).env_remove("RUST_LOG").stdin(Stdio::null()).output().unwrap()
-}
+const DEMO: Demo = Demo::new(env!("CARGO_BIN_EXE_demo3-dynamic"));
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+/// What `--stay` listens on.
+const LAB_PORTS: [u16; 4] = [ports::DEMO3_ENVOY, ports::DEMO3_ADMIN, ports::DEMO3_XDS, ports::DEMO3_CONTROL];
 
 /// Every claim of the story, in order.
 const CLAIMS: [&str; 25] = [
@@ -51,16 +49,33 @@ const CLAIMS: [&str; 25] = [
 ];
 
 fn every_claim_holds(protocol: &str) -> Output {
-    let output = run(&["--json", "--protocol", protocol, "--dialogue=json"]);
-    assert_eq!(output.status.code(), Some(0), "{}\n{}", text(&output.stdout), text(&output.stderr));
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&report["held"], &report["demo"]), (&Value::Bool(true), &"demo3-dynamic".into()));
+    let output = DEMO.run(&["--json", "--protocol", protocol, "--dialogue=json"]);
+    let report = story::report(&output, 0);
+    assert_eq!(report["demo"], "demo3-dynamic");
+    assert!(report["versions"]["envoy"].is_string(), "{report:#}");
     assert_eq!(report["steps"].as_array().unwrap().len(), 8);
-    let claims = report["claims"].as_array().unwrap();
-    let ids: Vec<&str> = claims.iter().map(|claim| claim["id"].as_str().unwrap()).collect();
-    assert_eq!(ids, CLAIMS);
-    assert!(claims.iter().all(|claim| claim["verdict"] == "held"), "{claims:#?}");
+    story::assert_every_claim_holds(&report, &CLAIMS);
     output
+}
+
+#[test]
+fn an_envoy_with_a_listener_of_its_own_does_not_start_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    let any_port = json!({ "socket_address": { "address": "127.0.0.1", "port_value": 0 } });
+    let echo = json!({ "@type": "type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo" });
+    let listener = json!({
+        "name": "unexpected",
+        "address": any_port,
+        "filter_chains": [{ "filters": [{ "name": "echo", "typed_config": echo }] }],
+    });
+    let more = json!({ "static_resources": { "listeners": [listener] } });
+    let envoy = altered_envoy::with_more_configuration(folder.path(), &more);
+    let envoy = envoy.to_str().unwrap();
+    assert_eq!(story::broken_in_summary(&DEMO.run(&["--envoy", envoy])), ["starts-empty"]);
+    let report = story::report(&DEMO.run(&["--json", "--protocol", "delta", "--envoy", envoy]), 1);
+    story::assert_broken(&report, &["starts-empty"]);
+    assert_eq!(story::ids(&report), CLAIMS);
+    assert_eq!((&report["claims"][0]["expected"], &report["claims"][0]["seen"]), (&"0".into(), &"1".into()));
 }
 
 /// The dialogue's events, all of which must be JSON, and hold no key.
@@ -91,7 +106,7 @@ fn every_claim_holds_over_the_incremental_protocol() {
 
 #[test]
 fn a_protocol_that_there_is_not_is_wrong_usage() {
-    let output = run(&["--protocol", "rest"]);
+    let output = DEMO.run(&["--protocol", "rest"]);
     assert_eq!(output.status.code(), Some(2));
     let complaint = text(&output.stderr);
     assert!(complaint.contains("sotw") && complaint.contains("delta"), "{complaint}");
@@ -99,44 +114,41 @@ fn a_protocol_that_there_is_not_is_wrong_usage() {
 
 #[test]
 fn a_wrong_envoy_is_refused_before_anything_starts() {
-    let output = run(&["--envoy", "/nowhere/envoy"]);
+    let output = DEMO.run(&["--envoy", "/nowhere/envoy"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("/nowhere/envoy"));
 }
 
 #[test]
 fn stay_lets_a_person_drive_it_with_curl_until_ctrl_c() {
-    let mut demo = Command::new(env!("CARGO_BIN_EXE_demo3-dynamic"))
-        .arg("--stay")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdout = BufReader::new(demo.stdout.take().unwrap());
-    let mut told = String::new();
-    while !told.lines().any(|line| line.starts_with("Everything stays up")) {
-        assert!(stdout.read_line(&mut told).unwrap() > 0, "it ended early: {:?}:\n{told}", demo.wait());
-    }
-    let call = |port: u16, request: &str| {
-        let mut connection = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        connection.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer).unwrap();
-        answer
-    };
-    // The story ended with all traffic on green; one PUT later it is on blue.
-    let head = "HTTP/1.1\r\nhost: x\r\nconnection: close";
-    assert!(call(ports::DEMO3_ENVOY, &format!("GET / {head}\r\n\r\n")).ends_with("green"));
-    let body = r#"{"blue":1,"green":0}"#;
-    let put = format!("PUT /weights {head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-    let answer = call(ports::DEMO3_CONTROL, &put);
-    assert!(answer.contains("\"accepted\": true"), "{answer}");
-    let clients = call(ports::DEMO3_CONTROL, &format!("GET /clients {head}\r\n\r\n"));
-    assert!(clients.contains("demo3-envoy"), "{clients}");
-    kill_process(Pid::from_child(&demo), Signal::INT).unwrap();
-    // Read on, so that a full pipe cannot hold it up.
-    stdout.read_to_string(&mut told).unwrap();
-    assert_eq!(demo.wait().unwrap().code(), Some(0), "{told}");
+    lab_ports::with_free("stay_lets_a_person_drive_it_with_curl_until_ctrl_c", &LAB_PORTS, || {
+        let mut running = DEMO.start(&["--stay"]);
+        running.read_until("Everything stays up");
+        let call = |port: u16, request: &str| {
+            let mut connection = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            connection.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            connection.read_to_string(&mut answer).unwrap();
+            answer
+        };
+        // The story ended with all traffic on green; one PUT later it is on blue.
+        let head = "HTTP/1.1\r\nhost: x\r\nconnection: close";
+        assert!(call(ports::DEMO3_ENVOY, &format!("GET / {head}\r\n\r\n")).ends_with("green"));
+        let body = r#"{"blue":1,"green":0}"#;
+        let put = format!("PUT /weights {head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let answer = call(ports::DEMO3_CONTROL, &put);
+        assert!(answer.contains("\"accepted\": true"), "{answer}");
+        let clients = call(ports::DEMO3_CONTROL, &format!("GET /clients {head}\r\n\r\n"));
+        assert!(clients.contains("demo3-envoy"), "{clients}");
+        running.signal(Signal::INT);
+        let (code, printed) = running.finish();
+        assert_eq!(code, Some(0), "{printed}");
+    });
+}
+
+#[test]
+fn stay_on_a_port_that_is_in_use_names_the_port_and_the_next_step() {
+    lab_ports::assert_stay_names_a_port_in_use(DEMO, &LAB_PORTS);
 }
 
 /// Starts the story with a folder for temporary files of its own, and waits until Envoy has one in it.

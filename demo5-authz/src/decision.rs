@@ -140,11 +140,6 @@ impl fmt::Display for Refusal {
 }
 
 impl Decision {
-    /// Whether it is a yes.
-    pub fn is_allow(&self) -> bool {
-        matches!(self, Self::Allow { .. })
-    }
-
     /// The answer for Envoy. Of a refusal, a gRPC caller gets the sentence as its message, an HTTP caller a small JSON
     /// body.
     pub fn to_response(&self, grpc: bool) -> CheckResponse {

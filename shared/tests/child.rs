@@ -6,13 +6,11 @@ use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use mesh_testkit::processes::{self, wait_until_ended};
 use shared::child::{self, PATIENCE, Running};
 use shared::lifecycle::{GRACE, Lifecycle};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
-
-mod common;
-use common::gone;
 
 fn shell(script: &str) -> Command {
     let mut command = Command::new("sh");
@@ -36,7 +34,7 @@ async fn a_program_that_is_told_to_stop_may_say_goodbye() {
     let running = start("trap 'exit 7' TERM", &life).await;
     let status = running.stop().await.unwrap();
     assert_eq!(status.code(), Some(7));
-    gone(running.pid()).await;
+    wait_until_ended(running.pid()).await;
 }
 
 #[tokio::test]
@@ -47,7 +45,7 @@ async fn a_program_that_ignores_the_request_is_killed_after_a_while() {
     let status = running.stop().await.unwrap();
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
     assert!(asked.elapsed() >= PATIENCE);
-    gone(running.pid()).await;
+    wait_until_ended(running.pid()).await;
 }
 
 #[tokio::test]
@@ -55,8 +53,8 @@ async fn the_end_of_the_lifecycle_is_the_end_of_even_a_stubborn_program() {
     let life = Lifecycle::default();
     let (meek, stubborn) = (start("", &life).await, start("trap '' TERM", &life).await);
     life.shut_down(GRACE).await.unwrap();
-    gone(meek.pid()).await;
-    gone(stubborn.pid()).await;
+    wait_until_ended(meek.pid()).await;
+    wait_until_ended(stubborn.pid()).await;
 }
 
 #[tokio::test]
@@ -70,7 +68,7 @@ async fn a_dropped_program_is_killed_and_what_was_kept_for_it_is_kept_until_then
     let pid = running.pid();
     assert!(path.exists());
     drop(running);
-    gone(pid).await;
+    wait_until_ended(pid).await;
     life.shut_down(GRACE).await.unwrap();
     assert!(!path.exists());
 }
@@ -120,15 +118,16 @@ async fn a_program_outlives_the_thread_that_asked_for_it() {
 /// Plays both parts: run by the test runner it starts itself again, and kills that process.
 #[tokio::test]
 async fn a_parent_that_is_killed_takes_its_programs_along() {
-    if let Some(told) = common::told_by_test() {
+    if let Some(report) = processes::pid_report() {
         // `exec`, so that there is no grandchild: nobody would end that.
         let command = shell("trap '' TERM; exec sleep 600");
         let running = Running::start(command, &Lifecycle::default(), ()).await.unwrap();
-        told.say(running.pid());
+        report.send(running.pid());
         std::future::pending::<()>().await;
     }
-    let (parent, pid) = common::run_again("a_parent_that_is_killed_takes_its_programs_along").await;
-    assert!(common::is_there(pid));
+    let (parent, pid) =
+        processes::run_this_test_again("a_parent_that_is_killed_takes_its_programs_along").await;
+    assert!(processes::is_running(pid));
     parent.kill();
-    gone(pid).await;
+    wait_until_ended(pid).await;
 }

@@ -8,15 +8,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use mesh_testkit::processes::{self, wait_until_ended};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use shared::envoy::admin::{Kind, State};
 use shared::envoy::{Admin, AdminError, Bootstrap, Envoy, EnvoyError, Variant};
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::tools::{self, Program};
 use tokio::net::TcpListener;
-
-mod common;
-use common::gone;
 
 /// Far more than Envoy needs, even while other tests take both cores.
 const READY: Duration = Duration::from_secs(60);
@@ -89,23 +88,23 @@ async fn a_stopped_envoy_leaves_no_process_and_no_folder() {
     let envoy = Envoy::new(&program, lonely("node", control_plane).to_yaml());
     let serving = envoy.start(&life).await.unwrap().ready(READY).await.unwrap();
     let (pid, log, admin) = (serving.pid(), serving.log(), *serving.admin());
-    assert!(common::is_there(pid));
+    assert!(processes::is_running(pid));
     let folder = log.parent().unwrap().metadata().unwrap();
     assert_eq!(folder.permissions().mode() & 0o777, 0o700);
     let status = serving.stop().await.unwrap();
     assert!(status.success(), "Envoy ends cleanly when asked: {status}");
-    gone(pid).await;
+    wait_until_ended(pid).await;
     assert!(!log.exists());
     assert!(matches!(admin.ready().await.unwrap_err(), AdminError::Unreachable { .. }));
 }
 
 #[tokio::test]
-async fn an_envoy_that_is_told_to_quit_reports_its_end() {
+async fn an_envoy_that_another_program_terminates_reports_its_end() {
     let (program, life) = (program().await, Lifecycle::default());
     let (_silent, control_plane) = silent_control_plane().await;
     let envoy = Envoy::new(&program, lonely("node", control_plane).to_yaml());
     let serving = envoy.start(&life).await.unwrap().ready(READY).await.unwrap();
-    serving.admin().quit().await.unwrap();
+    kill_process(Pid::from_raw(serving.pid().cast_signed()).unwrap(), Signal::TERM).unwrap();
     assert!(serving.exited().await.unwrap().success());
 }
 
@@ -118,8 +117,8 @@ async fn the_end_of_the_lifecycle_is_the_end_of_envoy_ready_or_not() {
     let waits = Bootstrap::new("waits", control_plane).initial_fetch_timeout(Duration::ZERO);
     let waits = Envoy::new(&program, waits.to_yaml()).start(&life).await.unwrap();
     life.shut_down(GRACE).await.unwrap();
-    gone(ready.pid()).await;
-    gone(waits.pid()).await;
+    wait_until_ended(ready.pid()).await;
+    wait_until_ended(waits.pid()).await;
 }
 
 #[tokio::test]
@@ -130,7 +129,7 @@ async fn an_envoy_that_refuses_its_configuration_says_why() {
     let error = started.ready(READY).await.unwrap_err();
     assert!(matches!(error, EnvoyError::ExitedEarly { .. }), "{error:?}");
     assert!(error.to_string().contains("no_such_field"), "{error}");
-    gone(pid).await;
+    wait_until_ended(pid).await;
 }
 
 #[tokio::test]
@@ -140,12 +139,13 @@ async fn an_envoy_that_waits_for_its_control_plane_for_ever_is_given_up_with_its
     let waits = Bootstrap::new("waits", control_plane).initial_fetch_timeout(Duration::ZERO);
     let started = Envoy::new(&program, waits.to_yaml()).start(&life).await.unwrap();
     let pid = started.pid();
-    let error = started.ready(Duration::from_secs(3)).await.unwrap_err();
+    // Long enough for its admin interface to answer on a loaded machine; it is never ready.
+    let error = started.ready(Duration::from_secs(20)).await.unwrap_err();
     let EnvoyError::NotReady { source, .. } = &error else {
         panic!("{error:?}");
     };
     assert!(source.to_string().contains("INITIALIZING"), "{source}");
-    gone(pid).await;
+    wait_until_ended(pid).await;
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn a_program_that_only_sleeps_is_given_up_in_time() {
     let error = started.ready(Duration::from_millis(300)).await.unwrap_err();
     assert!(matches!(error, EnvoyError::NotReady { .. }), "{error:?}");
     assert!(start.elapsed() < READY);
-    gone(pid).await;
+    wait_until_ended(pid).await;
 }
 
 #[tokio::test]
@@ -173,18 +173,18 @@ async fn a_missing_program_is_named() {
 #[tokio::test]
 async fn a_parent_that_is_killed_takes_its_envoy_along() {
     let (_silent, control_plane) = silent_control_plane().await;
-    if let Some(told) = common::told_by_test() {
+    if let Some(report) = processes::pid_report() {
         let envoy = Envoy::new(program().await, lonely("orphan", control_plane).to_yaml());
         let serving = envoy.start(&Lifecycle::default()).await.unwrap().ready(READY).await.unwrap();
-        told.say(serving.pid());
+        report.send(serving.pid());
         std::future::pending::<()>().await;
     }
     // Here, and not in the second process, so that its start is not an installation.
     program().await;
-    let (parent, pid) = common::run_again("a_parent_that_is_killed_takes_its_envoy_along").await;
-    assert!(common::is_there(pid));
+    let (parent, pid) = processes::run_this_test_again("a_parent_that_is_killed_takes_its_envoy_along").await;
+    assert!(processes::is_running(pid));
     parent.kill();
-    gone(pid).await;
+    wait_until_ended(pid).await;
 }
 
 /// The control plane hangs up at once, each time. Envoy's default doubles its waits up to 30 s.
@@ -194,16 +194,17 @@ async fn a_lost_control_plane_is_tried_again_at_least_every_second() {
     for variant in [Variant::Sotw, Variant::Delta] {
         let (listener, control_plane) = silent_control_plane().await;
         let bootstrap = lonely("node", control_plane).variant(variant).to_yaml();
-        let envoy = Envoy::new(&program, bootstrap).log_level("off").start(&life).await.unwrap();
-        let mut longest = Duration::ZERO;
+        let envoy = Envoy::new(&program, bootstrap).start(&life).await.unwrap();
         drop(listener.accept().await.unwrap());
+        let mut waits = Vec::new();
         for _ in 0..12 {
             let lost = Instant::now();
             drop(listener.accept().await.unwrap());
-            longest = longest.max(lost.elapsed());
+            waits.push(lost.elapsed());
         }
-        // One second, and what two busy cores may add.
-        assert!(longest < Duration::from_secs(3), "{variant:?}: waited {longest:?}");
+        // With Envoy's default the last six waits would be up to 30 s each, 90 s on average; a second each is 6 s.
+        let last_six: Duration = waits[6..].iter().sum();
+        assert!(last_six < Duration::from_secs(30), "{variant:?}: {waits:?}");
         drop(envoy);
     }
     life.shut_down(GRACE).await.unwrap();
@@ -211,7 +212,7 @@ async fn a_lost_control_plane_is_tried_again_at_least_every_second() {
 
 /// A static configuration works too: one listener on a free port that answers by itself.
 #[tokio::test]
-async fn a_listener_on_port_0_is_found_by_its_name_and_can_be_drained() {
+async fn a_listener_on_port_0_is_found_by_its_name() {
     let (program, life) = (program().await, Lifecycle::default());
     let folder = tempfile::tempdir().unwrap();
     let lds = folder.path().join("lds.json");
@@ -223,7 +224,7 @@ async fn a_listener_on_port_0_is_found_by_its_name_and_can_be_drained() {
             "lds_config": { "resource_api_version": "V3", "path_config_source": { "path": lds } },
         },
     });
-    let envoy = Envoy::new(&program, config.to_string()).concurrency(2).log_level("error");
+    let envoy = Envoy::new(&program, config.to_string()).concurrency(2);
     let serving = envoy.start(&life).await.unwrap().ready(READY).await.unwrap();
     let admin = serving.admin();
     let listeners = admin.listeners().await.unwrap();
@@ -237,17 +238,6 @@ async fn a_listener_on_port_0_is_found_by_its_name_and_can_be_drained() {
     assert_eq!(all.len(), 1, "{all:?}");
     assert_eq!((all[0].kind, all[0].name.as_str(), all[0].version.as_str()), (Kind::Listener, "hello", "v1"));
     assert_eq!((all[0].state, all[0].refused.as_deref()), (Some(State::Active), None));
-
-    admin.drain_listeners(true).await.unwrap();
-    admin.drain_listeners(false).await.unwrap();
-    let closed =
-        shared::poll::wait_until("the listener to close", Duration::from_millis(5), READY, async || {
-            match tokio::net::TcpStream::connect(listeners[0].address).await {
-                Ok(_) => Err("it still accepts"),
-                Err(_) => Ok(()),
-            }
-        });
-    closed.await.unwrap();
     let error = Admin::new(admin.address()).stats("(").await.unwrap_err();
     assert!(matches!(error, AdminError::Refused { .. }), "{error:?}");
     serving.stop().await;

@@ -2,12 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is a finding")]
 
+use std::io::BufRead;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use mesh_testkit::compose::Plan;
+use mesh_testkit::processes::wait_until_ended;
+use mesh_testkit::story;
+#[cfg(target_os = "linux")]
+use rustix::pipe::PipeFlags;
 use serde_json::Value;
 use shared::child::{self, Running};
 use shared::lifecycle::{GRACE, Lifecycle};
@@ -17,14 +22,25 @@ use shared::stats::Shares;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-mod common;
-use common::gone;
-
 const PROGRAM: &str = env!("CARGO_BIN_EXE_reuseport");
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// What takes root; the rest of the story does not.
-const ROOTS: [&str; 3] = ["queue-moved", "accepted-lost", "stranger"];
+/// Every claim of the story, in order, and whether it needs root.
+const CLAIMS: [(&str, bool); 13] = [
+    ("both-listen", false),
+    ("two", false),
+    ("without", false),
+    ("first-alone", false),
+    ("kept", false),
+    ("joins", false),
+    ("old-stays", false),
+    ("leaves", false),
+    ("queue-lost", false),
+    ("queue-moved", true),
+    ("accepted-lost", true),
+    ("stranger", true),
+    ("listeners", false),
+];
 
 async fn report() -> Value {
     let mut command = Command::new(PROGRAM);
@@ -34,26 +50,62 @@ async fn report() -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The ids of all claims with this verdict.
-fn with_verdict<'a>(report: &'a Value, verdict: &str) -> Vec<&'a str> {
-    let claims = report["claims"].as_array().unwrap().iter().filter(|claim| claim["verdict"] == verdict);
-    claims.map(|claim| claim["id"].as_str().unwrap()).collect()
-}
-
 #[tokio::test]
 #[cfg(target_os = "linux")]
 async fn every_claim_holds_and_only_what_takes_root_may_be_left_unchecked() {
     let report = report().await;
-    let unchecked = with_verdict(&report, "not checked");
-    assert!(unchecked.iter().all(|id| ROOTS.contains(id)), "{unchecked:?}");
-    assert_eq!(with_verdict(&report, "held").len() + unchecked.len(), 13, "{report:#}");
+    assert_eq!((&report["demo"], &report["held"]), (&"reuseport".into(), &true.into()));
+    assert_eq!(story::ids(&report), CLAIMS.map(|(id, _)| id));
+    story::assert_well_formed(&report);
+    let needs_root = |id: &&str| CLAIMS.contains(&(*id, true));
+    assert!(story::ids_with(&report, "not checked").iter().all(needs_root), "{report:#}");
+    assert_eq!(story::ids_with(&report, "broken"), [""; 0], "{report:#}");
+}
+
+/// A stdout on which a program is never more than one line ahead of its reader: a pipe with room for one packet, and
+/// each line is one (`O_DIRECT`, see pipe(2)).
+#[cfg(target_os = "linux")]
+fn one_line_at_a_time() -> (std::fs::File, Stdio) {
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::DIRECT | PipeFlags::CLOEXEC).unwrap();
+    // Rounded up to one page, and each packet takes a page.
+    rustix::pipe::fcntl_setpipe_size(&writer, 1).unwrap();
+    (reader.into(), writer.into())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_server_that_nobody_expects_breaks_the_claims_about_shares() {
+    let (reader, stdout) = one_line_at_a_time();
+    let child = std::process::Command::new(PROGRAM).stdin(Stdio::null()).stdout(stdout).spawn().unwrap();
+    let mut lines = std::io::BufReader::new(reader).lines().map(Result::unwrap);
+    let both_listen = "   held: A second process can have the port too (127.0.0.1:";
+    let port = lines.find_map(|line| Some(line.strip_prefix(both_listen)?.trim_end_matches(')').to_owned()));
+    let port = port.expect("the port that both servers listen on");
+    // The story waits for us to read on, so the third server is there for all that follows.
+    let mut intruder = std::process::Command::new(PROGRAM)
+        .args(["serve", "--instance", "intruder", "--port", &port])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufReader::new(intruder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("intruder listens on"), "{line}");
+    let stdout = lines.collect::<Vec<_>>().join("\n").into_bytes();
+    intruder.kill().unwrap();
+    intruder.wait().unwrap();
+    let output = Output { stdout, ..child.wait_with_output().unwrap() };
+    let broken = story::broken_in_summary(&output);
+    // The first 300 connections may have come before it was there.
+    let later = broken.strip_prefix(&["two".to_owned()]).unwrap_or(&broken);
+    assert_eq!(later, ["joins", "leaves"]);
 }
 
 #[tokio::test]
 #[ignore = "needs root"]
 async fn root_sees_queues_move_and_strangers_refused() {
     let report = report().await;
-    assert_eq!(with_verdict(&report, "not checked"), [""; 0], "{report:#}");
+    story::assert_every_claim_holds(&report, &CLAIMS.map(|(id, _)| id));
 }
 
 /// A server by these variables, and where it listens.
@@ -76,12 +128,12 @@ async fn servers_take_their_place_from_the_environment_answer_by_name_and_stop_w
     assert_eq!(joined, address);
     // Wherever connections go, whoever is left gets them all.
     assert_eq!(first.stop().await.unwrap().code(), Some(0));
-    gone(first.pid()).await;
+    wait_until_ended(first.pid()).await;
     for _ in 0..20 {
         assert_eq!(ask(address).await.unwrap(), "bar");
     }
     life.shut_down(GRACE).await.unwrap();
-    gone(second.pid()).await;
+    wait_until_ended(second.pid()).await;
     ask(address).await.unwrap_err();
 }
 

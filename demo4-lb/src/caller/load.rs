@@ -77,13 +77,6 @@ impl Load {
         self.first(limit, |call| call.started >= since && wanted(call)).await
     }
 
-    /// When `backend` answered last, so far.
-    pub fn last_answer_by(&self, backend: &str) -> Option<Instant> {
-        let calls = self.notes.calls();
-        let last = calls.iter().rev().find(|call| call.answered_by(backend));
-        last.map(Call::ended)
-    }
-
     /// Sends no more calls, waits for those in flight, and returns all in the order of their start.
     pub async fn stop(self) -> Vec<Call> {
         drop(self.running);

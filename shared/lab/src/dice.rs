@@ -41,9 +41,4 @@ impl Dice {
     pub fn shuffle<T>(&mut self, list: &mut [T]) {
         self.0.shuffle(list);
     }
-
-    /// True in half of all throws.
-    pub fn coin(&mut self) -> bool {
-        self.0.bool()
-    }
 }

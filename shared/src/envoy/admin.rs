@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -111,7 +111,7 @@ impl Admin {
     /// # Errors
     /// [`AdminError::NotReady`] with its state if it does not; the others if it cannot be asked.
     pub async fn ready(&self) -> Result<(), AdminError> {
-        match self.ask(Method::GET, "/ready").await {
+        match self.ask("/ready").await {
             Ok(_) => Ok(()),
             Err(AdminError::Refused { status, body, .. }) if status == StatusCode::SERVICE_UNAVAILABLE => {
                 Err(AdminError::NotReady { state: body })
@@ -171,41 +171,23 @@ impl Admin {
         self.read("/config_dump?include_eds", dump::dynamic).await
     }
 
-    /// Makes all listeners close: at once, or `gracefully`, when the drain time is over and clients have been
-    /// asked to go.
-    ///
-    /// # Errors
-    /// [`AdminError`]
-    pub async fn drain_listeners(&self, gracefully: bool) -> Result<(), AdminError> {
-        let path = if gracefully { "/drain_listeners?graceful" } else { "/drain_listeners" };
-        self.ask(Method::POST, path).await.map(drop)
-    }
-
-    /// Makes Envoy end.
-    ///
-    /// # Errors
-    /// [`AdminError`]
-    pub async fn quit(&self) -> Result<(), AdminError> {
-        self.ask(Method::POST, "/quitquitquit").await.map(drop)
-    }
-
     async fn read<T>(
         &self,
         path: &str,
         parse: impl FnOnce(&[u8]) -> serde_json::Result<T>,
     ) -> Result<T, AdminError> {
-        let body = self.ask(Method::GET, path).await?;
+        let body = self.ask(path).await?;
         parse(&body).map_err(|source| AdminError::Unreadable { path: path.to_owned(), source })
     }
 
-    async fn ask(&self, method: Method, path: &str) -> Result<Bytes, AdminError> {
-        let asking = self.exchange(method, path);
+    async fn ask(&self, path: &str) -> Result<Bytes, AdminError> {
+        let asking = self.exchange(path);
         let answer = tokio::time::timeout(LIMIT, asking).await;
         answer.unwrap_or_else(|_| Err(AdminError::TooSlow { path: path.to_owned() }))
     }
 
     /// One question over a connection of its own: nothing to keep, nothing to find stale later.
-    async fn exchange(&self, method: Method, path: &str) -> Result<Bytes, AdminError> {
+    async fn exchange(&self, path: &str) -> Result<Bytes, AdminError> {
         let broken = |source: Box<dyn std::error::Error + Send + Sync>| {
             let path = path.to_owned();
             match source.downcast_ref::<LengthLimitError>() {
@@ -218,7 +200,6 @@ impl Admin {
         let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| broken(error.into()))?;
         let request = Request::builder()
-            .method(method)
             .uri(path)
             .header(header::HOST, self.address.to_string())
             .body(Empty::<Bytes>::new())

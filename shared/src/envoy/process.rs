@@ -67,7 +67,6 @@ pub enum EnvoyError {
 pub struct Envoy {
     program: PathBuf,
     config: String,
-    log_level: String,
     concurrency: u16,
     drain_time: Option<Duration>,
 }
@@ -76,20 +75,7 @@ impl Envoy {
     /// `program` with this configuration: the text of a [`Bootstrap`](super::Bootstrap), or any other that
     /// Envoy takes by `--config-yaml` and that has an admin interface.
     pub fn new(program: impl AsRef<Path>, config: impl Into<String>) -> Self {
-        Self {
-            program: program.as_ref().to_owned(),
-            config: config.into(),
-            log_level: "warning".to_owned(),
-            concurrency: 1,
-            drain_time: None,
-        }
-    }
-
-    /// What it logs: `trace`, `debug`, `info`, `warning` (unless set), `error`, `critical` or `off`.
-    #[must_use]
-    pub fn log_level(mut self, level: impl Into<String>) -> Self {
-        self.log_level = level.into();
-        self
+        Self { program: program.as_ref().to_owned(), config: config.into(), concurrency: 1, drain_time: None }
     }
 
     /// How many worker threads share its connections: 1 unless set.
@@ -120,7 +106,7 @@ impl Envoy {
         command
             // With hot restart two Envoys collide over shared memory, and leave it behind.
             .arg("--disable-hot-restart")
-            .args(["-l", &self.log_level])
+            .args(["-l", "warning"])
             .args(["--concurrency", &self.concurrency.to_string()])
             .arg("--admin-address-path")
             .arg(address_file(&folder))

@@ -1,6 +1,14 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod story;
+
+pub mod processes;
+
+pub mod altered_envoy;
+
+pub mod lab_ports;
+
 pub mod compose;
 
 pub mod grpcio;

@@ -1,0 +1,104 @@
+//! A command as small as possible, for the tests of `shared::report` and `shared::cli`: its argument chooses how it ends.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use shared::cli::{self, Common, Stays, Unready};
+use shared::lifecycle::Lifecycle;
+use shared::report::{Story, line_out};
+
+/// A story of one step, or a role, that ends as it is told to
+#[derive(Parser)]
+struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Run as a role (a server) instead of a story
+    #[arg(long)]
+    role: bool,
+    /// How it ends
+    #[arg(value_enum)]
+    ending: Ending,
+    /// For `listen`: the address
+    #[arg(long, default_value_t = (Ipv4Addr::LOCALHOST, 0).into())]
+    listen: SocketAddr,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Ending {
+    /// One claim, which holds
+    Holds,
+    /// One claim of each verdict
+    Mixed,
+    /// One claim, which is not checked
+    NotChecked,
+    /// No claim at all
+    Empty,
+    /// An error with a cause
+    Fails,
+    /// An error that the user has to fix
+    Unready,
+    /// Never: only a signal ends it
+    Waits,
+    /// A task that does not stop when it should
+    Overdue,
+    /// A port in use, if the address of `--listen` is
+    Listen,
+}
+
+struct Up;
+
+impl Stays for Up {
+    fn invitation(&self) -> String {
+        "It stays up.".to_owned()
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Args { common, role, ending, listen } = Args::parse();
+    if role {
+        cli::run_role(common.verbose, async |life| end(ending, listen, life).await).await
+    } else {
+        cli::run(&common, "tiny-story", "a story for tests", async |story, life| {
+            tell(ending, story);
+            end(ending, listen, life).await.map(|()| Up)
+        })
+        .await
+    }
+}
+
+fn tell(ending: Ending, story: &mut Story) {
+    story.version("tiny", "1.0");
+    story.step("The only step");
+    match ending {
+        Ending::Holds => story.claim("it-holds", "Two is two", "2", "2", true),
+        Ending::Mixed => {
+            story.claim("it-holds", "Two is two", "2", "2", true);
+            story.claim("it-breaks", "Two is three", "3", "2", false);
+            story.claim("it-breaks-too", "Two is four", "4", "2", false);
+            story.not_checked("not-here", "Two is one of many", "1 of many", "there are not many");
+        }
+        Ending::NotChecked => story.not_checked("not-here", "Two is one of many", "1 of many", "not many"),
+        _ => {}
+    }
+}
+
+async fn end(ending: Ending, listen: SocketAddr, life: &Lifecycle) -> anyhow::Result<()> {
+    match ending {
+        Ending::Holds | Ending::Mixed | Ending::NotChecked | Ending::Empty => {}
+        Ending::Fails => return Err(anyhow::anyhow!("the disk is read-only").context("cannot save")),
+        Ending::Unready => {
+            let cause = std::io::Error::other("no tiny program: install it");
+            return Err(anyhow::Error::new(Unready::new(cause)).context("cannot start"));
+        }
+        Ending::Waits => {
+            line_out("waiting");
+            std::future::pending::<()>().await;
+        }
+        // It ignores the token of its lifecycle.
+        Ending::Overdue => drop(life.spawn(std::future::pending::<()>())),
+        Ending::Listen => drop(cli::listen(listen).await?),
+    }
+    Ok(())
+}
