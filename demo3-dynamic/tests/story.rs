@@ -51,7 +51,7 @@ const CLAIMS: [&str; 25] = [
 ];
 
 fn every_claim_holds(protocol: &str) -> Output {
-    let output = run(&["--json", "--protocol", protocol, "--dialogue=json"]);
+    let output = run(&["--json", "--protocol", protocol, "--xds-log=json"]);
     assert_eq!(output.status.code(), Some(0), "{}\n{}", text(&output.stdout), text(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&report["held"], &report["demo"]), (&Value::Bool(true), &"demo3-dynamic".into()));
@@ -63,8 +63,8 @@ fn every_claim_holds(protocol: &str) -> Output {
     output
 }
 
-/// The dialogue's events, all of which must be JSON, and hold no key.
-fn dialogue(output: &Output) -> Vec<Value> {
+/// The xDS log's events, all of which must be JSON, and hold no key.
+fn xds_log(output: &Output) -> Vec<Value> {
     let lines = text(&output.stderr);
     assert!(!lines.contains("PRIVATE KEY"));
     // Envoy may have to be installed first, which is said on stderr too.
@@ -77,15 +77,15 @@ fn dialogue(output: &Output) -> Vec<Value> {
 
 #[test]
 fn every_claim_holds_over_the_state_of_the_world() {
-    let events = dialogue(&every_claim_holds("sotw"));
-    assert!(events.iter().any(|event| event["said"] == "nack"));
+    let events = xds_log(&every_claim_holds("sotw"));
+    assert!(events.iter().any(|event| event["event"] == "nack"));
     assert!(events.iter().all(|event| event["delta"] == false));
 }
 
 #[test]
 fn every_claim_holds_over_the_incremental_protocol() {
-    let events = dialogue(&every_claim_holds("delta"));
-    assert!(events.iter().any(|event| event["said"] == "nack"));
+    let events = xds_log(&every_claim_holds("delta"));
+    assert!(events.iter().any(|event| event["event"] == "nack"));
     assert!(events.iter().all(|event| event["delta"] == true));
 }
 

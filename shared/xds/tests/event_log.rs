@@ -4,51 +4,52 @@
 
 #[path = "common/client.rs"]
 mod client;
-#[path = "common/plane.rs"]
-mod plane;
-#[path = "common/world.rs"]
-mod world;
+#[path = "common/test_server.rs"]
+mod test_server;
+#[path = "common/topology.rs"]
+mod topology;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_xds::Cache;
 use mesh_xds::ResourceType::{Cluster, Endpoints, Secret};
-use mesh_xds::cache::{EVERYONE, Standing};
-use mesh_xds::dialogue::{Dialogue, Event, Names, Said};
-use mesh_xds::frame::Dialect;
-use plane::{DIALECTS, Plane};
+use mesh_xds::XdsVariant;
+use mesh_xds::cache::EVERYONE;
+use mesh_xds::event_log::{Event, EventKind, EventLog, NameList};
+use mesh_xds::publication::SyncStatus;
 use serde_json::Value;
 use shared::poll::wait_until;
-use world::{SECRET_CONTENT, World, clusters};
+use test_server::{TestServer, VARIANTS};
+use topology::{SECRET_CONTENT, Topology, clusters};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const OFTEN: Duration = Duration::from_millis(2);
 
-/// A client asks, accepts, refuses and goes, in both dialects.
+/// A client asks, accepts, refuses and goes, in both variants.
 async fn held() -> Vec<Arc<Event>> {
-    let plane = Plane::start(Cache::default()).await;
-    let world = clusters(&["be"]).secret("key", 1);
-    for dialect in DIALECTS {
+    let plane = TestServer::start(Cache::default()).await;
+    let topology = clusters(&["be"]).secret("key", 1);
+    for variant in VARIANTS {
         plane.cache.pardon(EVERYONE);
-        plane.cache.set(EVERYONE, world.snapshot());
-        let mut wire = plane.open(dialect, "envoy-1").await;
+        plane.cache.set(EVERYONE, topology.snapshot());
+        let mut stream = plane.open(variant, "envoy-1").await;
         for (kind, names) in [(Cluster, &[][..]), (Endpoints, &["be"]), (Secret, &["key"])] {
-            wire.ask(kind, names);
-            let got = wire.next().await;
-            wire.ack(&got);
+            stream.subscribe(kind, names);
+            let got = stream.next().await;
+            stream.ack(&got);
         }
-        plane.cache.set(EVERYONE, world.clone().secret("key", 2).snapshot());
-        let got = wire.next().await;
-        let mark = plane.dialogue.mark();
-        wire.nack(&got, "key: bad\tlength");
-        let refused = plane.dialogue.wait_for(mark, |event| matches!(event.said, Said::Nack { .. }));
+        plane.cache.set(EVERYONE, topology.clone().secret("key", 2).snapshot());
+        let got = stream.next().await;
+        let mark = plane.event_log.mark();
+        stream.nack(&got, "key: bad\tlength");
+        let refused = plane.event_log.wait_for(mark, |event| matches!(event.kind, EventKind::Nack { .. }));
         tokio::time::timeout(LIMIT, refused).await.unwrap();
-        wire.close().await.unwrap();
-        let closed = plane.dialogue.wait_for(mark, |event| event.said == Said::Closed);
+        stream.close().await.unwrap();
+        let closed = plane.event_log.wait_for(mark, |event| event.kind == EventKind::Closed);
         tokio::time::timeout(LIMIT, closed).await.unwrap();
     }
-    let events = plane.dialogue.events();
+    let events = plane.event_log.events();
     plane.stop().await;
     events
 }
@@ -129,17 +130,17 @@ async fn the_timeline_reads_like_a_conversation() {
 
 #[tokio::test]
 async fn it_keeps_the_newest_and_counts_all() {
-    let plane = Plane::start(Cache::default()).await;
-    plane.cache.set(EVERYONE, World::default().snapshot());
-    let mut wire = plane.open(Dialect::Sotw, "n").await;
-    wire.ask(Cluster, &[]);
-    wire.next().await;
-    let all = plane.dialogue.events();
-    assert_eq!(all.len() as u64, plane.dialogue.mark());
-    assert_eq!(plane.dialogue.since(1).len(), all.len() - 1);
-    assert!(plane.dialogue.since(plane.dialogue.mark()).is_empty());
-    let (next, mark) = plane.dialogue.next_since(0).await;
-    assert_eq!((next.len(), mark), (all.len(), plane.dialogue.mark()));
+    let plane = TestServer::start(Cache::default()).await;
+    plane.cache.set(EVERYONE, Topology::default().snapshot());
+    let mut stream = plane.open(XdsVariant::Sotw, "n").await;
+    stream.subscribe(Cluster, &[]);
+    stream.next().await;
+    let all = plane.event_log.events();
+    assert_eq!(all.len() as u64, plane.event_log.mark());
+    assert_eq!(plane.event_log.since(1).len(), all.len() - 1);
+    assert!(plane.event_log.since(plane.event_log.mark()).is_empty());
+    let (next, mark) = plane.event_log.next_since(0).await;
+    assert_eq!((next.len(), mark), (all.len(), plane.event_log.mark()));
     plane.stop().await;
     for capacity in [0, 2] {
         let kept = keeping(capacity).await;
@@ -150,18 +151,18 @@ async fn it_keeps_the_newest_and_counts_all() {
 
 #[tokio::test]
 async fn who_is_connected_is_known_though_the_events_are_forgotten() {
-    let dialogue = Dialogue::keeping(0);
-    let plane = Plane::start_with(dialogue.clone(), Cache::default()).await;
-    plane.cache.set(EVERYONE, World::default().snapshot());
-    for dialect in DIALECTS {
-        let mut wire = plane.open(dialect, "n").await;
-        wire.ask(Cluster, &[]);
-        let got = wire.next().await;
-        wire.ack(&got);
+    let event_log = EventLog::with_capacity(0);
+    let plane = TestServer::start_with(event_log.clone(), Cache::default()).await;
+    plane.cache.set(EVERYONE, Topology::default().snapshot());
+    for variant in VARIANTS {
+        let mut stream = plane.open(variant, "n").await;
+        stream.subscribe(Cluster, &[]);
+        let got = stream.next().await;
+        stream.ack(&got);
         let settled = || async {
-            let clients = dialogue.clients();
-            let stands = clients.first().map(|client| client.standing);
-            if matches!(stands, Some(Standing::Settled(_))) {
+            let clients = event_log.clients();
+            let stands = clients.first().map(|client| client.status);
+            if matches!(stands, Some(SyncStatus::Synced(_))) {
                 Ok(clients)
             } else {
                 Err(format!("{clients:?}"))
@@ -169,30 +170,30 @@ async fn who_is_connected_is_known_though_the_events_are_forgotten() {
         };
         let clients = wait_until("the client to settle", OFTEN, LIMIT, settled).await.unwrap();
         let told = (&*clients[0].node, clients[0].delta, &*clients[0].types["CDS"]);
-        assert_eq!(told, ("n", dialect == Dialect::Delta, &*format!("accepted {}", got.version)));
-        wire.close().await.unwrap();
-        let gone = || std::future::ready(if dialogue.clients().is_empty() { Ok(()) } else { Err("there") });
+        assert_eq!(told, ("n", variant == XdsVariant::Delta, &*format!("accepted {}", got.version)));
+        stream.close().await.unwrap();
+        let gone = || std::future::ready(if event_log.clients().is_empty() { Ok(()) } else { Err("there") });
         wait_until("the client to be gone", OFTEN, LIMIT, gone).await.unwrap();
     }
     plane.stop().await;
 }
 
-/// A dialogue of at least three events that keeps `capacity` of them.
-async fn keeping(capacity: usize) -> Dialogue {
-    let dialogue = Dialogue::keeping(capacity);
-    let plane = Plane::start_with(dialogue.clone(), Cache::default()).await;
-    plane.cache.set(EVERYONE, World::default().snapshot());
-    let mut wire = plane.open(Dialect::Sotw, "n").await;
-    wire.ask(Cluster, &[]);
-    wire.next().await;
+/// A event_log of at least three events that keeps `capacity` of them.
+async fn keeping(capacity: usize) -> EventLog {
+    let event_log = EventLog::with_capacity(capacity);
+    let plane = TestServer::start_with(event_log.clone(), Cache::default()).await;
+    plane.cache.set(EVERYONE, Topology::default().snapshot());
+    let mut stream = plane.open(XdsVariant::Sotw, "n").await;
+    stream.subscribe(Cluster, &[]);
+    stream.next().await;
     plane.stop().await;
-    dialogue
+    event_log
 }
 
 #[test]
 fn long_lists_are_cut_and_the_rest_is_counted() {
-    let names = Names::new((0..100).map(|n| format!("n{n:03}").into()).collect());
+    let names = NameList::new((0..100).map(|n| format!("n{n:03}").into()).collect());
     assert_eq!((names.names.len(), names.more), (16, 84));
     assert!(names.to_string().ends_with("and 84 more]"), "{names}");
-    assert_eq!(Names::new(vec!["b".into(), "a".into()]).to_string(), "[a, b]");
+    assert_eq!(NameList::new(vec!["b".into(), "a".into()]).to_string(), "[a, b]");
 }
