@@ -81,7 +81,7 @@ fn c11_nacked_version_is_not_resent() {
 }
 
 #[test]
-fn c11_what_the_group_refused_is_not_sent_to_a_reconnecting_client() {
+fn c11_a_version_that_the_group_rejected_is_not_sent_to_a_reconnecting_client() {
     in_both_variants(|mut client| {
         client.quarantines = true;
         let good = clusters(&["a", "b"]).endpoints("a", 2);
@@ -103,7 +103,7 @@ fn c11_what_the_group_refused_is_not_sent_to_a_reconnecting_client() {
 }
 
 #[test]
-fn c11_what_was_accepted_last_takes_the_place_of_what_was_refused_unless_it_leads_nowhere() {
+fn c11_the_last_accepted_version_replaces_a_rejected_one_unless_its_references_are_missing() {
     in_both_variants(|mut client| {
         client.quarantines = true;
         let good = clusters(&["a", "b"]).route("r", 1, &["a"]).listener("l", 1, "r");
@@ -127,7 +127,7 @@ fn c11_what_was_accepted_last_takes_the_place_of_what_was_refused_unless_it_lead
 }
 
 #[test]
-fn c11_what_was_accepted_last_may_lead_to_a_cluster_that_clients_have_from_elsewhere() {
+fn c11_the_last_accepted_version_may_refer_to_an_external_cluster() {
     in_both_variants(|mut client| {
         client.quarantines = true;
         let good = clusters(&["b"]).external(&["own"]).route("r", 1, &["own"]).listener("l", 1, "r");
@@ -192,7 +192,7 @@ fn c15_the_good_resources_of_a_nacked_response_stay() {
 }
 
 #[test]
-fn c15_only_what_the_complaint_names_as_a_word_is_blamed() {
+fn c15_only_resources_that_the_message_names_as_a_word_are_blamed() {
     in_both_variants(|mut client| {
         client.publish(&clusters(&["be", "be-2", "be_3"]));
         let got = client.subscribe(Cluster, &[]);
@@ -206,7 +206,7 @@ fn c15_only_what_the_complaint_names_as_a_word_is_blamed() {
 }
 
 #[test]
-fn c16_a_correction_after_a_nack_goes_out_at_once() {
+fn c16_a_correction_after_a_nack_is_sent_immediately() {
     in_both_variants(|mut client| {
         client.publish(&clusters(&["bad", "good"]));
         let got = client.subscribe(Cluster, &[]);
@@ -221,7 +221,7 @@ fn c16_a_correction_after_a_nack_goes_out_at_once() {
 }
 
 #[test]
-fn c16_if_nobody_is_named_all_are_suspects_until_one_is_corrected() {
+fn c16_if_the_message_names_no_resource_all_are_suspects_until_one_is_corrected() {
     in_both_variants(|mut client| {
         client.quarantines = true;
         client.publish(&clusters(&["x", "y"]));
@@ -252,7 +252,7 @@ fn c17_a_stale_nonce_gets_no_response() {
 }
 
 #[test]
-fn c17_what_was_dropped_and_wanted_again_meanwhile_is_sent_again() {
+fn c17_a_name_dropped_and_subscribed_again_in_the_meantime_is_sent_again() {
     let mut client = Client::new(mesh_xds::XdsVariant::Sotw);
     client.publish(&clusters(&["a", "b"]));
     let first = client.subscribe(Endpoints, &["a", "b"]);
@@ -274,7 +274,7 @@ fn c18_the_newest_request_supersedes_older_ones() {
 }
 
 #[test]
-fn c19_a_stale_nonce_never_makes_a_request_ignored() {
+fn c19_a_delta_request_with_a_stale_nonce_still_counts() {
     let mut client = Client::new(mesh_xds::XdsVariant::Delta);
     client.publish(&clusters(&["a", "b"]));
     let first = client.subscribe(Endpoints, &["a"]).remove(0);
@@ -307,7 +307,7 @@ fn c20_a_spontaneous_request_carries_no_nonce_and_answers_nothing() {
 }
 
 #[test]
-fn a_nack_of_a_response_that_was_overtaken_leaves_the_newer_one_alone() {
+fn a_nack_of_a_replaced_response_does_not_affect_the_newer_one() {
     let mut client = Client::new(mesh_xds::XdsVariant::Delta);
     client.publish(&some(Endpoints, &[("a", 1), ("b", 1)]));
     let first = client.subscribe(Endpoints, &["a"]).remove(0);
@@ -329,7 +329,7 @@ fn published(seq: u64, topology: &Topology) -> std::sync::Arc<mesh_xds::publicat
 }
 
 #[test]
-fn a_client_that_refuses_everything_is_left_alone() {
+fn a_client_that_rejects_everything_is_not_sent_the_same_forever() {
     in_both_variants(|mut client| {
         let old = topology::web();
         client.start_like_envoy(&old);

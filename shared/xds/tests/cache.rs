@@ -42,7 +42,7 @@ fn agreed(on_rejection: OnRejection) -> (Arc<Cache>, Watch, Watch, Arc<Snapshot>
 }
 
 #[test]
-fn each_group_is_shown_its_own_snapshots() {
+fn each_group_receives_its_own_snapshots() {
     let cache = Arc::new(Cache::grouped(|node| node.id.clone()));
     let (left, right, early) = (watch(&cache, "left"), watch(&cache, "right"), watch(&cache, "early"));
     cache.set("left", clusters(&["a"]).snapshot());
@@ -55,7 +55,7 @@ fn each_group_is_shown_its_own_snapshots() {
 }
 
 #[test]
-fn publications_are_numbered_and_tell_what_changed() {
+fn publications_are_numbered_and_list_changes() {
     let cache = Arc::new(Cache::default());
     let member = watch(&cache, "n");
     let changes = |member: &Watch| {
@@ -71,7 +71,7 @@ fn publications_are_numbered_and_tell_what_changed() {
 }
 
 #[test]
-fn publishing_from_many_threads_gives_each_a_number_of_its_own() {
+fn publications_from_many_threads_have_distinct_numbers() {
     let cache = Arc::new(Cache::default());
     let mut seqs: Vec<u64> = std::thread::scope(|scope| {
         let publish = |name: &'static str| {
@@ -105,7 +105,7 @@ fn a_snapshot_is_accepted_when_every_client_accepted_it() {
 }
 
 #[test]
-fn nobody_is_not_everyone() {
+fn a_group_without_clients_accepts_nothing() {
     let cache = Arc::new(Cache::default());
     let member = watch(&cache, "n");
     cache.set(EVERYONE, clusters(&["a"]).snapshot());
@@ -115,7 +115,7 @@ fn nobody_is_not_everyone() {
 }
 
 #[test]
-fn one_goes_back_on_demand_to_what_was_accepted() {
+fn a_group_rolls_back_on_demand_to_the_accepted_snapshot() {
     let (cache, one, two, good) = agreed(OnRejection::Keep);
     assert!(cache.roll_back(EVERYONE).is_err(), "it is what is shown");
     let seq = cache.set(EVERYONE, clusters(&["bad"]).snapshot());
@@ -128,7 +128,7 @@ fn one_goes_back_on_demand_to_what_was_accepted() {
 }
 
 #[test]
-fn a_refusal_takes_the_group_back_if_that_was_chosen() {
+fn a_rejection_rolls_the_group_back_if_configured() {
     let (cache, one, two, good) = agreed(OnRejection::RollBack);
     let seq = cache.set(EVERYONE, clusters(&["bad"]).snapshot());
     two.report(SyncStatus::Synced(seq));
@@ -148,7 +148,7 @@ fn a_refusal_takes_the_group_back_if_that_was_chosen() {
 }
 
 #[test]
-fn without_anything_accepted_a_refusal_changes_nothing() {
+fn without_an_accepted_snapshot_a_rejection_changes_nothing() {
     let cache = Arc::new(Cache::default().on_rejection(OnRejection::RollBack));
     let member = watch(&cache, "n");
     let seq = cache.set(EVERYONE, clusters(&["bad"]).snapshot());
@@ -157,7 +157,7 @@ fn without_anything_accepted_a_refusal_changes_nothing() {
 }
 
 #[test]
-fn a_client_that_refuses_after_all_takes_its_acceptance_back() {
+fn a_later_rejection_by_a_client_revokes_its_acceptance() {
     let (cache, one, two, good) = agreed(OnRejection::RollBack);
     let seq = cache.set(EVERYONE, clusters(&["good", "more"]).snapshot());
     one.report(SyncStatus::Synced(seq));
@@ -170,7 +170,7 @@ fn a_client_that_refuses_after_all_takes_its_acceptance_back() {
 }
 
 #[test]
-fn what_one_client_refused_is_kept_from_its_group_until_it_is_pardoned() {
+fn a_version_that_one_client_rejected_is_quarantined_for_its_group_until_pardoned() {
     let cache = Arc::new(Cache::grouped(|node| node.user_agent_name.clone()));
     let agent = |name: &str| Node { user_agent_name: name.to_owned(), ..Node::default() };
     let (one, two, stranger) = (cache.watch(&agent("x")), cache.watch(&agent("x")), cache.watch(&agent("y")));
@@ -185,7 +185,7 @@ fn what_one_client_refused_is_kept_from_its_group_until_it_is_pardoned() {
 }
 
 #[test]
-fn what_was_refused_is_never_accepted_however_content_its_clients_are() {
+fn a_snapshot_with_a_quarantined_version_never_counts_as_accepted() {
     let (cache, one, two, good) = agreed(OnRejection::Keep);
     let bad = clusters(&["good", "bad"]).snapshot();
     let seq = cache.set(EVERYONE, Arc::clone(&bad));
@@ -208,7 +208,7 @@ fn what_was_refused_is_never_accepted_however_content_its_clients_are() {
 }
 
 #[test]
-fn what_was_refused_before_is_rolled_back_as_soon_as_it_is_published_again() {
+fn a_snapshot_with_a_quarantined_version_is_rolled_back_immediately() {
     let (cache, one, two, good) = agreed(OnRejection::RollBack);
     let seq = cache.set(EVERYONE, clusters(&["good", "bad"]).snapshot());
     one.quarantine_versions([cluster("bad", 1).version()]);
@@ -222,7 +222,7 @@ fn what_was_refused_before_is_rolled_back_as_soon_as_it_is_published_again() {
 }
 
 #[test]
-fn a_refusal_that_comes_later_takes_back_what_was_accepted() {
+fn a_later_rejection_revokes_the_accepted_snapshot() {
     let (cache, one, two, good) = agreed(OnRejection::Keep);
     for names in [["good", "more"], ["good", "most"]] {
         let seq = cache.set(EVERYONE, clusters(&names).snapshot());
@@ -240,7 +240,7 @@ fn a_refusal_that_comes_later_takes_back_what_was_accepted() {
 }
 
 #[test]
-fn what_is_pardoned_is_shown_again_to_those_who_were_not_sent_it() {
+fn a_pardoned_version_is_published_again() {
     let cache = Arc::new(Cache::default());
     let (one, two) = (watch(&cache, "one"), watch(&cache, "two"));
     let seq = cache.set(EVERYONE, clusters(&["bad"]).snapshot());
@@ -268,7 +268,7 @@ fn the_quarantine_outlives_the_client_that_filled_it() {
 }
 
 #[test]
-fn a_client_that_refuses_everything_fills_no_memory() {
+fn a_client_that_rejects_everything_uses_bounded_memory() {
     let cache = Arc::new(Cache::default());
     let member = watch(&cache, "n");
     let mut version = Version::NONE;

@@ -54,7 +54,7 @@ fn c36_endpoints_and_routes_go_away_through_their_parents_only() {
 }
 
 #[test]
-fn c37_deletion_is_told_in_removed_resources() {
+fn c37_deletions_are_in_removed_resources() {
     for kind in ResourceType::ALL {
         let mut client = Client::new(Delta);
         client.publish(&some(kind, &[("a", 1), ("b", 1)]));
@@ -67,7 +67,7 @@ fn c37_deletion_is_told_in_removed_resources() {
 }
 
 #[test]
-fn c38_a_name_stands_once_in_a_response() {
+fn c38_a_response_has_each_name_once() {
     in_both_variants(|mut client| {
         client.publish(&clusters(&["a"]));
         let text = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
@@ -86,7 +86,7 @@ fn c38_a_name_stands_once_in_a_response() {
 }
 
 #[test]
-fn c39_nothing_is_said_without_need() {
+fn c39_no_response_without_a_reason() {
     in_both_variants(|mut client| {
         client.start_like_envoy(&web());
         assert!(client.publish(&web()).is_empty(), "the same topology again");
@@ -112,7 +112,7 @@ fn c39_nothing_is_said_without_need() {
 }
 
 #[test]
-fn c40_versions_follow_from_content_alone() {
+fn c40_versions_depend_on_content_only() {
     let build = |resources: Vec<Resource>| Snapshot::new(resources).unwrap();
     let topology = web().cluster("other", 1).secret("s", 1);
     let (one, two) = (build(topology.resources()), build(topology.resources().into_iter().rev().collect()));
@@ -193,7 +193,7 @@ fn c42_on_reconnect_the_same_version_and_names_get_no_response() {
 }
 
 #[test]
-fn c42_what_was_deleted_while_away_is_left_out_on_reconnect() {
+fn c42_resources_deleted_while_disconnected_are_left_out_on_reconnect() {
     for names in [&[][..], &["a", "b"]] {
         let mut client = Client::new(Sotw);
         client.publish(&clusters(&["a", "b"]));
@@ -206,7 +206,7 @@ fn c42_what_was_deleted_while_away_is_left_out_on_reconnect() {
 }
 
 #[test]
-fn c43_the_system_version_decides_nothing() {
+fn c43_the_system_version_is_ignored() {
     let mut client = Client::new(Delta);
     client.publish(&clusters(&["a", "b"]));
     let first = client.subscribe(Cluster, &[]).remove(0);
@@ -219,7 +219,7 @@ fn c43_the_system_version_decides_nothing() {
 }
 
 #[test]
-fn the_version_is_always_that_of_what_the_client_holds() {
+fn the_version_always_matches_what_the_client_holds() {
     in_both_variants(|mut client| {
         let start = clusters(&["a", "b"]);
         client.publish(&start);
@@ -246,7 +246,7 @@ fn the_version_is_always_that_of_what_the_client_holds() {
 }
 
 #[test]
-fn large_responses_arrive_whole_though_they_are_sent_in_pieces() {
+fn large_responses_sent_in_pieces_arrive_complete() {
     in_both_variants(|mut client| {
         let names: Vec<String> = (0..2000).map(|n| format!("cluster-{n:04}")).collect();
         let topology = names.iter().fold(Topology::default(), |topology, name| topology.cluster(name, 1));

@@ -88,7 +88,7 @@ async fn each_event_is_one_line_of_json() {
 }
 
 #[tokio::test]
-async fn no_content_of_a_secret_is_in_it() {
+async fn the_log_never_has_the_content_of_a_secret() {
     for event in held().await {
         for text in [event.to_string(), format!("{event:?}"), serde_json::to_string(&*event).unwrap()] {
             assert!(!text.contains(SECRET_CONTENT), "{text}");
@@ -97,7 +97,7 @@ async fn no_content_of_a_secret_is_in_it() {
 }
 
 #[tokio::test]
-async fn the_timeline_reads_like_a_conversation() {
+async fn the_timeline_lists_requests_and_responses_in_order() {
     let events = held().await;
     let lines: Vec<String> =
         events.iter().filter(|event| event.delta).map(|event| event.to_string()).collect();
@@ -129,7 +129,7 @@ async fn the_timeline_reads_like_a_conversation() {
 }
 
 #[tokio::test]
-async fn it_keeps_the_newest_and_counts_all() {
+async fn the_log_keeps_the_newest_events_and_counts_all() {
     let plane = TestServer::start(Cache::default()).await;
     plane.cache.set(EVERYONE, Topology::default().snapshot());
     let mut stream = plane.open(XdsVariant::Sotw, "n").await;
@@ -150,7 +150,7 @@ async fn it_keeps_the_newest_and_counts_all() {
 }
 
 #[tokio::test]
-async fn who_is_connected_is_known_though_the_events_are_forgotten() {
+async fn connected_clients_are_known_after_their_events_are_dropped() {
     let event_log = EventLog::with_capacity(0);
     let plane = TestServer::start_with(event_log.clone(), Cache::default()).await;
     plane.cache.set(EVERYONE, Topology::default().snapshot());
@@ -191,7 +191,7 @@ async fn keeping(capacity: usize) -> EventLog {
 }
 
 #[test]
-fn long_lists_are_cut_and_the_rest_is_counted() {
+fn long_name_lists_are_cut_and_the_rest_is_counted() {
     let names = NameList::new((0..100).map(|n| format!("n{n:03}").into()).collect());
     assert_eq!((names.names.len(), names.more), (16, 84));
     assert!(names.to_string().ends_with("and 84 more]"), "{names}");

@@ -69,7 +69,7 @@ fn topology(cluster: &str, backends: &[SocketAddr]) -> Snapshot {
 }
 
 #[tokio::test]
-async fn a_proxyless_client_follows_the_world_without_a_failed_call() {
+async fn a_proxyless_client_follows_changes_without_a_failed_call() {
     let life = Lifecycle::default();
     let (blue, green) = (backend("blue", &life).await, backend("green", &life).await);
     let (cache, event_log) = (Arc::new(Cache::default()), EventLog::default());
@@ -109,7 +109,7 @@ async fn a_proxyless_client_follows_the_world_without_a_failed_call() {
     cache.set(EVERYONE, Snapshot::new(bad).unwrap());
     let nack = event_log.wait_for(mark, |event| matches!(event.kind, EventKind::Nack { .. }));
     let nack = tokio::time::timeout(LIMIT, nack).await.expect("a NACK");
-    assert!(matches!(&nack.said, EventKind::Nack { message, .. } if message.contains("locality")), "{nack}");
+    assert!(matches!(&nack.kind, EventKind::Nack { message, .. } if message.contains("locality")), "{nack}");
     assert_eq!(client.calls(20).await, BTreeMap::from([("blue".to_owned(), 20)]));
 
     client.end().await;

@@ -74,7 +74,7 @@ async fn until(what: &str, loads: &LoadReports, expected: &[(&str, f64)]) {
 }
 
 #[tokio::test]
-async fn rates_are_reckoned_by_the_time_that_a_report_covers_and_summed_over_clients() {
+async fn rates_use_the_reported_interval_and_are_summed_over_clients() {
     let (life, loads) = (Lifecycle::default(), LoadReports::with_interval(Duration::from_millis(1500)));
     let plane = control_plane(Some(loads.clone()), &life).await;
     let (one, _answers, asked) = client("one", plane.address()).await;
@@ -95,7 +95,7 @@ async fn rates_are_reckoned_by_the_time_that_a_report_covers_and_summed_over_cli
 }
 
 #[tokio::test]
-async fn a_client_that_goes_takes_its_load_along() {
+async fn the_load_of_a_disconnected_client_is_dropped() {
     let (life, loads) = (Lifecycle::default(), LoadReports::with_interval(Duration::from_secs(1)));
     let plane = control_plane(Some(loads.clone()), &life).await;
     let (reports, answers, _) = client("one", plane.address()).await;
@@ -107,7 +107,7 @@ async fn a_client_that_goes_takes_its_load_along() {
 }
 
 #[tokio::test]
-async fn a_report_that_covers_no_time_has_no_rate() {
+async fn a_report_without_an_interval_has_no_rate() {
     let (life, loads) = (Lifecycle::default(), LoadReports::with_interval(Duration::from_secs(1)));
     let plane = control_plane(Some(loads.clone()), &life).await;
     let (reports, _answers, _) = client("one", plane.address()).await;
@@ -121,7 +121,7 @@ async fn a_report_that_covers_no_time_has_no_rate() {
 }
 
 #[tokio::test]
-async fn a_control_plane_that_wants_no_reports_says_so() {
+async fn a_control_plane_without_load_reports_answers_unimplemented() {
     let life = Lifecycle::default();
     let plane = control_plane(None, &life).await;
     let mut client =

@@ -53,7 +53,7 @@ async fn shows(at: SocketAddr, line: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_counts_are_exact_after_a_known_dialogue() {
+async fn the_counters_are_exact_after_a_known_exchange() {
     let life = Lifecycle::default();
     let registry = Registry::new();
     let (xds, pages) =
@@ -116,7 +116,7 @@ async fn the_counts_are_exact_after_a_known_dialogue() {
 }
 
 #[test]
-fn a_registry_takes_the_metrics_once() {
+fn registering_the_metrics_twice_is_an_error() {
     let registry = Registry::new();
     Metrics::register(&registry).unwrap();
     assert!(Metrics::register(&registry).is_err());

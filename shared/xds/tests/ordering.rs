@@ -55,7 +55,7 @@ fn c45_removals_go_last() {
 }
 
 #[test]
-fn c45_a_cluster_stays_while_the_client_refuses_to_leave_it() {
+fn c45_a_cluster_stays_while_the_client_rejects_the_route_that_leaves_it() {
     in_both_variants(|mut client| {
         client.start_like_envoy(&web());
         let swapped = clusters(&["new"]).route("paths", 2, &["new"]).listener("web", 1, "paths");
@@ -129,7 +129,7 @@ fn c46_a_new_listener_comes_before_its_routes_and_both_after_their_cluster() {
 }
 
 #[test]
-fn c46_an_answer_waits_for_its_cluster_that_is_about_to_be_sent() {
+fn c46_a_requested_route_waits_for_its_cluster_that_is_about_to_be_sent() {
     let mut client = Client::new(Sotw);
     client.start_like_envoy(&web());
     let first = client.publish(&web().cluster("be", 2));
@@ -142,7 +142,7 @@ fn c46_an_answer_waits_for_its_cluster_that_is_about_to_be_sent() {
 }
 
 #[test]
-fn c47_an_update_that_an_unsubscribe_overtook_is_dropped() {
+fn c47_an_update_of_a_name_unsubscribed_in_the_meantime_is_dropped() {
     in_both_variants(|mut client| {
         client.publish(&clusters(&["a", "b"]));
         let first = client.subscribe(Endpoints, &["a", "b"]).remove(0);
@@ -169,7 +169,7 @@ fn c48_a_request_that_names_part_of_what_exists_is_answered() {
 }
 
 #[test]
-fn a_refused_cluster_holds_up_only_what_needs_it() {
+fn a_rejected_cluster_holds_up_only_resources_that_refer_to_it() {
     in_both_variants(|mut client| {
         let topology = web().cluster("be2", 1).route("paths2", 1, &["be2"]).listener("web2", 1, "paths2");
         client.start_like_envoy(&topology);
@@ -197,7 +197,7 @@ fn a_refused_cluster_holds_up_only_what_needs_it() {
 }
 
 #[test]
-fn steady_traffic_does_not_keep_a_removed_cluster_for_ever() {
+fn steady_route_updates_do_not_keep_a_removed_cluster_forever() {
     in_both_variants(|mut client| {
         let with_old = web().cluster("old", 1);
         client.start_like_envoy(&with_old);
@@ -214,7 +214,7 @@ fn steady_traffic_does_not_keep_a_removed_cluster_for_ever() {
 }
 
 #[test]
-fn a_client_that_has_its_endpoints_from_elsewhere_is_waited_for_once() {
+fn a_client_that_has_its_endpoints_from_elsewhere_times_out_once() {
     in_both_variants(|mut client| {
         client.publish(&web());
         let got = client.subscribe(Cluster, &[]);
@@ -231,7 +231,7 @@ fn a_client_that_has_its_endpoints_from_elsewhere_is_waited_for_once() {
 }
 
 #[test]
-fn a_client_that_asks_from_listener_to_endpoints_is_never_held_up() {
+fn a_client_that_subscribes_from_listener_to_endpoints_never_waits() {
     // As gRPC does: by names, each only once what refers to it has come.
     for variant in [mesh_xds::XdsVariant::Sotw, mesh_xds::XdsVariant::Delta] {
         let mut client = Client::with(variant, ClientQuirks { legacy_wildcard: false });

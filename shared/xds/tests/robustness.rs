@@ -25,7 +25,7 @@ use topology::{Topology, any_of, clusters, web};
 const LIMIT: Duration = Duration::from_secs(30);
 
 #[test]
-fn c50_a_client_that_has_everything_is_sent_nothing_to_keep_it() {
+fn c50_a_synced_client_gets_no_heartbeats() {
     in_both_variants(|mut client| {
         client.start_like_envoy(&web());
         assert_eq!(client.stream.status(), SyncStatus::Synced(1));
@@ -38,7 +38,7 @@ fn c50_a_client_that_has_everything_is_sent_nothing_to_keep_it() {
 }
 
 #[test]
-fn c51_a_name_asked_on_demand_is_answered_now_and_when_it_comes_to_exist() {
+fn c51_an_on_demand_name_is_answered_now_and_when_it_starts_to_exist() {
     let mut client = Client::new(XdsVariant::Delta);
     client.publish(&clusters(&["a"]));
     let got = client.subscribe(Cluster, &[]);
@@ -95,7 +95,7 @@ async fn c52_publishing_and_watching_at_once_loses_nothing() {
 }
 
 #[tokio::test]
-async fn c53_a_slow_reader_gets_the_newest_and_holds_nobody_back() {
+async fn c53_a_slow_reader_gets_the_newest_state_and_delays_no_other_client() {
     const LAST: u32 = 100;
     let plane = TestServer::start(Cache::default()).await;
     let topology = |edition| clusters(&["be"]).endpoints("be", edition).snapshot();
@@ -175,7 +175,7 @@ async fn after_a_storm_of_publications_everybody_has_the_newest_in_either_dialec
 }
 
 #[tokio::test]
-async fn a_hundred_thousand_names_are_answered_in_either_dialect() {
+async fn a_hundred_thousand_names_are_answered_in_either_variant() {
     let plane = TestServer::start(Cache::default()).await;
     plane.cache.set(EVERYONE, clusters(&["be"]).snapshot());
     let names: Vec<String> = (0..100_000).map(|index| format!("nobody-{index}")).collect();
@@ -194,7 +194,7 @@ async fn a_hundred_thousand_names_are_answered_in_either_dialect() {
 }
 
 #[test]
-fn c53_a_client_that_asks_and_never_answers_has_few_responses_in_flight() {
+fn c53_a_client_that_never_answers_has_few_responses_in_flight() {
     let mut client = Client::new(XdsVariant::Delta);
     client.publish(&clusters(&["a"]));
     let mut got = Vec::new();
@@ -210,7 +210,7 @@ fn c53_a_client_that_asks_and_never_answers_has_few_responses_in_flight() {
 }
 
 #[tokio::test]
-async fn c54_a_client_finds_the_server_again_and_gets_only_what_changed() {
+async fn c54_a_reconnecting_client_gets_only_what_changed() {
     for variant in VARIANTS {
         let plane = TestServer::start(Cache::default()).await;
         let address = plane.address;
@@ -244,7 +244,7 @@ async fn c54_a_client_finds_the_server_again_and_gets_only_what_changed() {
 }
 
 #[test]
-fn what_nobody_accepted_is_told_by_the_quarantine_to_no_one_else() {
+fn a_quarantined_version_is_kept_from_other_clients_even_without_an_accepted_snapshot() {
     in_both_variants(|mut client| {
         client.quarantines = true;
         client.publish(&web());
@@ -262,7 +262,7 @@ fn what_nobody_accepted_is_told_by_the_quarantine_to_no_one_else() {
 }
 
 #[test]
-fn nonsense_is_no_reason_to_panic() {
+fn malformed_requests_do_not_panic() {
     in_both_variants(|mut client| {
         client.publish(&Topology::default());
         for nonce in ["", "0", "18446744073709551616", "-1", "x", "1"] {

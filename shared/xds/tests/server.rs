@@ -158,7 +158,7 @@ fn names(count: usize) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn garbage_and_halves_end_their_own_connection_only() {
+async fn malformed_http2_ends_only_its_own_connection() {
     let under = Under::test(3).await;
     let mut staying = under.client().await;
     let first = staying.subscribe(ResourceType::Cluster, &[]).await.unwrap();
@@ -209,7 +209,7 @@ async fn raw(under: &Under, body: &'static [u8]) -> http::Response<hyper::body::
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn half_and_broken_messages_end_their_own_stream_only() {
+async fn malformed_messages_end_only_their_own_stream() {
     use http_body_util::BodyExt;
     let under = Under::test(3).await;
     let bodies: [&[u8]; 5] = [
@@ -232,7 +232,7 @@ async fn half_and_broken_messages_end_their_own_stream_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn thousands_of_visitors_leave_nothing_behind() {
+async fn thousands_of_short_streams_leak_nothing() {
     let under = Under::weighed(10).await;
     let visit = async |count: usize| {
         for _ in 0..count / 20 {
@@ -260,7 +260,7 @@ async fn thousands_of_visitors_leave_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_never_reads_holds_nobody_back_and_costs_little() {
+async fn a_client_that_never_reads_delays_no_other_client_and_uses_bounded_memory() {
     let under = Under::weighed(2000).await;
     let all = names(2000);
     // With windows that hold a tenth of a response, so that it is the server that has to wait.
@@ -303,7 +303,7 @@ async fn a_client_that_never_reads_holds_nobody_back_and_costs_little() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_may_ask_for_a_hundred_thousand_names() {
+async fn a_client_may_subscribe_to_a_hundred_thousand_names() {
     let under = Under::test(3).await;
     let mut greedy = under.client().await;
     let response = greedy.subscribe(ResourceType::Endpoints, &names(100_000)).await.unwrap();
@@ -321,7 +321,7 @@ async fn a_type_that_is_not_served_does_not_break_the_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_storm_whoever_stayed_has_the_newest_state() {
+async fn after_a_reconnect_storm_the_remaining_clients_have_the_newest_state() {
     const EDITIONS: u32 = 3000;
     let under = Under::test(5).await;
     let (done, visits) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -366,7 +366,7 @@ async fn after_a_storm_whoever_stayed_has_the_newest_state() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stopping_ends_streams_in_good_order_and_frees_the_port() {
+async fn stopping_ends_streams_cleanly_and_frees_the_port() {
     let under = Under::test(3).await;
     let mut clients = Vec::new();
     for _ in 0..20 {

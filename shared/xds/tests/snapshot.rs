@@ -54,14 +54,14 @@ fn sds(name: &str, source: Option<ConfigSource>) -> SdsSecretConfig {
 }
 
 #[test]
-fn a_complete_world_is_a_snapshot() {
+fn a_complete_set_of_resources_is_a_snapshot() {
     let snapshot = Snapshot::new(web().secret("s", 1).resources()).unwrap();
     assert_eq!(snapshot.resources().count(), 5);
     assert!(Snapshot::new(Vec::<Resource>::new()).is_ok());
 }
 
 #[test]
-fn a_name_stands_once_in_a_type() {
+fn duplicate_names_of_one_type_are_an_error() {
     for kind in ResourceType::ALL {
         let mut twice = some(kind, &[("a", 1)]).resources();
         twice.extend(some(kind, &[("a", 2)]).resources().into_iter().filter(|one| one.kind() == kind));
@@ -74,7 +74,7 @@ fn a_name_stands_once_in_a_type() {
 }
 
 #[test]
-fn the_error_names_both_ends() {
+fn the_error_names_both_resources() {
     let topology = web().without(Cluster, "be");
     let error = Snapshot::new(topology.resources()).unwrap_err().to_string();
     assert!(
@@ -84,7 +84,7 @@ fn the_error_names_both_ends() {
 }
 
 #[test]
-fn a_cluster_needs_its_endpoints_under_the_name_that_it_asks_for() {
+fn a_cluster_needs_endpoints_under_its_eds_service_name() {
     let alone = clusters(&["c"]).without(Endpoints, "c");
     assert_eq!(missing(alone.resources()).unwrap(), "CDS c -> EDS c");
     let mut cluster = builders::cluster("c");
@@ -99,7 +99,7 @@ fn a_cluster_needs_its_endpoints_under_the_name_that_it_asks_for() {
 }
 
 #[test]
-fn a_listener_needs_the_routes_that_it_asks_for() {
+fn a_listener_needs_the_routes_that_it_fetches() {
     assert_eq!(missing(web().without(Route, "paths").resources()).unwrap(), "LDS web -> RDS paths");
     let api = resource(&builders::api_listener("api", "paths"));
     assert_eq!(missing(vec![api]).unwrap(), "LDS api -> RDS paths");
@@ -152,7 +152,7 @@ fn a_route_needs_all_clusters_that_it_names() {
 }
 
 #[test]
-fn tls_needs_the_secrets_that_it_asks_for() {
+fn tls_needs_the_secrets_that_it_fetches() {
     let socket = |config: Any| TransportSocket {
         name: "tls".to_owned(),
         config_type: Some(transport_socket::ConfigType::TypedConfig(config)),
@@ -182,7 +182,7 @@ fn tls_needs_the_secrets_that_it_asks_for() {
 }
 
 #[test]
-fn clusters_that_clients_have_from_elsewhere_may_be_referred_to() {
+fn references_to_external_clusters_are_allowed() {
     let resources = || web().without(Cluster, "be").resources();
     assert!(Snapshot::with_external_clusters(resources(), &["be"]).is_ok());
     assert!(Snapshot::with_external_clusters(resources(), &["other"]).is_err());
@@ -191,7 +191,7 @@ fn clusters_that_clients_have_from_elsewhere_may_be_referred_to() {
 }
 
 #[test]
-fn a_mistake_gives_the_same_error_every_time() {
+fn an_inconsistency_gives_the_same_error_every_time() {
     let topology =
         Topology::default().route("z", 1, &["no-z"]).route("a", 1, &["no-a"]).route("m", 1, &["no-m"]);
     for _ in 0..20 {
@@ -200,7 +200,7 @@ fn a_mistake_gives_the_same_error_every_time() {
 }
 
 #[test]
-fn endpoints_change_their_version_with_their_cluster() {
+fn the_version_of_endpoints_changes_with_their_cluster() {
     let version = |topology: &Topology| topology.snapshot().get(Endpoints, "be").unwrap().version();
     let (one, two) = (web(), web().cluster("be", 2));
     assert_ne!(version(&one), version(&two));
@@ -218,7 +218,7 @@ fn endpoints_change_their_version_with_their_cluster() {
 }
 
 #[test]
-fn changes_are_what_was_added_changed_or_removed() {
+fn changes_list_added_changed_and_removed_names() {
     let before = clusters(&["gone", "same"]).cluster("changed", 1).snapshot();
     let after = clusters(&["same", "new"]).cluster("changed", 2).snapshot();
     let changes = after.changes_since(&before);
@@ -231,7 +231,7 @@ fn changes_are_what_was_added_changed_or_removed() {
 }
 
 #[test]
-fn what_is_no_resource_is_refused_with_the_reason() {
+fn invalid_resources_are_rejected_with_the_reason() {
     let unknown = Any { type_url: "type.googleapis.com/x.Y".to_owned(), value: vec![] };
     assert!(
         matches!(Resource::from_any(&unknown), Err(ResourceError::UnknownType(url)) if url.ends_with("x.Y"))
@@ -251,7 +251,7 @@ fn what_is_no_resource_is_refused_with_the_reason() {
 }
 
 #[test]
-fn a_secret_is_not_shown_by_debug() {
+fn debug_output_does_not_show_a_secret() {
     let text = format!("{:?}", topology::secret("s", 1));
     assert!(text.contains("SDS s @") && !text.contains(topology::SECRET_CONTENT), "{text}");
 }

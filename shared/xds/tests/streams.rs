@@ -95,7 +95,7 @@ fn c03_nonce_version_and_subscription_belong_to_one_type() {
 }
 
 #[test]
-fn c04_a_nonce_dies_with_its_stream() {
+fn c04_a_nonce_is_valid_for_its_stream_only() {
     in_both_variants(|mut client| {
         client.publish(&clusters(&["a"]));
         let old = client.subscribe(Endpoints, &["a"]).remove(0).nonce;
@@ -195,7 +195,7 @@ async fn c07_a_clean_close_after_a_response_is_no_error() {
 }
 
 #[tokio::test]
-async fn c08_many_nodes_and_several_streams_of_one_node_live_side_by_side() {
+async fn c08_many_nodes_and_several_streams_of_one_node_are_independent() {
     let plane = TestServer::start(by_node()).await;
     for variant in VARIANTS {
         let mut streams = Vec::new();
@@ -245,7 +245,7 @@ async fn c09_the_aggregated_and_the_per_type_services_serve_the_same() {
 }
 
 #[tokio::test]
-async fn c12_each_nack_is_recorded_with_all_that_one_needs_to_know() {
+async fn c12_each_nack_is_recorded_with_node_type_version_nonce_and_message() {
     let plane = TestServer::start(Cache::default()).await;
     plane.cache.set(EVERYONE, clusters(&["bad", "good"]).snapshot());
     for variant in VARIANTS {
@@ -269,7 +269,7 @@ async fn c12_each_nack_is_recorded_with_all_that_one_needs_to_know() {
 }
 
 #[tokio::test]
-async fn c27_a_grpc_client_that_names_nothing_is_sent_nothing() {
+async fn c27_a_grpc_client_that_lists_no_names_gets_no_resources() {
     let plane = TestServer::start(Cache::default()).await;
     plane.cache.set(EVERYONE, clusters(&["be"]).snapshot());
     for variant in VARIANTS {
@@ -298,6 +298,7 @@ async fn per_type(
         Secret => ("secret.v3.SecretDiscoveryService", "Secrets"),
         Listener => ("listener.v3.ListenerDiscoveryService", "Listeners"),
         Route => ("route.v3.RouteDiscoveryService", "Routes"),
+        other => unreachable!("{other} has no service of its own"),
     };
     let prefix = if variant == XdsVariant::Sotw { "Stream" } else { "Delta" };
     let path = format!("/envoy.service.{service}/{prefix}{method}").parse().unwrap();

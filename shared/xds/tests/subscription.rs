@@ -58,7 +58,7 @@ fn c22_an_empty_list_on_a_fresh_type_is_the_wildcard() {
 }
 
 #[test]
-fn c22_the_wildcard_of_an_empty_world_is_answered() {
+fn c22_a_wildcard_request_for_an_empty_snapshot_gets_a_response() {
     in_both_variants(|mut client| {
         client.publish(&Topology::default());
         assert_eq!(summaries(&client.subscribe(Cluster, &[])), ["CDS"]);
@@ -113,7 +113,7 @@ fn c25_legacy_wildcard_and_names_come_and_go_apart() {
 }
 
 #[test]
-fn c26_a_name_dropped_under_the_wildcard_is_answered() {
+fn c26_unsubscribing_a_name_covered_by_the_wildcard_gets_a_response() {
     let mut client = settled(Client::new(Delta), Cluster, &["*", "a", "x"], &clusters(&["a"]));
     let kept = adjust(&mut client, Cluster, &[], &["a"]);
     assert_eq!(summaries(&kept), ["CDS a"]);
@@ -158,7 +158,7 @@ fn c29_a_name_subscribed_again_is_sent_again() {
 }
 
 #[test]
-fn c30_unsubscribing_is_not_answered() {
+fn c30_unsubscribing_gets_no_response() {
     let mut client = settled(Client::new(Delta), Endpoints, &["a", "b"], &clusters(&["a", "b"]));
     assert!(adjust(&mut client, Endpoints, &[], &["never", "a"]).is_empty());
     let gone = clusters(&["b"]);
@@ -188,7 +188,7 @@ fn c31_a_missing_name_is_sent_once_it_exists() {
 }
 
 #[test]
-fn c31_what_was_asked_before_the_first_snapshot_is_answered_with_it() {
+fn c31_requests_before_the_first_snapshot_are_answered_with_it() {
     in_both_variants(|mut client| {
         assert!(client.subscribe(Endpoints, &["a"]).is_empty());
         assert!(client.subscribe(Cluster, &[]).is_empty());
@@ -197,7 +197,7 @@ fn c31_what_was_asked_before_the_first_snapshot_is_answered_with_it() {
 }
 
 #[test]
-fn c32_a_missing_name_is_told_and_its_watch_kept() {
+fn c32_a_missing_name_is_reported_and_stays_subscribed() {
     for kind in [Cluster, Endpoints, Route, Listener] {
         let mut client = Client::new(Delta);
         client.publish(&Topology::default());
@@ -210,7 +210,7 @@ fn c32_a_missing_name_is_told_and_its_watch_kept() {
 }
 
 #[test]
-fn c33_a_missing_name_is_told_by_leaving_it_out_or_left_to_the_clients_timer() {
+fn c33_a_missing_name_is_left_out_or_times_out_at_the_client() {
     let mut client = Client::new(Sotw);
     client.publish(&clusters(&["a"]));
     // Full responses: what they leave out does not exist.
@@ -222,7 +222,7 @@ fn c33_a_missing_name_is_told_by_leaving_it_out_or_left_to_the_clients_timer() {
 }
 
 #[test]
-fn what_a_subscription_takes_in_memory_is_known_and_bounded() {
+fn the_memory_of_a_subscription_is_bounded() {
     use mesh_xds::response::RequestOutcome;
     use mesh_xds::subscription::{SUBSCRIPTION_LIMIT, Subscription};
     let mut subscription = Subscription::default();

@@ -63,14 +63,14 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn envoy_converges_and_never_holds_a_route_to_nowhere(
+    fn envoy_converges_and_never_holds_a_route_to_a_missing_cluster(
         variant in variants(), manner in manners(), steps in steps()
     ) {
         run(variant, true, manner, steps);
     }
 
     #[test]
-    fn a_client_that_asks_for_anything_converges(
+    fn a_client_that_subscribes_to_anything_converges(
         variant in variants(), manner in manners(), steps in steps()
     ) {
         run(variant, false, manner, steps);

@@ -86,7 +86,7 @@ const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCAL
 
 /// A time to live may be sent to clients that say they support one; README.md builds on Envoy being none of them.
 #[tokio::test]
-async fn c49_envoy_does_not_say_that_it_supports_a_time_to_live() {
+async fn c49_envoy_does_not_announce_support_for_ttl() {
     let (life, outcome) = (Lifecycle::default(), Arc::new(Mutex::new(Vec::new())));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -7,8 +7,8 @@ use super::mesh::{Mesh, replaced};
 use super::{NOWHERE, eventually, snapshot, topology};
 
 in_both_variants! {
-    a_returning_control_plane_repeats_nothing: returning;
-    what_was_removed_while_the_control_plane_was_away_is_removed: removed_meanwhile;
+    a_restarted_control_plane_repeats_nothing: returning;
+    resources_removed_while_the_control_plane_was_down_are_removed: removed_meanwhile;
 }
 
 async fn returning(variant: EnvoyXdsVariant) {
