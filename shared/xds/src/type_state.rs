@@ -189,8 +189,8 @@ impl TypeState {
         self.held.values().filter_map(ClientResource::sent)
     }
 
-    /// Every resource that the client may use at this moment: those that it was sent, and those that it had before
-    /// as long as it has not accepted their replacement.
+    /// Every resource that the client may use at this moment: what it was sent, and what it had before
+    /// as long as it has not accepted the replacement.
     pub(crate) fn in_use(&self) -> impl Iterator<Item = &Arc<Resource>> {
         let before = self.in_flight.iter().flat_map(|response| {
             let changed = response.changed.iter().filter_map(|(_, before)| before.as_ref()?.resource());

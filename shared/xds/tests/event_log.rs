@@ -28,29 +28,29 @@ const OFTEN: Duration = Duration::from_millis(2);
 
 /// A client asks, accepts, refuses and goes, in both variants.
 async fn held() -> Vec<Arc<Event>> {
-    let plane = TestServer::start(Cache::default()).await;
+    let server = TestServer::start(Cache::default()).await;
     let topology = clusters(&["be"]).secret("key", 1);
     for variant in VARIANTS {
-        plane.cache.pardon(EVERYONE);
-        plane.cache.set(EVERYONE, topology.snapshot());
-        let mut stream = plane.open(variant, "envoy-1").await;
+        server.cache.pardon(EVERYONE);
+        server.cache.set(EVERYONE, topology.snapshot());
+        let mut stream = server.open(variant, "envoy-1").await;
         for (kind, names) in [(Cluster, &[][..]), (Endpoints, &["be"]), (Secret, &["key"])] {
             stream.subscribe(kind, names);
             let got = stream.next().await;
             stream.ack(&got);
         }
-        plane.cache.set(EVERYONE, topology.clone().secret("key", 2).snapshot());
+        server.cache.set(EVERYONE, topology.clone().secret("key", 2).snapshot());
         let got = stream.next().await;
-        let mark = plane.event_log.mark();
+        let mark = server.event_log.mark();
         stream.nack(&got, "key: bad\tlength");
-        let refused = plane.event_log.wait_for(mark, |event| matches!(event.kind, EventKind::Nack { .. }));
+        let refused = server.event_log.wait_for(mark, |event| matches!(event.kind, EventKind::Nack { .. }));
         tokio::time::timeout(LIMIT, refused).await.unwrap();
         stream.close().await.unwrap();
-        let closed = plane.event_log.wait_for(mark, |event| event.kind == EventKind::Closed);
+        let closed = server.event_log.wait_for(mark, |event| event.kind == EventKind::Closed);
         tokio::time::timeout(LIMIT, closed).await.unwrap();
     }
-    let events = plane.event_log.events();
-    plane.stop().await;
+    let events = server.event_log.events();
+    server.stop().await;
     events
 }
 
@@ -65,9 +65,9 @@ async fn each_event_is_one_line_of_json() {
         assert!(value["at"].as_f64().unwrap() >= 0.0 && value["time"].as_f64().unwrap() > 1.7e9);
         assert_eq!((value["node"].as_str(), value["stream"].as_u64().is_some()), (Some("envoy-1"), true));
         assert!(value["delta"].is_boolean() && value["type"].is_string());
-        seen.push(value["said"].as_str().unwrap().to_owned());
-        match value["said"].as_str().unwrap() {
-            "sent" => {
+        seen.push(value["event"].as_str().unwrap().to_owned());
+        match value["event"].as_str().unwrap() {
+            "response" => {
                 assert_eq!(value["version"].as_str().unwrap().len(), 16);
                 assert!(value["nonce"].as_u64().unwrap() > 0 && value["bytes"].as_u64().unwrap() > 0);
                 assert!(value["names"]["names"].is_array());
@@ -81,8 +81,8 @@ async fn each_event_is_one_line_of_json() {
             _ => {}
         }
     }
-    for said in ["opened", "asked", "sent", "ack", "nack", "closed"] {
-        assert!(seen.iter().any(|one| one == said), "{said} in {seen:?}");
+    for event in ["opened", "request", "response", "ack", "nack", "closed"] {
+        assert!(seen.iter().any(|one| one == event), "{event} in {seen:?}");
     }
     assert!(events.iter().any(|event| event.delta) && events.iter().any(|event| !event.delta));
 }
@@ -130,18 +130,18 @@ async fn the_timeline_lists_requests_and_responses_in_order() {
 
 #[tokio::test]
 async fn the_log_keeps_the_newest_events_and_counts_all() {
-    let plane = TestServer::start(Cache::default()).await;
-    plane.cache.set(EVERYONE, Topology::default().snapshot());
-    let mut stream = plane.open(XdsVariant::Sotw, "n").await;
+    let server = TestServer::start(Cache::default()).await;
+    server.cache.set(EVERYONE, Topology::default().snapshot());
+    let mut stream = server.open(XdsVariant::Sotw, "n").await;
     stream.subscribe(Cluster, &[]);
     stream.next().await;
-    let all = plane.event_log.events();
-    assert_eq!(all.len() as u64, plane.event_log.mark());
-    assert_eq!(plane.event_log.since(1).len(), all.len() - 1);
-    assert!(plane.event_log.since(plane.event_log.mark()).is_empty());
-    let (next, mark) = plane.event_log.next_since(0).await;
-    assert_eq!((next.len(), mark), (all.len(), plane.event_log.mark()));
-    plane.stop().await;
+    let all = server.event_log.events();
+    assert_eq!(all.len() as u64, server.event_log.mark());
+    assert_eq!(server.event_log.since(1).len(), all.len() - 1);
+    assert!(server.event_log.since(server.event_log.mark()).is_empty());
+    let (next, mark) = server.event_log.next_since(0).await;
+    assert_eq!((next.len(), mark), (all.len(), server.event_log.mark()));
+    server.stop().await;
     for capacity in [0, 2] {
         let kept = keeping(capacity).await;
         assert_eq!(kept.events().len(), capacity);
@@ -152,10 +152,10 @@ async fn the_log_keeps_the_newest_events_and_counts_all() {
 #[tokio::test]
 async fn connected_clients_are_known_after_their_events_are_dropped() {
     let event_log = EventLog::with_capacity(0);
-    let plane = TestServer::start_with(event_log.clone(), Cache::default()).await;
-    plane.cache.set(EVERYONE, Topology::default().snapshot());
+    let server = TestServer::start_with(event_log.clone(), Cache::default()).await;
+    server.cache.set(EVERYONE, Topology::default().snapshot());
     for variant in VARIANTS {
-        let mut stream = plane.open(variant, "n").await;
+        let mut stream = server.open(variant, "n").await;
         stream.subscribe(Cluster, &[]);
         let got = stream.next().await;
         stream.ack(&got);
@@ -175,18 +175,18 @@ async fn connected_clients_are_known_after_their_events_are_dropped() {
         let gone = || std::future::ready(if event_log.clients().is_empty() { Ok(()) } else { Err("there") });
         wait_until("the client to be gone", OFTEN, LIMIT, gone).await.unwrap();
     }
-    plane.stop().await;
+    server.stop().await;
 }
 
 /// A event_log of at least three events that keeps `capacity` of them.
 async fn keeping(capacity: usize) -> EventLog {
     let event_log = EventLog::with_capacity(capacity);
-    let plane = TestServer::start_with(event_log.clone(), Cache::default()).await;
-    plane.cache.set(EVERYONE, Topology::default().snapshot());
-    let mut stream = plane.open(XdsVariant::Sotw, "n").await;
+    let server = TestServer::start_with(event_log.clone(), Cache::default()).await;
+    server.cache.set(EVERYONE, Topology::default().snapshot());
+    let mut stream = server.open(XdsVariant::Sotw, "n").await;
     stream.subscribe(Cluster, &[]);
     stream.next().await;
-    plane.stop().await;
+    server.stop().await;
     event_log
 }
 

@@ -62,8 +62,8 @@ fn c51_an_on_demand_name_is_answered_now_and_when_it_starts_to_exist() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c52_publishing_and_watching_at_once_loses_nothing() {
     const LAST: u32 = 150;
-    let plane = TestServer::start(Cache::default()).await;
-    let cache = Arc::clone(&plane.cache);
+    let server = TestServer::start(Cache::default()).await;
+    let cache = Arc::clone(&server.cache);
     let topology = |edition| clusters(&["be"]).endpoints("be", edition).snapshot();
     let publisher = tokio::spawn(async move {
         for edition in 1..=LAST {
@@ -74,7 +74,7 @@ async fn c52_publishing_and_watching_at_once_loses_nothing() {
     let newest = any_of(topology(LAST).get(Endpoints, "be").unwrap());
     let mut watchers = Vec::new();
     for at in 0..8 {
-        let mut stream = plane.open(VARIANTS[at % 2], "n").await;
+        let mut stream = server.open(VARIANTS[at % 2], "n").await;
         let newest = newest.clone();
         watchers.push(tokio::spawn(async move {
             stream.subscribe(Endpoints, &["be"]);
@@ -91,55 +91,55 @@ async fn c52_publishing_and_watching_at_once_loses_nothing() {
     for watcher in watchers {
         tokio::time::timeout(LIMIT, watcher).await.unwrap().unwrap();
     }
-    plane.stop().await;
+    server.stop().await;
 }
 
 #[tokio::test]
 async fn c53_a_slow_reader_gets_the_newest_state_and_delays_no_other_client() {
     const LAST: u32 = 100;
-    let plane = TestServer::start(Cache::default()).await;
+    let server = TestServer::start(Cache::default()).await;
     let topology = |edition| clusters(&["be"]).endpoints("be", edition).snapshot();
-    plane.cache.set(EVERYONE, topology(1));
+    server.cache.set(EVERYONE, topology(1));
     for variant in VARIANTS {
-        let (mut slow, mut quick) = (plane.open(variant, "slow").await, plane.open(variant, "quick").await);
+        let (mut slow, mut quick) = (server.open(variant, "slow").await, server.open(variant, "quick").await);
         slow.subscribe(Endpoints, &["be"]);
         quick.subscribe(Endpoints, &["be"]);
         let unread = slow.next().await;
         let mut got = quick.next().await;
         for edition in 2..=LAST {
             quick.ack(&got);
-            plane.cache.set(EVERYONE, topology(edition));
+            server.cache.set(EVERYONE, topology(edition));
             got = quick.next().await;
             assert!(got.items[0].any == any_of(&topology::endpoints("be", edition)));
         }
         quick.ack(&got);
         // The slow one had one response to answer; what came since is one response more.
-        let mark = plane.event_log.mark();
+        let mark = server.event_log.mark();
         slow.ack(&unread);
         let merged = slow.next().await;
         assert!(merged.items[0].any == any_of(&topology::endpoints("be", LAST)));
         slow.ack(&merged);
         slow.close().await.unwrap();
-        let sent = plane.event_log.since(mark);
+        let sent = server.event_log.since(mark);
         let sent = sent.iter().filter(|event| {
             &*event.node == "slow" && matches!(event.kind, mesh_xds::event_log::EventKind::Response { .. })
         });
         assert_eq!(sent.count(), 1);
-        plane.cache.set(EVERYONE, topology(1));
+        server.cache.set(EVERYONE, topology(1));
     }
-    plane.stop().await;
+    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_storm_of_publications_everybody_has_the_newest_in_either_dialect() {
     const EDITIONS: u32 = 3000;
-    let plane = TestServer::start(Cache::default()).await;
+    let server = TestServer::start(Cache::default()).await;
     let topology = |edition| clusters(&["be"]).endpoints("be", edition).snapshot();
     for variant in VARIANTS {
-        plane.cache.set(EVERYONE, topology(1));
+        server.cache.set(EVERYONE, topology(1));
         let mut staying = Vec::new();
         for _ in 0..10 {
-            let mut stream = plane.open(variant, "stays").await;
+            let mut stream = server.open(variant, "stays").await;
             stream.subscribe(Endpoints, &["be"]);
             staying.push(tokio::spawn(async move {
                 let (newest, mut told) = (any_of(&topology::endpoints("be", EDITIONS)), 0);
@@ -153,7 +153,7 @@ async fn after_a_storm_of_publications_everybody_has_the_newest_in_either_dialec
                 }
             }));
         }
-        let cache = Arc::clone(&plane.cache);
+        let cache = Arc::clone(&server.cache);
         // As fast as it can, on a thread of its own: far more than a thousand a second.
         let storm = std::thread::spawn(move || {
             for edition in 2..=EDITIONS {
@@ -161,7 +161,7 @@ async fn after_a_storm_of_publications_everybody_has_the_newest_in_either_dialec
             }
         });
         for _ in 0..20 {
-            let mut visitor = plane.open(variant, "comes and goes").await;
+            let mut visitor = server.open(variant, "comes and goes").await;
             visitor.subscribe(Endpoints, &["be"]);
             visitor.next().await;
         }
@@ -171,26 +171,26 @@ async fn after_a_storm_of_publications_everybody_has_the_newest_in_either_dialec
         }
         storm.join().unwrap();
     }
-    plane.stop().await;
+    server.stop().await;
 }
 
 #[tokio::test]
 async fn a_hundred_thousand_names_are_answered_in_either_variant() {
-    let plane = TestServer::start(Cache::default()).await;
-    plane.cache.set(EVERYONE, clusters(&["be"]).snapshot());
+    let server = TestServer::start(Cache::default()).await;
+    server.cache.set(EVERYONE, clusters(&["be"]).snapshot());
     let names: Vec<String> = (0..100_000).map(|index| format!("nobody-{index}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).chain(["be"]).collect();
     for variant in VARIANTS {
-        let mut greedy = plane.open(variant, "greedy").await;
+        let mut greedy = server.open(variant, "greedy").await;
         greedy.subscribe(Endpoints, &names);
         let got = greedy.next().await;
         let told = if variant == XdsVariant::Delta { 100_000 } else { 0 };
         assert_eq!((got.items.len(), got.removed.len()), (1, told));
-        let mut other = plane.open(variant, "other").await;
+        let mut other = server.open(variant, "other").await;
         other.subscribe(Endpoints, &["be"]);
         assert_eq!(other.next().await.items.len(), 1);
     }
-    plane.stop().await;
+    server.stop().await;
 }
 
 #[test]
@@ -212,10 +212,10 @@ fn c53_a_client_that_never_answers_has_few_responses_in_flight() {
 #[tokio::test]
 async fn c54_a_reconnecting_client_gets_only_what_changed() {
     for variant in VARIANTS {
-        let plane = TestServer::start(Cache::default()).await;
-        let address = plane.address;
-        plane.cache.set(EVERYONE, clusters(&["a", "b"]).snapshot());
-        let channel = plane.channel().await;
+        let server = TestServer::start(Cache::default()).await;
+        let address = server.address;
+        server.cache.set(EVERYONE, clusters(&["a", "b"]).snapshot());
+        let channel = server.channel().await;
         let mut stream = GrpcStream::open(channel.clone(), variant, "n").await;
         let mut had = Vec::new();
         for (kind, names) in [(Cluster, &[][..]), (Endpoints, &["a", "b"])] {
@@ -224,22 +224,22 @@ async fn c54_a_reconnecting_client_gets_only_what_changed() {
             stream.ack(&got);
             had.push(got);
         }
-        plane.stop().await;
+        server.stop().await;
         assert_eq!(stream.receive().await.unwrap(), None, "the server says goodbye");
 
         // A new process: it has the same content, but for one assignment, and a memory of nothing.
-        let plane = TestServer::start_at(address, Cache::default()).await;
-        plane.cache.set(EVERYONE, clusters(&["a"]).cluster("b", 1).endpoints("b", 2).snapshot());
+        let server = TestServer::start_at(address, Cache::default()).await;
+        server.cache.set(EVERYONE, clusters(&["a"]).cluster("b", 1).endpoints("b", 2).snapshot());
         let mut stream = GrpcStream::open(channel, variant, "n").await;
         stream.resume(Cluster, &[], &had[0]);
         stream.resume(Endpoints, &["a", "b"], &had[1]);
         let first = stream.next().await;
         assert_eq!(first.to_string(), if variant == XdsVariant::Sotw { "EDS a b" } else { "EDS b" });
         stream.ack(&first);
-        plane.cache.set(EVERYONE, clusters(&["a", "c"]).cluster("b", 1).endpoints("b", 2).snapshot());
+        server.cache.set(EVERYONE, clusters(&["a", "c"]).cluster("b", 1).endpoints("b", 2).snapshot());
         let next = stream.next().await;
         assert_eq!(next.to_string(), if variant == XdsVariant::Sotw { "CDS a b c" } else { "CDS c" });
-        plane.stop().await;
+        server.stop().await;
     }
 }
 

@@ -38,36 +38,36 @@ fn by_node() -> Cache {
 
 #[tokio::test]
 async fn c01_the_node_of_the_first_message_counts_for_the_stream() {
-    let plane = TestServer::start(by_node()).await;
-    plane.cache.set("left", clusters(&["a"]).snapshot());
-    plane.cache.set("", clusters(&["nobody's"]).snapshot());
+    let server = TestServer::start(by_node()).await;
+    server.cache.set("left", clusters(&["a"]).snapshot());
+    server.cache.set("", clusters(&["nobody's"]).snapshot());
     for variant in VARIANTS {
-        let mut stream = plane.open(variant, "left").await;
+        let mut stream = server.open(variant, "left").await;
         stream.subscribe(Cluster, &[]);
         assert_eq!(stream.next().await.to_string(), "CDS a");
         stream.subscribe(Endpoints, &["a"]);
         assert_eq!(stream.next().await.to_string(), "EDS a");
     }
-    let nodes = plane.event_log.events().iter().all(|event| &*event.node == "left");
-    assert!(nodes, "{:?}", plane.event_log.events());
-    plane.stop().await;
+    let nodes = server.event_log.events().iter().all(|event| &*event.node == "left");
+    assert!(nodes, "{:?}", server.event_log.events());
+    server.stop().await;
 }
 
 #[tokio::test]
 async fn c02_an_empty_type_is_an_error_on_the_aggregated_service_only() {
-    let plane = TestServer::start(Cache::default()).await;
-    plane.cache.set(EVERYONE, clusters(&["a"]).snapshot());
+    let server = TestServer::start(Cache::default()).await;
+    server.cache.set(EVERYONE, clusters(&["a"]).snapshot());
     for variant in VARIANTS {
-        let mut stream = plane.open(variant, "n").await;
+        let mut stream = server.open(variant, "n").await;
         stream.subscribe_url("", &[]);
         assert_eq!(stream.receive().await.unwrap_err().code(), Code::InvalidArgument);
-        let told = per_type(plane.channel().await, Cluster, variant, "").await.unwrap();
+        let told = per_type(server.channel().await, Cluster, variant, "").await.unwrap();
         assert_eq!(told, Cluster.url());
         // A type of another service is no type of this one.
-        let refusal = per_type(plane.channel().await, Cluster, variant, Route.url()).await.unwrap_err();
+        let refusal = per_type(server.channel().await, Cluster, variant, Route.url()).await.unwrap_err();
         assert_eq!(refusal.code(), Code::InvalidArgument);
     }
-    plane.stop().await;
+    server.stop().await;
 }
 
 #[test]
@@ -119,34 +119,34 @@ fn c04_a_nonce_is_valid_for_its_stream_only() {
 
 #[tokio::test]
 async fn c05_an_unknown_type_does_not_break_the_stream() {
-    let plane = TestServer::start(Cache::default()).await;
-    plane.cache.set(EVERYONE, clusters(&["a"]).snapshot());
+    let server = TestServer::start(Cache::default()).await;
+    server.cache.set(EVERYONE, clusters(&["a"]).snapshot());
     for variant in VARIANTS {
-        let mark = plane.event_log.mark();
-        let mut stream = plane.open(variant, "n").await;
+        let mark = server.event_log.mark();
+        let mut stream = server.open(variant, "n").await;
         stream.subscribe_url("type.googleapis.com/envoy.service.runtime.v3.Runtime", &["x"]);
         stream.subscribe(Cluster, &[]);
         assert_eq!(stream.next().await.to_string(), "CDS a");
-        let said = plane.event_log.since(mark);
+        let said = server.event_log.since(mark);
         assert!(
             said.iter()
                 .any(|event| event.kind == EventKind::UnknownType && event.type_name.ends_with("Runtime"))
         );
     }
-    plane.stop().await;
+    server.stop().await;
 }
 
 #[tokio::test]
 async fn c06_closing_or_cancelling_frees_every_watch() {
-    let plane = TestServer::start(by_node()).await;
+    let server = TestServer::start(by_node()).await;
     for node in ["a", "b"] {
-        plane.cache.set(node, web().snapshot());
+        server.cache.set(node, web().snapshot());
     }
-    let idle = Arc::strong_count(&plane.cache);
+    let idle = Arc::strong_count(&server.cache);
     for variant in VARIANTS {
         let mut streams = Vec::new();
         for node in ["a", "a", "b", "stranger"] {
-            let mut stream = plane.open(variant, node).await;
+            let mut stream = server.open(variant, node).await;
             for kind in ResourceType::ALL {
                 stream.subscribe(kind, &["be", "web", "paths"]);
             }
@@ -159,50 +159,50 @@ async fn c06_closing_or_cancelling_frees_every_watch() {
         streams.remove(0).close().await.unwrap();
         drop(streams);
         let freed = || {
-            let left = Arc::strong_count(&plane.cache) - idle;
+            let left = Arc::strong_count(&server.cache) - idle;
             std::future::ready(if left == 0 { Ok(()) } else { Err(format!("{left} still watch")) })
         };
         wait_until("every watch to be freed", Duration::from_millis(5), LIMIT, freed).await.unwrap();
     }
     let count = |wanted: fn(&EventKind) -> bool| {
-        plane.event_log.events().iter().filter(|event| wanted(&event.kind)).count()
+        server.event_log.events().iter().filter(|event| wanted(&event.kind)).count()
     };
     assert_eq!(
         count(|said| matches!(said, EventKind::Opened { .. })),
         count(|said| *said == EventKind::Closed)
     );
     // Nothing that is published now is for anyone, and that hurts nobody.
-    plane.cache.set("a", clusters(&["x"]).snapshot());
-    plane.stop().await;
+    server.cache.set("a", clusters(&["x"]).snapshot());
+    server.stop().await;
 }
 
 #[tokio::test]
 async fn c07_a_clean_close_after_a_response_is_no_error() {
-    let plane = TestServer::start(Cache::default()).await;
-    plane.cache.set(EVERYONE, clusters(&["a"]).snapshot());
+    let server = TestServer::start(Cache::default()).await;
+    server.cache.set(EVERYONE, clusters(&["a"]).snapshot());
     for variant in VARIANTS {
-        let mut stream = plane.open(variant, "n").await;
+        let mut stream = server.open(variant, "n").await;
         stream.subscribe(Cluster, &[]);
         stream.next().await;
         assert_eq!(stream.close().await.unwrap(), None);
     }
     // Nor if it is the server that ends it.
-    let mut stream = plane.open(XdsVariant::Delta, "n").await;
+    let mut stream = server.open(XdsVariant::Delta, "n").await;
     stream.subscribe(Cluster, &[]);
     stream.next().await;
-    plane.stop().await;
+    server.stop().await;
     assert_eq!(stream.receive().await.unwrap(), None);
 }
 
 #[tokio::test]
 async fn c08_many_nodes_and_several_streams_of_one_node_are_independent() {
-    let plane = TestServer::start(by_node()).await;
+    let server = TestServer::start(by_node()).await;
     for variant in VARIANTS {
         let mut streams = Vec::new();
         for node in ["one", "two", "three"] {
-            plane.cache.set(node, clusters(&[node]).snapshot());
+            server.cache.set(node, clusters(&[node]).snapshot());
             for _ in 0..2 {
-                let mut stream = plane.open(variant, node).await;
+                let mut stream = server.open(variant, node).await;
                 stream.subscribe(Cluster, &[]);
                 let got = stream.next().await;
                 assert_eq!(got.to_string(), format!("CDS {node}"));
@@ -212,8 +212,8 @@ async fn c08_many_nodes_and_several_streams_of_one_node_are_independent() {
         }
         // One stream of a node ends; its other one and the other nodes do not notice.
         streams.remove(0).1.close().await.unwrap();
-        plane.cache.set("two", clusters(&["two", "more"]).snapshot());
-        plane.cache.set("one", clusters(&["one", "again"]).snapshot());
+        server.cache.set("two", clusters(&["two", "more"]).snapshot());
+        server.cache.set("one", clusters(&["one", "again"]).snapshot());
         for (node, stream) in &mut streams {
             let news = match *node {
                 "one" => "again",
@@ -223,40 +223,40 @@ async fn c08_many_nodes_and_several_streams_of_one_node_are_independent() {
             assert!(stream.next().await.items.iter().any(|item| item.name == news));
         }
     }
-    plane.stop().await;
+    server.stop().await;
 }
 
 #[tokio::test]
 async fn c09_the_aggregated_and_the_per_type_services_serve_the_same() {
-    let plane = TestServer::start(Cache::default()).await;
-    plane.cache.set(EVERYONE, web().secret("s", 1).snapshot());
+    let server = TestServer::start(Cache::default()).await;
+    server.cache.set(EVERYONE, web().secret("s", 1).snapshot());
     for variant in VARIANTS {
         for (kind, name) in
             [(Cluster, "be"), (Endpoints, "be"), (Secret, "s"), (Listener, "web"), (Route, "paths")]
         {
-            let mut stream = plane.open(variant, "n").await;
+            let mut stream = server.open(variant, "n").await;
             stream.subscribe(kind, &[name]);
             assert_eq!(stream.next().await.to_string(), format!("{kind} {name}"));
-            let told = per_type(plane.channel().await, kind, variant, kind.url()).await.unwrap();
+            let told = per_type(server.channel().await, kind, variant, kind.url()).await.unwrap();
             assert_eq!(told, format!("{} {name}", kind.url()));
         }
     }
-    plane.stop().await;
+    server.stop().await;
 }
 
 #[tokio::test]
 async fn c12_each_nack_is_recorded_with_node_type_version_nonce_and_message() {
-    let plane = TestServer::start(Cache::default()).await;
-    plane.cache.set(EVERYONE, clusters(&["bad", "good"]).snapshot());
+    let server = TestServer::start(Cache::default()).await;
+    server.cache.set(EVERYONE, clusters(&["bad", "good"]).snapshot());
     for variant in VARIANTS {
-        plane.cache.pardon(EVERYONE);
-        let mark = plane.event_log.mark();
-        let mut stream = plane.open(variant, "picky").await;
+        server.cache.pardon(EVERYONE);
+        let mark = server.event_log.mark();
+        let mut stream = server.open(variant, "picky").await;
         stream.subscribe(Cluster, &[]);
         let got = stream.next().await;
         stream.nack(&got, "cluster bad is\nrotten");
         let is_nack = |event: &mesh_xds::event_log::Event| matches!(event.kind, EventKind::Nack { .. });
-        let event = tokio::time::timeout(LIMIT, plane.event_log.wait_for(mark, is_nack)).await.unwrap();
+        let event = tokio::time::timeout(LIMIT, server.event_log.wait_for(mark, is_nack)).await.unwrap();
         assert_eq!((&*event.node, event.type_name.as_str()), ("picky", "CDS"));
         let EventKind::Nack { version, nonce, names, message } = &event.kind else {
             unreachable!("looked for it")
@@ -265,24 +265,24 @@ async fn c12_each_nack_is_recorded_with_node_type_version_nonce_and_message() {
         assert_eq!(names.to_string(), "[bad]");
         assert_eq!(*version, got.version, "of what it refused");
     }
-    plane.stop().await;
+    server.stop().await;
 }
 
 #[tokio::test]
 async fn c27_a_grpc_client_that_lists_no_names_gets_no_resources() {
-    let plane = TestServer::start(Cache::default()).await;
-    plane.cache.set(EVERYONE, clusters(&["be"]).snapshot());
+    let server = TestServer::start(Cache::default()).await;
+    server.cache.set(EVERYONE, clusters(&["be"]).snapshot());
     for variant in VARIANTS {
         for (agent, expected) in [("envoy", Cluster), ("gRPC C-core linux Python", Endpoints)] {
             let node = Node { user_agent_name: agent.to_owned(), ..Node::default() };
-            let mut stream = GrpcStream::open_as(plane.channel().await, variant, node).await;
+            let mut stream = GrpcStream::open_as(server.channel().await, variant, node).await;
             stream.subscribe(Cluster, &[]);
             stream.subscribe(Endpoints, &["be"]);
             // Requests are outcome in order, so the first answer tells whether the empty list got one.
             assert_eq!(stream.next().await.kind, expected, "{agent}");
         }
     }
-    plane.stop().await;
+    server.stop().await;
 }
 
 /// What a per-type service first says: the type, and the names (none if its type was to be filled in).

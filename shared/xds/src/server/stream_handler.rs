@@ -1,7 +1,7 @@
 //! One stream on the wire: requests and publications in, frames out.
 //!
 //! The handler *is* the body of the HTTP response: it runs when the connection asks for more to send. So the server
-//! does no work for a client that does not read, and a dropped connection drops everything. There is no task, no
+//! does no work for a client that does not read, and a dropped connection drops everything. It needs no task, no
 //! channel and no buffer in between.
 //!
 //! ```text
