@@ -4,7 +4,7 @@
 //! PUT  /weights    {"blue":80,"green":20}   shift traffic; answers once Envoy accepted it, or after five
 //!                                           seconds with what was seen instead
 //! GET  /snapshot   what clients are shown: types, names, versions
-//! GET  /dialogue   what was said, a JSON object a line
+//! GET  /xds-log   what was said, a JSON object a line
 //! GET  /clients    who is connected, and how each stands
 //! GET  /metrics    what the control plane counts, for Prometheus
 //! POST /rollback   back to the last snapshot that all clients accepted
@@ -22,7 +22,7 @@ use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use mesh_xds::ControlPlane;
 use mesh_xds::cache::EVERYONE;
-use mesh_xds::dialogue::Form;
+use mesh_xds::event_log::EventFormat;
 use mesh_xds::metrics;
 use mesh_xds::snapshot::Snapshot;
 use serde_json::json;
@@ -68,11 +68,11 @@ impl Admin {
                 Err(error) => wrong(&Wrong { field: "body".to_owned(), reason: error.to_string() }),
             },
             (&Method::GET, "/snapshot") => self.snapshot(),
-            (&Method::GET, "/dialogue") => {
-                let events = self.control_plane.dialogue().events();
+            (&Method::GET, "/xds-log") => {
+                let events = self.control_plane.event_log().events();
                 text(
                     StatusCode::OK,
-                    events.iter().map(|event| Form::Json.line(event) + "\n").collect::<String>(),
+                    events.iter().map(|event| EventFormat::Json.line(event) + "\n").collect::<String>(),
                 )
             }
             (&Method::GET, "/clients") => self.clients(),
@@ -81,12 +81,12 @@ impl Admin {
                 Ok(seq) => web::json(StatusCode::OK, &json!({ "published": seq })),
                 Err(error) => web::json(StatusCode::CONFLICT, &json!({ "reason": error.to_string() })),
             },
-            (_, "/weights" | "/snapshot" | "/dialogue" | "/clients" | "/metrics" | "/rollback") => {
+            (_, "/weights" | "/snapshot" | "/xds-log" | "/clients" | "/metrics" | "/rollback") => {
                 text(StatusCode::METHOD_NOT_ALLOWED, "PUT /weights, POST /rollback, GET the others\n")
             }
             _ => text(
                 StatusCode::NOT_FOUND,
-                "there is PUT /weights, GET /snapshot, GET /dialogue, GET /clients, GET /metrics, POST /rollback\n",
+                "there is PUT /weights, GET /snapshot, GET /xds-log, GET /clients, GET /metrics, POST /rollback\n",
             ),
         }
     }
@@ -130,20 +130,20 @@ impl Admin {
         let mut resources: Vec<_> = snapshot.resources().collect();
         resources.sort_unstable_by_key(|resource| (resource.kind(), Arc::clone(resource.name())));
         let described = resources.into_iter().map(|resource| {
-            let refers: Vec<String> =
-                resource.refers().iter().map(|to| format!("{} {}", to.kind, to.name)).collect();
+            let references: Vec<String> =
+                resource.references().iter().map(|to| format!("{} {}", to.kind, to.name)).collect();
             json!({
                 "type": resource.kind().service(),
                 "name": &**resource.name(),
                 "version": resource.version().to_string(),
-                "refers": refers,
+                "references": references,
             })
         });
         web::json(StatusCode::OK, &described.collect())
     }
 
     fn clients(&self) -> Answer {
-        web::json(StatusCode::OK, &json!(self.control_plane.dialogue().clients()))
+        web::json(StatusCode::OK, &json!(self.control_plane.event_log().clients()))
     }
 }
 

@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use mesh_xds::ControlPlane;
-use mesh_xds::cache::OnRefusal;
-use mesh_xds::dialogue::Form;
+use mesh_xds::cache::OnRejection;
+use mesh_xds::event_log::EventFormat;
 use shared::cli::{self, Stays, Unready};
-use shared::envoy::{Bootstrap, Envoy, Serving, Variant};
+use shared::envoy::{Bootstrap, Envoy, EnvoyXdsVariant, Serving};
 use shared::lifecycle::Lifecycle;
 use shared::ports::{self, Held};
 use shared::report::{self, Story};
@@ -44,11 +44,11 @@ pub struct Plan {
     /// The Envoy to use; found or installed if not given.
     pub envoy: Option<PathBuf>,
     /// The protocol's variant.
-    pub variant: Variant,
+    pub variant: EnvoyXdsVariant,
     /// Use the lab ports, because everything shall stay up after the story.
     pub stay: bool,
     /// Print what Envoy and the control plane say to each other.
-    pub dialogue: Option<Form>,
+    pub xds_log: Option<EventFormat>,
 }
 
 /// Everything that runs while the story is told.
@@ -73,8 +73,8 @@ pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Re
     let program = tools::envoy(plan.envoy.as_deref()).await.map_err(Unready::new)?;
     story.version("envoy", &program.version);
     let variant = match plan.variant {
-        Variant::Sotw => "state of the world",
-        Variant::Delta => "incremental",
+        EnvoyXdsVariant::Sotw => "state of the world",
+        EnvoyXdsVariant::Delta => "incremental",
     };
     story.tell(format!("over the {variant} protocol"));
 
@@ -113,9 +113,9 @@ impl Edge {
         let edge_port = Held::new(loopback(ports::DEMO3_ENVOY))?;
         let address = edge_port.address();
         let xds_listener = cli::listen_lab(xds_port.address()).await?;
-        let control_plane = ControlPlane::start(xds_listener, OnRefusal::RollBack, &life.token())?;
+        let control_plane = ControlPlane::start(xds_listener, OnRejection::RollBack, &life.token())?;
         life.spawn(control_plane.ended());
-        plan.show_dialogue(&control_plane);
+        plan.log_events(&control_plane);
         let mut apps = Vec::new();
         for name in APPS {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
@@ -188,9 +188,9 @@ impl Edge {
 }
 
 impl Plan {
-    fn show_dialogue(&self, control_plane: &ControlPlane) {
-        if let Some(form) = self.dialogue {
-            control_plane.show_dialogue(form, report::line_err);
+    fn log_events(&self, control_plane: &ControlPlane) {
+        if let Some(format) = self.xds_log {
+            control_plane.follow_events(format, report::line_err);
         }
     }
 }
@@ -203,7 +203,7 @@ impl Stays for Edge {
              \n  curl -X PUT http://{control}/weights -d '{{\"blue\":50,\"green\":50}}'\
              \n  curl http://{control}/snapshot\
              \n  curl http://{control}/clients\
-             \n  curl http://{control}/dialogue\
+             \n  curl http://{control}/xds-log\
              \n  curl -s 'http://{admin}/config_dump?include_eds'\n\
              \nThe control plane serves xDS on {xds}.",
             listener = self.address,

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use mesh_pki::{Issued, KeyPem};
-use mesh_xds::make::{self, LocalityEndpoints};
-use mesh_xds::resource::{Message, ResourceError};
+use mesh_xds::builders::{self, LocalityEndpoints};
+use mesh_xds::resource::{ResourceError, XdsMessage};
 use mesh_xds::snapshot::SnapshotError;
 use mesh_xds::{Resource, Snapshot};
 
@@ -76,11 +76,11 @@ impl World {
     /// # Errors
     /// As [`snapshot`](Self::snapshot).
     pub fn with_unknown_filter(&self) -> Result<Snapshot, WorldError> {
-        use make::unknown_filter;
+        use builders::unknown_filter;
         let mut resources = self.resources()?;
         resources.retain(|resource| &**resource.name() != LISTENER);
         if let Some(at) = self.listen {
-            resources.push(resource(&unknown_filter(make::listener(LISTENER, at, ROUTE)))?);
+            resources.push(resource(&unknown_filter(builders::listener(LISTENER, at, ROUTE)))?);
         }
         Ok(Snapshot::new(resources)?)
     }
@@ -95,22 +95,22 @@ impl World {
                 priority: 0,
                 addresses: vec![address],
             };
-            resources.push(resource(&make::cluster(app))?);
-            resources.push(resource(&make::endpoints(app, &[here]))?);
+            resources.push(resource(&builders::cluster(app))?);
+            resources.push(resource(&builders::endpoints(app, &[here]))?);
         }
-        let mut listener = make::listener(LISTENER, listen, ROUTE);
+        let mut listener = builders::listener(LISTENER, listen, ROUTE);
         if let Some(certificate) = &self.certificate {
-            listener = make::with_tls(listener, SECRET);
+            listener = builders::with_tls(listener, SECRET);
             let Certificate { chain_pem, key_pem } = certificate;
-            resources.push(resource(&make::secret(SECRET, chain_pem, key_pem.expose()))?);
+            resources.push(resource(&builders::secret(SECRET, chain_pem, key_pem.expose()))?);
         }
         resources.push(resource(&listener)?);
         let weights: Vec<_> = APPS.into_iter().zip(self.weights).collect();
-        resources.push(resource(&make::weighted_route(ROUTE, &weights))?);
+        resources.push(resource(&builders::weighted_route(ROUTE, &weights))?);
         Ok(resources)
     }
 }
 
-fn resource<M: Message>(message: &M) -> Result<Resource, ResourceError> {
+fn resource<M: XdsMessage>(message: &M) -> Result<Resource, ResourceError> {
     Resource::new(message)
 }

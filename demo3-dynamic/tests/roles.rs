@@ -130,15 +130,15 @@ async fn a_person_drives_envoy_with_curl() {
     let (status, clients) = call(admin, "GET", "/clients", "").await;
     assert_eq!((status, &clients[0]["node"]), (200, &"roles".into()));
     assert!(clients[0]["types"]["RDS"].as_str().unwrap().starts_with("accepted "), "{clients}");
-    assert!(clients[0]["standing"]["settled"].is_u64(), "{clients}");
+    assert!(clients[0]["status"]["synced"].is_u64(), "{clients}");
 
-    let (status, dialogue) = call(admin, "GET", "/dialogue", "").await;
-    let lines = dialogue.as_str().unwrap().lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let (status, xds_log) = call(admin, "GET", "/xds-log", "").await;
+    let lines = xds_log.as_str().unwrap().lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     assert!(status == 200 && lines.count() > 8);
     let (status, counted) = call(admin, "GET", "/metrics", "").await;
     let counted = counted.as_str().unwrap();
     assert_eq!(status, 200);
-    assert!(counted.contains("xds_open_streams{dialect=\"sotw\"} 1\n"), "{counted}");
+    assert!(counted.contains("xds_open_streams{variant=\"sotw\"} 1\n"), "{counted}");
     // What is published is what was accepted last, so there is nothing to go back to.
     assert_eq!(call(admin, "POST", "/rollback", "").await.0, 409);
 

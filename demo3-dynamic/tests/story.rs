@@ -49,7 +49,7 @@ const CLAIMS: [&str; 25] = [
 ];
 
 fn every_claim_holds(protocol: &str) -> Output {
-    let output = DEMO.run(&["--json", "--protocol", protocol, "--dialogue=json"]);
+    let output = DEMO.run(&["--json", "--protocol", protocol, "--xds-log=json"]);
     let report = story::report(&output, 0);
     assert_eq!(report["demo"], "demo3-dynamic");
     assert!(report["versions"]["envoy"].is_string(), "{report:#}");
@@ -78,8 +78,8 @@ fn an_envoy_with_a_listener_of_its_own_does_not_start_empty() {
     assert_eq!((&report["claims"][0]["expected"], &report["claims"][0]["seen"]), (&"0".into(), &"1".into()));
 }
 
-/// The dialogue's events, all of which must be JSON, and hold no key.
-fn dialogue(output: &Output) -> Vec<Value> {
+/// The xDS log's events, all of which must be JSON, and hold no key.
+fn xds_log(output: &Output) -> Vec<Value> {
     let lines = text(&output.stderr);
     assert!(!lines.contains("PRIVATE KEY"));
     // Envoy may have to be installed first, which is said on stderr too.
@@ -92,15 +92,15 @@ fn dialogue(output: &Output) -> Vec<Value> {
 
 #[test]
 fn every_claim_holds_over_the_state_of_the_world() {
-    let events = dialogue(&every_claim_holds("sotw"));
-    assert!(events.iter().any(|event| event["said"] == "nack"));
+    let events = xds_log(&every_claim_holds("sotw"));
+    assert!(events.iter().any(|event| event["event"] == "nack"));
     assert!(events.iter().all(|event| event["delta"] == false));
 }
 
 #[test]
 fn every_claim_holds_over_the_incremental_protocol() {
-    let events = dialogue(&every_claim_holds("delta"));
-    assert!(events.iter().any(|event| event["said"] == "nack"));
+    let events = xds_log(&every_claim_holds("delta"));
+    assert!(events.iter().any(|event| event["event"] == "nack"));
     assert!(events.iter().all(|event| event["delta"] == true));
 }
 

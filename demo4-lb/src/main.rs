@@ -8,7 +8,7 @@ use clap::Parser;
 use demo4_lb::scenario::{self, Plan, Planes, Step};
 use shared::cli::{self, Common};
 
-use mesh_xds::dialogue::Form;
+use mesh_xds::event_log::EventFormat;
 
 /// gRPC load balancing by xDS, measured on a real Envoy
 #[derive(Parser)]
@@ -21,7 +21,7 @@ use mesh_xds::dialogue::Form;
   cargo run -p demo4-lb -- --stay               keep everything up to play with
   cargo run -p demo4-lb -- --step localities    one part of it
   cargo run -p demo4-lb -- --data-plane envoy   without the proxyless client
-  cargo run -p demo4-lb -- --dialogue           show each message between Envoy and its control plane
+  cargo run -p demo4-lb -- --xds-log            show each message between Envoy and its control plane
   cargo run -p demo4-lb -- --envoy /opt/envoy   with an Envoy of your own
   cargo run -p demo4-lb -- lab                  exercises that check themselves
 
@@ -37,20 +37,20 @@ struct Args {
     #[arg(long, value_enum, value_name = "NAME")]
     step: Option<Step>,
     /// Print on stderr what Envoy and the control plane say to each other, as a timeline or as JSON lines
-    #[arg(long, value_parser = cli::one_of::<Form>(&Form::NAMES), num_args = 0..=1, require_equals = true, default_missing_value = "timeline")]
-    dialogue: Option<Form>,
+    #[arg(long, value_parser = cli::one_of::<EventFormat>(&EventFormat::NAMES), num_args = 0..=1, require_equals = true, default_missing_value = "timeline")]
+    xds_log: Option<EventFormat>,
     #[command(subcommand)]
     command: Option<mesh_lab::Command>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Args { common, data_plane: planes, step, dialogue, command } = Args::parse();
+    let Args { common, data_plane: planes, step, xds_log, command } = Args::parse();
     if let Some(mesh_lab::Command::Lab(args)) = command {
         return mesh_lab::run(&demo4_lb::lab::lab(), &args).await;
     }
     let (envoy, stay) = (common.envoy.clone(), common.stay);
-    let plan = Plan { envoy, stay, dialogue, planes, step, ..Plan::default() };
+    let plan = Plan { envoy, stay, xds_log, planes, step, ..Plan::default() };
     let idea = "a control plane decides where calls go; an Envoy, or the client itself, carries it out";
     cli::run(&common, "demo4-lb", idea, async |story, life| scenario::run(&plan, story, life).await).await
 }

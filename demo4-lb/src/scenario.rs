@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use mesh_xds::dialogue::Form;
+use mesh_xds::event_log::EventFormat;
 use shared::cli::Unready;
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::report::Story;
@@ -74,7 +74,7 @@ pub struct Plan {
     /// Use the lab ports, because everything shall stay up after the story.
     pub stay: bool,
     /// Print what clients and the control plane say to each other.
-    pub dialogue: Option<Form>,
+    pub xds_log: Option<EventFormat>,
     /// How long Envoy may take to get ready.
     pub ready_limit: Duration,
     /// Who picks the backends.
@@ -88,7 +88,7 @@ impl Default for Plan {
         Self {
             envoy: None,
             stay: false,
-            dialogue: None,
+            xds_log: None,
             ready_limit: READY_LIMIT,
             planes: Planes::default(),
             step: None,

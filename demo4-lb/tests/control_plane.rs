@@ -109,7 +109,7 @@ async fn what_it_counts_is_there_for_prometheus() {
     connection.write_all(request).await.unwrap();
     let mut page = String::new();
     tokio::time::timeout(LIMIT, connection.read_to_string(&mut page)).await.unwrap().unwrap();
-    for line in ["xds_open_streams{dialect=\"sotw\"} 1", "xds_responses_total{type=\"CDS\"} 1"] {
+    for line in ["xds_open_streams{variant=\"sotw\"} 1", "xds_responses_total{type=\"CDS\"} 1"] {
         assert!(page.lines().any(|one| one == line), "no '{line}' in: {page}");
     }
 }

@@ -56,7 +56,7 @@ fn without_a_control_plane_its_calls_fail_in_time_and_the_next_step_is_named() {
     let output = run(CLIENT, &args);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let said = common::stderr(&output);
-    for words in ["2 of 2 calls to xds:///echo", "DeadlineExceeded", "127.0.0.1:9", "--dialogue"] {
+    for words in ["2 of 2 calls to xds:///echo", "DeadlineExceeded", "127.0.0.1:9", "--xds-log"] {
         assert!(said.contains(words), "{words} is not in {said}");
     }
 }

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Read them in this order. What Envoy shall *do* (clusters, routes, listeners) is not here: it comes from
-//! a control plane, of which this module knows only the address, the dialect to ask in and whether it takes load
+//! a control plane, of which this module knows only the address, the xDS variant and whether it takes load
 //! reports, or stands in a demo's own static configuration, which [`Envoy`] takes just as well.
 
 pub mod bootstrap;
@@ -19,5 +19,5 @@ pub mod process;
 pub mod admin;
 
 pub use admin::{Admin, AdminError};
-pub use bootstrap::{Bootstrap, Variant};
+pub use bootstrap::{Bootstrap, EnvoyXdsVariant};
 pub use process::{Envoy, EnvoyError, Serving, Started};

@@ -12,7 +12,7 @@ use mesh_testkit::processes::{self, wait_until_ended};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use shared::envoy::admin::{Kind, State};
-use shared::envoy::{Admin, AdminError, Bootstrap, Envoy, EnvoyError, Variant};
+use shared::envoy::{Admin, AdminError, Bootstrap, Envoy, EnvoyError, EnvoyXdsVariant};
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::tools::{self, Program};
 use tokio::net::TcpListener;
@@ -40,7 +40,7 @@ fn lonely(id: &str, control_plane: SocketAddr) -> Bootstrap {
 #[tokio::test]
 async fn envoy_accepts_the_bootstrap_in_both_variants_with_and_without_load_reports() {
     let program = program().await;
-    for variant in [Variant::Sotw, Variant::Delta] {
+    for variant in [EnvoyXdsVariant::Sotw, EnvoyXdsVariant::Delta] {
         for load_reports in [false, true] {
             let bootstrap = Bootstrap::new("node", "[::1]:18000".parse().unwrap())
                 .cluster("edge")
@@ -191,7 +191,7 @@ async fn a_parent_that_is_killed_takes_its_envoy_along() {
 #[tokio::test]
 async fn a_lost_control_plane_is_tried_again_at_least_every_second() {
     let (program, life) = (program().await, Lifecycle::default());
-    for variant in [Variant::Sotw, Variant::Delta] {
+    for variant in [EnvoyXdsVariant::Sotw, EnvoyXdsVariant::Delta] {
         let (listener, control_plane) = silent_control_plane().await;
         let bootstrap = lonely("node", control_plane).variant(variant).to_yaml();
         let envoy = Envoy::new(&program, bootstrap).start(&life).await.unwrap();

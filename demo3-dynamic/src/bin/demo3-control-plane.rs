@@ -14,8 +14,8 @@ use demo3_dynamic::topology::{Certificate, World};
 use mesh_pki::KeyPem;
 use mesh_pki::tls::Credentials;
 use mesh_xds::ControlPlane;
-use mesh_xds::cache::OnRefusal;
-use mesh_xds::dialogue::Form;
+use mesh_xds::cache::OnRejection;
+use mesh_xds::event_log::EventFormat;
 use mesh_xds_server::Folder;
 use shared::cli::{self, Ask, Role, Unready};
 use shared::lifecycle::Lifecycle;
@@ -30,7 +30,7 @@ use tokio::net::lookup_host;
   demo3-control-plane --blue 127.0.0.1:13010 --green 127.0.0.1:13011
   curl -X PUT http://127.0.0.1:13003/weights -d '{\"blue\":80,\"green\":20}'
   curl http://127.0.0.1:13003/snapshot
-  curl http://127.0.0.1:13003/dialogue
+  curl http://127.0.0.1:13003/xds-log
   curl http://127.0.0.1:13003/clients
   curl http://127.0.0.1:13003/metrics
   curl -X POST http://127.0.0.1:13003/rollback
@@ -73,13 +73,13 @@ struct Args {
     /// Print what clients and control plane say to each other
     #[arg(
         long,
-        env = "DIALOGUE",
-        value_parser = cli::one_of::<Form>(&Form::NAMES),
+        env = "XDS_LOG",
+        value_parser = cli::one_of::<EventFormat>(&EventFormat::NAMES),
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "timeline"
     )]
-    dialogue: Option<Form>,
+    xds_log: Option<EventFormat>,
     #[command(flatten)]
     role: Role,
 }
@@ -109,11 +109,11 @@ async fn serve(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
             (world.snapshot()?, Some(world), None)
         }
     };
-    let policy = if args.roll_back { OnRefusal::RollBack } else { OnRefusal::Keep };
+    let policy = if args.roll_back { OnRejection::RollBack } else { OnRejection::Keep };
     let control_plane = ControlPlane::start(xds, policy, &life.token())?;
     life.spawn(control_plane.ended());
-    if let Some(form) = args.dialogue {
-        control_plane.show_dialogue(form, report::line_out);
+    if let Some(format) = args.xds_log {
+        control_plane.follow_events(format, report::line_out);
     }
     let at = (control_plane.address(), admin.local_addr()?);
     report::line_out(&format!("demo3-control-plane serves xDS on {} and HTTP on http://{}", at.0, at.1));

@@ -59,11 +59,11 @@ impl Edge {
         open.get("/").await.context("the open connection's first request failed")?;
         let issued = self.trust.issue()?;
         let expected = issued.serial.to_string();
-        let dialogue = self.control_plane()?.dialogue().clone();
-        let mark = dialogue.mark();
+        let event_log = self.control_plane()?.event_log().clone();
+        let mark = event_log.mark();
         self.world.certificate = Some(issued.into());
         self.show().await?;
-        let sent: Vec<String> = super::faults::sent_since(&dialogue, mark);
+        let sent: Vec<String> = super::faults::sent_since(&event_log, mark);
         story.claim(
             "rotation-sends-secret",
             "Only the secret is sent",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use mesh_xds::ResourceType;
-use mesh_xds::plane::{is_ack, is_sent};
+use mesh_xds::control_plane::{is_ack, is_response};
 use shared::lifecycle::Lifecycle;
 use shared::poll;
 use shared::report::Story;
@@ -48,15 +48,15 @@ impl Edge {
 
     /// All four types arrive in the order in which nothing points at what is not there.
     pub(super) async fn is_configured(&mut self, story: &mut Story) -> anyhow::Result<()> {
-        let dialogue = self.control_plane()?.dialogue().clone();
-        let mark = dialogue.mark();
+        let event_log = self.control_plane()?.event_log().clone();
+        let mark = event_log.mark();
         self.world.listen = Some(self.address);
         self.show().await?;
-        let events = dialogue.since(mark);
+        let events = event_log.since(mark);
         let order: Vec<_> = events
             .iter()
-            .filter(|event| ResourceType::ALL.into_iter().any(|kind| is_sent(event, kind)))
-            .map(|event| event.kind.as_str())
+            .filter(|event| ResourceType::ALL.into_iter().any(|kind| is_response(event, kind)))
+            .map(|event| event.type_name.as_str())
             .collect();
         story.claim(
             "make-before-break",
@@ -69,7 +69,7 @@ impl Edge {
         let place = |is: &dyn Fn(&_) -> bool| events.iter().position(is);
         let (eds, lds) = (
             place(&|event| is_ack(event, ResourceType::Endpoints)),
-            place(&|event| is_sent(event, ResourceType::Listener)),
+            place(&|event| is_response(event, ResourceType::Listener)),
         );
         story.claim(
             "listener-waits",

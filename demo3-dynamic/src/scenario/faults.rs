@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use mesh_xds::cache::{EVERYONE, OnRefusal};
-use mesh_xds::dialogue::{Event, Said};
-use mesh_xds::{ControlPlane, Dialogue, ResourceType, Snapshot};
+use mesh_xds::cache::{EVERYONE, OnRejection};
+use mesh_xds::event_log::{Event, EventKind};
+use mesh_xds::{ControlPlane, EventLog, ResourceType, Snapshot};
 use shared::cli;
 use shared::lifecycle::Lifecycle;
 use shared::poll;
@@ -54,7 +54,7 @@ impl Edge {
             if let Some(nack) = &outcome.nack {
                 story.tell(format!("Envoy: {}", in_short(nack)));
             }
-            let by = outcome.nack.as_ref().map(|nack| format!("NACK by {}", nack.kind));
+            let by = outcome.nack.as_ref().map(|nack| format!("NACK by {}", nack.type_name));
             let expected = format!("NACK by {}", kind.service());
             story.claim(
                 &format!("{id}-refused"),
@@ -80,9 +80,10 @@ impl Edge {
         let control_plane = self.control_plane()?;
         let cache = control_plane.cache();
         let good = cache.snapshot(EVERYONE).context("nothing is published")?;
-        let mark = control_plane.dialogue().mark();
+        let mark = control_plane.event_log().mark();
         control_plane.publish(bad);
-        let nack = control_plane.dialogue().wait_for(mark, |event| matches!(event.said, Said::Nack { .. }));
+        let nack =
+            control_plane.event_log().wait_for(mark, |event| matches!(event.kind, EventKind::Nack { .. }));
         let nack = tokio::time::timeout(LIMIT, nack).await.ok();
         let is_back = || cache.snapshot(EVERYONE).is_some_and(|current| Arc::ptr_eq(&current, &good));
         let back = poll::wait_until("the rollback", Duration::from_millis(2), LIMIT, || {
@@ -140,22 +141,22 @@ impl Edge {
         load.more(alone, STEADY, LIMIT).await?;
 
         let listener = cli::listen_lab(self.xds_port.address()).await?;
-        let control_plane = ControlPlane::start(listener, OnRefusal::RollBack, &life.token())?;
+        let control_plane = ControlPlane::start(listener, OnRejection::RollBack, &life.token())?;
         life.spawn(control_plane.ended());
-        self.plan.show_dialogue(&control_plane);
+        self.plan.log_events(&control_plane);
         let snapshot = control_plane.publish(self.world.snapshot()?);
         let control_plane = self.control_plane.insert(control_plane);
         // Every type was asked for again before we look at what was sent.
         for kind in ResourceType::ALL {
-            let asks = control_plane.dialogue().wait_for(0, |event| {
-                event.kind == kind.service() && matches!(event.said, Said::Asked { .. })
+            let asks = control_plane.event_log().wait_for(0, |event| {
+                event.type_name == kind.service() && matches!(event.kind, EventKind::Request { .. })
             });
             tokio::time::timeout(LIMIT, asks)
                 .await
                 .with_context(|| format!("Envoy did not ask for {kind}"))?;
         }
         control_plane.accepted(&snapshot, LIMIT).await?;
-        let sent = sent_since(control_plane.dialogue(), 0);
+        let sent = sent_since(control_plane.event_log(), 0);
         story.claim(
             "return-repeats-nothing",
             "A returning control plane sends nothing that Envoy has",
@@ -170,15 +171,15 @@ impl Edge {
 }
 
 /// The types of the responses since `mark`, in order.
-pub(super) fn sent_since(dialogue: &Dialogue, mark: u64) -> Vec<String> {
-    let events = dialogue.since(mark);
-    let sent = events.iter().filter(|event| matches!(event.said, Said::Sent { .. }));
-    sent.map(|event| event.kind.clone()).collect()
+pub(super) fn sent_since(event_log: &EventLog, mark: u64) -> Vec<String> {
+    let events = event_log.since(mark);
+    let sent = events.iter().filter(|event| matches!(event.kind, EventKind::Response { .. }));
+    sent.map(|event| event.type_name.clone()).collect()
 }
 
 fn in_short(event: &Event) -> String {
-    match &event.said {
-        Said::Nack { message, .. } => message.trim().chars().take(160).collect(),
+    match &event.kind {
+        EventKind::Nack { message, .. } => message.trim().chars().take(160).collect(),
         _ => event.to_string(),
     }
 }

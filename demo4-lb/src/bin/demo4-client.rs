@@ -73,7 +73,7 @@ fn next_step(args: &Args, first: &str) -> String {
     if args.target.starts_with("xds:") {
         return format!(
             "Is the control plane up on {}, does it know a service of this name, and are there backends? \
-             demo4-control-plane --dialogue shows what it was asked and what it answered.",
+             demo4-control-plane --xds-log shows what it was asked and what it answered.",
             args.control_plane
         );
     }

@@ -10,7 +10,7 @@ use demo4_lb::discovery::{Endpoints, Places};
 use demo4_lb::topology::{DataPlane, Split, World};
 use mesh_xds::ControlPlane;
 use mesh_xds::cache::Cache;
-use mesh_xds::dialogue::Form;
+use mesh_xds::event_log::EventFormat;
 use mesh_xds::metrics;
 use shared::cli::{self, Role};
 use shared::lifecycle::Lifecycle;
@@ -25,7 +25,7 @@ use shared::{health, report, web};
   demo4-control-plane --endpoints static:127.0.0.1:50051,127.0.0.1:50052
   demo4-control-plane --endpoints dns:backend:50051 --listen 0.0.0.0:14002 --envoy-listen 0.0.0.0:14000
   demo4-control-plane --endpoints file:backends.yaml --split routes
-  demo4-control-plane --endpoints docker --dialogue --metrics 127.0.0.1:14003
+  demo4-control-plane --endpoints docker --xds-log --metrics 127.0.0.1:14003
   demo4-control-plane healthcheck
 
 An Envoy whose bootstrap names this address as its ADS server needs nothing else; a gRPC client calls xds:///echo."
@@ -43,7 +43,7 @@ struct Args {
     #[arg(long, env = "ENDPOINTS", required = true)]
     endpoints: Option<Endpoints>,
     /// Who splits calls over regions: the client by locality weights, or the route by clusters' weights
-    #[arg(long, env = "SPLIT", value_parser = cli::one_of::<Form>(&Form::NAMES), default_value = "localities")]
+    #[arg(long, env = "SPLIT", value_parser = cli::one_of::<EventFormat>(&EventFormat::NAMES), default_value = "localities")]
     split: Split,
     /// How often Envoy tries a call again that its backend did not begin
     #[arg(long, env = "RETRIES", default_value_t = 2, value_parser = clap::value_parser!(u32).range(..=10))]
@@ -52,8 +52,8 @@ struct Args {
     #[arg(long, env = "METRICS", value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
     /// Print what clients and control plane say to each other
-    #[arg(long, env = "DIALOGUE", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "timeline")]
-    dialogue: Option<Form>,
+    #[arg(long, env = "XDS_LOG", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "timeline")]
+    xds_log: Option<EventFormat>,
     #[command(flatten)]
     role: Role,
 }
@@ -79,8 +79,8 @@ async fn serve(args: &Args, endpoints: Endpoints, life: &Lifecycle) -> anyhow::R
         let registry = control_plane.registry().clone();
         web::serve_metrics(listener, life, move || metrics::text(&registry));
     }
-    if let Some(form) = args.dialogue {
-        control_plane.show_dialogue(form, report::line_out);
+    if let Some(format) = args.xds_log {
+        control_plane.follow_events(format, report::line_out);
     }
     let mut places = Places::default();
     endpoints

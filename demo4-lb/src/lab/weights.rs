@@ -11,7 +11,7 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
 use envoy_types::pb::google::protobuf::UInt32Value;
 use mesh_lab::{Bench, Question, Requirement};
 use mesh_lab_xds::XdsEnvoy;
-use mesh_xds::{Resource, Snapshot, make};
+use mesh_xds::{Resource, Snapshot, builders};
 use shared::stats::Shares;
 
 use super::world::{backends, by_region, caller, require_answers};
@@ -83,7 +83,7 @@ fn assignment(answer: &str) -> Result<ClusterLoadAssignment, Requirement> {
     let endpoint = |text: &str| {
         let (address, number) = text.rsplit_once('=')?;
         let address: SocketAddr = address.parse().ok()?;
-        let endpoint = Endpoint { address: Some(make::address(address)), ..Endpoint::default() };
+        let endpoint = Endpoint { address: Some(builders::address(address)), ..Endpoint::default() };
         Some(LbEndpoint {
             load_balancing_weight: weight(number),
             host_identifier: Some(HostIdentifier::Endpoint(endpoint)),
@@ -115,10 +115,10 @@ fn assignment(answer: &str) -> Result<ClusterLoadAssignment, Requirement> {
 
 fn world(assignment: &ClusterLoadAssignment) -> anyhow::Result<Snapshot> {
     let resources = vec![
-        Resource::new(&make::with_locality_weights(make::cluster(CLUSTER)))?,
+        Resource::new(&builders::with_locality_weights(builders::cluster(CLUSTER)))?,
         Resource::new(assignment)?,
-        Resource::new(&make::route(LISTENER, CLUSTER))?,
-        Resource::new(&make::listener(LISTENER, XdsEnvoy::ANYWHERE, LISTENER))?,
+        Resource::new(&builders::route(LISTENER, CLUSTER))?,
+        Resource::new(&builders::listener(LISTENER, XdsEnvoy::ANYWHERE, LISTENER))?,
     ];
     Ok(Snapshot::new(resources)?)
 }

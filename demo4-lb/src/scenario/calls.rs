@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
 use mesh_xds::ResourceType;
-use mesh_xds::plane::is_sent;
+use mesh_xds::control_plane::is_response;
 use shared::envoy::admin::Kind as Dump;
 use shared::lifecycle::Lifecycle;
 use shared::report::Story;
@@ -65,8 +65,8 @@ impl Mesh {
 
     /// The types in the order in which each was first sent.
     fn told_in_order(&self, story: &mut Story) -> anyhow::Result<()> {
-        let events = self.control_plane()?.dialogue().events();
-        let first = |kind| events.iter().position(|event| is_sent(event, kind));
+        let events = self.control_plane()?.event_log().events();
+        let first = |kind| events.iter().position(|event| is_response(event, kind));
         let mut order: Vec<_> =
             ResourceType::ALL.into_iter().filter_map(|kind| Some((first(kind)?, kind.service()))).collect();
         order.sort_unstable();
@@ -119,7 +119,7 @@ impl Mesh {
         let published: BTreeSet<String> = shown
             .map(|kind| format!("{} accepted {}", kind.service(), snapshot.of(kind).version()))
             .collect();
-        let clients = self.control_plane()?.dialogue().clients();
+        let clients = self.control_plane()?.event_log().clients();
         let proxyless = clients.into_iter().filter(|client| client.node.starts_with(NODE));
         let accepted: BTreeSet<String> = proxyless
             .flat_map(|client| client.types)

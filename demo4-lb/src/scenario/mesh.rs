@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use envoy_types::pb::envoy::config::core::v3::Node;
-use mesh_xds::cache::{Cache, OnRefusal};
+use mesh_xds::cache::{Cache, OnRejection};
 use mesh_xds::{ControlPlane, LoadReports, Snapshot};
 use shared::cli::{self, Stays};
 use shared::envoy::{Bootstrap, Envoy, Serving, Started};
@@ -73,7 +73,7 @@ impl Mesh {
             plan: plan.clone(),
             life: life.clone(),
             control_plane: None,
-            loads: LoadReports::every(REPORTS),
+            loads: LoadReports::with_interval(REPORTS),
             xds_port,
             world: World::new(loopback(ports::DEMO4_ENVOY), []),
             envoy: None,
@@ -93,12 +93,12 @@ impl Mesh {
     /// Starts the control plane on its port. It knows nothing until the first world is published.
     pub(super) async fn start_control_plane(&mut self, life: &Lifecycle) -> anyhow::Result<()> {
         let group = |node: &Node| if node.id == SECOND { SECOND } else { DataPlane::of(node).name() };
-        let cache = Cache::grouped(move |node| group(node).to_owned()).on_refusal(OnRefusal::Keep);
+        let cache = Cache::grouped(move |node| group(node).to_owned()).on_rejection(OnRejection::Keep);
         let listener = cli::listen_lab(self.xds_port.address()).await?;
         let control_plane = ControlPlane::serve(listener, cache, Some(self.loads.clone()), &life.token())?;
         life.spawn(control_plane.ended());
-        if let Some(form) = self.plan.dialogue {
-            control_plane.show_dialogue(form, report::line_err);
+        if let Some(format) = self.plan.xds_log {
+            control_plane.follow_events(format, report::line_err);
         }
         self.control_plane = Some(control_plane);
         Ok(())

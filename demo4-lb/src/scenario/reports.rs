@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use mesh_xds::load::Load;
+use mesh_xds::load_reports::Load;
 use shared::stats::Shares;
 
 use super::mesh::REPORTS;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use mesh_xds::ResourceType;
-use mesh_xds::dialogue::{Event, Said};
+use mesh_xds::event_log::{Event, EventKind};
 use shared::envoy::{AdminError, Started};
 use shared::lifecycle::Lifecycle;
 use shared::poll;
@@ -146,22 +146,25 @@ impl Mesh {
 
     /// Envoy says what it has, and is sent only what it lacks.
     async fn sent_the_difference(&self, story: &mut Story) -> anyhow::Result<()> {
-        let dialogue = self.control_plane()?.dialogue();
+        let event_log = self.control_plane()?.event_log();
         // Every type was asked for again before we look at what was sent.
         let of_envoy = |event: &Event| *event.node == *FIRST;
         for kind in
             [ResourceType::Cluster, ResourceType::Endpoints, ResourceType::Listener, ResourceType::Route]
         {
-            let asks = dialogue.wait_for(0, |event| {
-                of_envoy(event) && event.kind == kind.service() && matches!(event.said, Said::Asked { .. })
+            let asks = event_log.wait_for(0, |event| {
+                of_envoy(event)
+                    && event.type_name == kind.service()
+                    && matches!(event.kind, EventKind::Request { .. })
             });
             tokio::time::timeout(LIMIT, asks)
                 .await
                 .with_context(|| format!("Envoy did not ask for {kind}"))?;
         }
-        let events = dialogue.since(0);
-        let sent = events.iter().filter(|event| of_envoy(event) && matches!(event.said, Said::Sent { .. }));
-        let sent: Vec<&str> = sent.map(|event| event.kind.as_str()).collect();
+        let events = event_log.since(0);
+        let sent =
+            events.iter().filter(|event| of_envoy(event) && matches!(event.kind, EventKind::Response { .. }));
+        let sent: Vec<&str> = sent.map(|event| event.type_name.as_str()).collect();
         story.claim(
             "return-sends-difference",
             "A returning control plane sends Envoy only what it lacks",

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use anyhow::Context;
-use mesh_xds::dialogue::Said;
+use mesh_xds::event_log::EventKind;
 use shared::lifecycle::Lifecycle;
 use shared::report::Story;
 use shared::stats::Shares;
@@ -46,7 +46,7 @@ impl Mesh {
         scope: &Lifecycle,
     ) -> anyhow::Result<()> {
         let mut loads = start(lanes, scope);
-        let mark = self.control_plane()?.dialogue().mark();
+        let mark = self.control_plane()?.event_log().mark();
         up.push(backend(NAME, 4, scope).await?);
         let joining = &up[3];
         let published = Instant::now();
@@ -67,9 +67,9 @@ impl Mesh {
             let claim = format!("A fourth backend gets its quarter ({})", lane.name());
             shares_fit(story, &lane.id("joined-share"), &claim, "a quarter each", &seen, fit);
         }
-        let events = self.control_plane()?.dialogue().since(mark);
-        let sent = events.iter().filter(|event| matches!(event.said, Said::Sent { .. }));
-        let sent: Shares = sent.map(|event| event.kind.as_str()).collect();
+        let events = self.control_plane()?.event_log().since(mark);
+        let sent = events.iter().filter(|event| matches!(event.kind, EventKind::Response { .. }));
+        let sent: Shares = sent.map(|event| event.type_name.as_str()).collect();
         story.claim(
             "join-told-once",
             "Each client is sent the endpoints, once, and nothing else",

@@ -10,8 +10,8 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::google::protobuf::UInt32Value;
-use mesh_xds::make::{self, LocalityEndpoints};
-use mesh_xds::resource::{Message, ResourceError};
+use mesh_xds::builders::{self, LocalityEndpoints};
+use mesh_xds::resource::{ResourceError, XdsMessage};
 use mesh_xds::snapshot::SnapshotError;
 use mesh_xds::{Resource, Snapshot};
 
@@ -79,7 +79,7 @@ impl World {
                 // No client accepts a locality that weighs nothing; it is left out.
                 let weighty: Vec<_> = regions.iter().filter(|region| region.weight > 0).cloned().collect();
                 add(resource(&endpoints(CLUSTER, &weighty)))?;
-                make::route(LISTENER, CLUSTER)
+                builders::route(LISTENER, CLUSTER)
             }
             Split::Routes => {
                 let mut weights = Vec::new();
@@ -96,29 +96,29 @@ impl World {
                     weights.iter_mut().for_each(|(_, weight)| *weight = 1);
                 }
                 let weights: Vec<_> = weights.iter().map(|(name, weight)| (name.as_str(), *weight)).collect();
-                make::weighted_route(LISTENER, &weights)
+                builders::weighted_route(LISTENER, &weights)
             }
         };
         if self.retries > 0 {
-            route = make::with_retries(route, self.retries);
+            route = builders::with_retries(route, self.retries);
         }
         add(resource(&route))?;
         add(resource(&match client {
-            DataPlane::Envoy => make::listener(LISTENER, self.listen, LISTENER),
-            DataPlane::Proxyless => make::api_listener(LISTENER, LISTENER),
+            DataPlane::Envoy => builders::listener(LISTENER, self.listen, LISTENER),
+            DataPlane::Proxyless => builders::api_listener(LISTENER, LISTENER),
         }))?;
         Ok(Snapshot::new(resources)?)
     }
 
     fn cluster(&self, name: &str, client: DataPlane) -> envoy_types::pb::envoy::config::cluster::v3::Cluster {
-        let cluster = make::cluster(name);
+        let cluster = builders::cluster(name);
         match (client, self.care) {
             (DataPlane::Proxyless, _) => cluster,
-            (DataPlane::Envoy, Care::None) => make::with_locality_weights(cluster),
+            (DataPlane::Envoy, Care::None) => builders::with_locality_weights(cluster),
             // Spilling over to the next priority is reckoned by endpoints; so the weights stay out of it.
-            (DataPlane::Envoy, Care::HealthChecks) => make::with_health_checks(cluster, HEALTH_EVERY),
+            (DataPlane::Envoy, Care::HealthChecks) => builders::with_health_checks(cluster, HEALTH_EVERY),
             (DataPlane::Envoy, Care::OutlierDetection) => {
-                make::with_outlier_detection(cluster, OUTLIER.0, OUTLIER.1)
+                builders::with_outlier_detection(cluster, OUTLIER.0, OUTLIER.1)
             }
         }
     }
@@ -161,7 +161,7 @@ fn endpoints(cluster: &str, regions: &[Region]) -> ClusterLoadAssignment {
             addresses: addresses(&region.backends),
         })
         .collect();
-    let mut assignment = make::endpoints(cluster, &places);
+    let mut assignment = builders::endpoints(cluster, &places);
     for (told, region) in assignment.endpoints.iter_mut().zip(regions) {
         for (endpoint, known) in told.lb_endpoints.iter_mut().zip(&region.backends) {
             endpoint.load_balancing_weight =
@@ -171,6 +171,6 @@ fn endpoints(cluster: &str, regions: &[Region]) -> ClusterLoadAssignment {
     assignment
 }
 
-fn resource<M: Message>(message: &M) -> Result<Resource, ResourceError> {
+fn resource<M: XdsMessage>(message: &M) -> Result<Resource, ResourceError> {
     Resource::new(message)
 }

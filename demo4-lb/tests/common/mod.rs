@@ -90,7 +90,7 @@ pub(crate) fn command(program: &str) -> Command {
         "ENVOY_LISTEN",
         "ENDPOINTS",
         "RETRIES",
-        "DIALOGUE",
+        "XDS_LOG",
         "METRICS",
         "RUST_LOG",
     ] {

@@ -14,7 +14,7 @@ pub const XDS_CLUSTER: &str = "xds";
 
 /// How the control plane talks: everything anew at each change, or only what changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Variant {
+pub enum EnvoyXdsVariant {
     /// State of the world: each response carries all resources of its type.
     #[default]
     Sotw,
@@ -22,7 +22,7 @@ pub enum Variant {
     Delta,
 }
 
-impl Variant {
+impl EnvoyXdsVariant {
     /// The name in `ApiConfigSource.ApiType`.
     fn api_type(self) -> &'static str {
         match self {
@@ -36,12 +36,12 @@ impl Variant {
 ///
 /// ```
 /// use std::time::Duration;
-/// use shared::envoy::{Bootstrap, Variant};
+/// use shared::envoy::{Bootstrap, EnvoyXdsVariant};
 ///
 /// let control_plane = "127.0.0.1:18000".parse()?;
 /// let yaml = Bootstrap::new("edge-1", control_plane)
 ///     .cluster("edge")
-///     .variant(Variant::Delta)
+///     .variant(EnvoyXdsVariant::Delta)
 ///     .initial_fetch_timeout(Duration::from_secs(2))
 ///     .to_yaml();
 /// assert!(yaml.contains("DELTA_GRPC"));
@@ -53,7 +53,7 @@ pub struct Bootstrap {
     cluster: String,
     control_plane: SocketAddr,
     admin: SocketAddr,
-    variant: Variant,
+    variant: EnvoyXdsVariant,
     initial_fetch_timeout: Duration,
     load_reports: bool,
 }
@@ -67,7 +67,7 @@ impl Bootstrap {
             cluster: "mesh".to_owned(),
             control_plane,
             admin: (Ipv4Addr::LOCALHOST, 0).into(),
-            variant: Variant::default(),
+            variant: EnvoyXdsVariant::default(),
             initial_fetch_timeout: Duration::from_secs(15),
             load_reports: false,
         }
@@ -89,7 +89,7 @@ impl Bootstrap {
 
     /// How the control plane talks.
     #[must_use]
-    pub fn variant(mut self, variant: Variant) -> Self {
+    pub fn variant(mut self, variant: EnvoyXdsVariant) -> Self {
         self.variant = variant;
         self
     }

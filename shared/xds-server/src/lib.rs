@@ -33,8 +33,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_xds::resource::{Resource, ResourceType};
 use mesh_xds::snapshot::{Snapshot, SnapshotError};
+use mesh_xds::{Resource, ResourceType};
 
 use look::{Seen, look};
 use parse::parse;
@@ -215,10 +215,8 @@ fn together(files: &BTreeMap<PathBuf, File>, outside: &[String]) -> Result<Snaps
     }
     let outside: Vec<&str> = outside.iter().map(String::as_str).collect();
     let resources = files.values().flat_map(|file| &file.resources).cloned();
-    Snapshot::beside(resources, &outside).map_err(|why| {
-        let (SnapshotError::Missing { from_kind: kind, from: name, .. }
-        | SnapshotError::Duplicate { kind, name }) = &why;
-        let path = places.get(&(*kind, name.as_str())).copied().unwrap_or(Path::new("")).to_owned();
+    Snapshot::with_external_clusters(resources, &outside).map_err(|why| {
+        let path = places.get(&why.resource()).copied().unwrap_or(Path::new("")).to_owned();
         FilesError::Inconsistent { path, why }
     })
 }

@@ -56,7 +56,7 @@ struct Args {
     /// How many clusters (100 and 1000 unless given)
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=10_000))]
     clusters: Vec<u32>,
-    /// Which dialect (both unless given)
+    /// Which variant (both unless given)
     #[arg(long, value_delimiter = ',')]
     variant: Vec<Variant>,
     /// How many changes

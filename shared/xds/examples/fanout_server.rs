@@ -1,4 +1,4 @@
-//! An xDS server with a world of any size, for measuring how it fans out; see `benches/fanout.rs`.
+//! An xDS server with a topology of any size, for measuring how it fans out; see `benches/fanout.rs`.
 //!
 //! ```text
 //! POST /update?cluster=3&endpoints=11   {"seq":2,"version":"…"}     changes one assignment
@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Context;
 use clap::Parser;
 use http::{Method, StatusCode, Uri};
+use mesh_xds::builders::{self, LocalityEndpoints};
 use mesh_xds::cache::EVERYONE;
-use mesh_xds::make::{self, LocalityEndpoints};
 use mesh_xds::{Cache, Resource, ResourceType, Server, Snapshot};
 use serde_json::json;
 use shared::lifecycle::Lifecycle;
@@ -62,12 +62,12 @@ async fn run(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
     let (xds, http) = (cli::listen(args.listen).await?, cli::listen_by(args.http, "--http").await?);
     let bound = json!({ "xds": xds.local_addr()?.to_string(), "http": http.local_addr()?.to_string() });
     let cache = Arc::new(Cache::default());
-    cache.set(EVERYONE, world(args)?);
+    cache.set(EVERYONE, topology(args)?);
     let server = Server::builder(Arc::clone(&cache), life.token()).build();
     let serving = life.spawn(server.clone().serve(xds));
-    let (world, clusters) = (Arc::new(World { cache, server, turn: Mutex::new(()) }), args.clusters);
+    let (topology, clusters) = (Arc::new(Topology { cache, server, turn: Mutex::new(()) }), args.clusters);
     web::serve(http, life, move |request| {
-        std::future::ready(world.answer(request.method(), request.uri(), clusters))
+        std::future::ready(topology.answer(request.method(), request.uri(), clusters))
     });
     shared::report::line_out(&bound.to_string());
     Ok(serving.await.context("the server's task broke off")??)
@@ -83,21 +83,21 @@ fn raise_file_limit() {
     }
 }
 
-fn world(args: &Args) -> anyhow::Result<Snapshot> {
+fn topology(args: &Args) -> anyhow::Result<Snapshot> {
     let mut resources = Vec::new();
     for index in 0..args.clusters {
-        resources.push(Resource::new(&make::cluster(&cluster_name(index)))?);
+        resources.push(Resource::new(&builders::cluster(&cluster_name(index)))?);
         resources.push(assignment(index, args.endpoints)?);
     }
     let ports = 20_000..;
     for (index, port) in (0..args.listeners).zip(ports) {
         let at = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
         let route = format!("route-{}", index % args.routes);
-        resources.push(Resource::new(&make::listener(&format!("listener-{index}"), at, &route))?);
+        resources.push(Resource::new(&builders::listener(&format!("listener-{index}"), at, &route))?);
     }
     for index in 0..args.routes {
         let cluster = cluster_name(index % args.clusters);
-        resources.push(Resource::new(&make::route(&format!("route-{index}"), &cluster))?);
+        resources.push(Resource::new(&builders::route(&format!("route-{index}"), &cluster))?);
     }
     Ok(Snapshot::new(resources)?)
 }
@@ -114,10 +114,10 @@ fn assignment(cluster: u32, endpoints: u32) -> anyhow::Result<Resource> {
     };
     let addresses = (0..endpoints).map(address).collect();
     let place = LocalityEndpoints { region: "here".to_owned(), weight: 1, priority: 0, addresses };
-    Ok(Resource::new(&make::endpoints(&cluster_name(cluster), &[place]))?)
+    Ok(Resource::new(&builders::endpoints(&cluster_name(cluster), &[place]))?)
 }
 
-struct World {
+struct Topology {
     cache: Arc<Cache>,
     server: Server,
     /// Reading the snapshot, changing it and publishing it is one step.
@@ -130,7 +130,7 @@ struct Wrong {
     reason: String,
 }
 
-impl World {
+impl Topology {
     fn answer(&self, method: &Method, uri: &Uri, clusters: u32) -> Answer {
         match (method, uri.path()) {
             (&Method::POST, "/update") => {

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let backend = "127.0.0.1:50051".parse()?;
-    let local = LocalityEndpoints { region: "local".into(), weight: 1, priority: 0, addresses: vec![backend] };
+    let local =
+        LocalityEndpoints { region: "local".into(), weight: 1, priority: 0, addresses: vec![backend] };
     // A snapshot is consistent, or an error that names the missing resource.
     let snapshot = Snapshot::new([
         Resource::new(&builders::cluster("echo"))?,

@@ -110,7 +110,9 @@ async fn publish(
     ])?;
     let snapshot = control_plane.publish(snapshot);
     match control_plane.accepted(&snapshot, ACCEPT_LIMIT).await {
-        Ok(()) => log(&format!("Envoy accepted {} instances; press Enter to change that", instances.len())).await,
+        Ok(()) => {
+            log(&format!("Envoy accepted {} instances; press Enter to change that", instances.len())).await
+        }
         Err(error) => log(&format!("{error}; is Envoy running with the bootstrap printed above?")).await,
     }
     Ok(())

@@ -21,11 +21,11 @@ use crate::version::Version;
 /// The group of every client, by default. [`Cache::grouped`] makes a cache with other groups.
 pub const EVERYONE: &str = "";
 
-/// How many refused versions a group remembers. At the limit the set starts anew, so that a client which
+/// How many rejected versions a group remembers. At the limit the set starts anew, so that a client which
 /// rejects everything cannot make it grow.
 const QUARANTINE_LIMIT: usize = 4096;
 
-/// There is no snapshot to roll back to.
+/// The group has no snapshot to roll back to.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("group '{0}' has no earlier snapshot that all of its clients accepted; publish a corrected one")]
 pub struct NothingAccepted(String);
@@ -59,7 +59,7 @@ impl Cache {
 
     /// Publishes `snapshot` to a group and returns its number.
     ///
-    /// A snapshot with a version that the group refused before counts as rejected immediately: with
+    /// A snapshot with a version that the group rejected before counts as rejected immediately: with
     /// [`OnRejection::RollBack`] the last accepted snapshot replaces it.
     pub fn set(&self, group: &str, snapshot: impl Into<Arc<Snapshot>>) -> u64 {
         self.group(group).publish(snapshot.into(), self.on_rejection)
@@ -87,8 +87,8 @@ impl Cache {
         lock(&self.groups).get(group).cloned().ok_or_else(nothing)?.roll_back().ok_or_else(nothing)
     }
 
-    /// Forgets which versions the group refused, for example after its clients were upgraded, and shows what
-    /// is published once more. A client that still remembers its own refusal is not asked again.
+    /// Forgets which versions the group rejected, for example after its clients were upgraded, and publishes the
+    /// current snapshot again. A stream whose own client rejected a version still does not send it.
     pub fn pardon(&self, group: &str) {
         let group = lock(&self.groups).get(group).cloned();
         if let Some(group) = group {
@@ -128,7 +128,7 @@ impl Watch {
         &self.name
     }
 
-    /// The versions that the group refused.
+    /// The versions that the group rejected.
     pub fn quarantine(&self) -> Arc<Quarantine> {
         Arc::clone(&lock(&self.group.members).quarantine)
     }

@@ -1,4 +1,4 @@
-//! Responses as bytes: a stream writes a small header of its own and the resources' shared bytes.
+//! Responses as bytes: a stream writes its own small header and the resources' shared bytes.
 //!
 //! The encoding is written by hand instead of through the generated messages, because the resources are already
 //! encoded: a push copies a few hundred bytes per stream, or none at all. The tests decode every frame with the

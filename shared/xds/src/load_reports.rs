@@ -119,7 +119,7 @@ impl Drop for Reporter {
 /// One cluster's part of a report.
 fn loads(node: &Arc<str>, cluster: ClusterStats) -> Vec<Load> {
     // After a reconnect the interval is longer than requested, so the report's own interval counts. Without
-    // one there is no rate.
+    // one the rate is unknown.
     let seconds = cluster
         .load_report_interval
         .map_or(0.0, |interval| interval.seconds as f64 + f64::from(interval.nanos) / 1e9);

@@ -31,22 +31,22 @@ impl Publication {
     }
 }
 
-/// What the clients of a group refused. It is not sent to anyone in the group again.
+/// The versions that clients of a group rejected. They are not sent to any client of the group again.
 #[derive(Clone, Debug, Default)]
 pub struct Quarantine {
-    /// The versions that were refused.
+    /// The rejected versions.
     pub versions: HashSet<Version>,
-    /// What is shown in their place to a client that has nothing: the last snapshot that all accepted.
+    /// The last snapshot that all clients accepted. Its versions replace the rejected ones for a new client.
     pub accepted: Option<Arc<Snapshot>>,
 }
 
 impl Quarantine {
-    /// Whether the snapshot has a version that was refused, so that no client is shown all of it.
+    /// Whether the snapshot has a rejected version, so that no client is sent all of it.
     ///
     /// Such a snapshot never counts as accepted: its clients only accepted the part of it that they were sent.
     pub fn bars(&self, snapshot: &Snapshot) -> bool {
-        let refused = |version| self.versions.contains(&version);
-        !self.versions.is_empty() && snapshot.resources().any(|resource| refused(resource.version()))
+        let is_rejected = |version| self.versions.contains(&version);
+        !self.versions.is_empty() && snapshot.resources().any(|resource| is_rejected(resource.version()))
     }
 }
 
@@ -56,8 +56,8 @@ impl Quarantine {
 pub enum SyncStatus {
     /// The server still has to send a response, or the client still has to answer one.
     Pending,
-    /// The client accepted every resource of the publication with this number that it subscribes to, except those that
-    /// its group refused.
+    /// The client accepted every resource of the publication with this number that it subscribes to, except versions that
+    /// its group rejected.
     Synced(u64),
     /// The client rejected a resource of the publication with this number.
     Rejected(u64),

@@ -139,7 +139,7 @@ impl Server {
         self.0.open.load(Ordering::Relaxed)
     }
 
-    /// All xDS services, to add to a tonic server of your own.
+    /// All xDS services, to add to a tonic server that you run yourself.
     pub fn routes(&self) -> tonic::service::Routes {
         let routes = tonic::service::Routes::new(Discovery::<Aggregated>::new(&self.0))
             .add_service(Discovery::<Clusters>::new(&self.0))

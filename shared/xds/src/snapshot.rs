@@ -40,6 +40,17 @@ pub enum SnapshotError {
     },
 }
 
+impl SnapshotError {
+    /// The type and name of the resource that has to be corrected.
+    pub fn resource(&self) -> (ResourceType, &str) {
+        match self {
+            Self::Duplicate { kind, name } | Self::Missing { from_kind: kind, from: name, .. } => {
+                (*kind, name)
+            }
+        }
+    }
+}
+
 /// All resources of one type.
 #[derive(Debug, Default)]
 pub struct Resources {

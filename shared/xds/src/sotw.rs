@@ -83,12 +83,12 @@ fn answer(
     Some(accepted.map_or(RequestOutcome::Subscription, ack))
 }
 
-/// Decides what a reconnecting client has, which said the version of everything it has. If the resources that it would
-/// be sent have that version, it has all of them, because the version is a hash of names and content.
+/// Applies what a reconnecting client said it has: the version of everything. If the resources that it would be sent
+/// have that version, it has all of them, because the version is a hash of names and content.
 ///
-/// Returns whether that could be decided. It cannot as long as all that we could send of some resource was
-/// refused, and the client may have an older one: a full response would have to leave it out, and so
-/// delete what works. What else is new waits with it; silence harms least.
+/// Returns whether that could be decided. It cannot while every version of a resource that could be sent was rejected and
+/// the client may have an older one. A full response would leave that resource out, and so delete one that works.
+/// Until then nothing else of the type is sent either.
 pub(crate) fn resume(
     state: &mut TypeState,
     kind: ResourceType,

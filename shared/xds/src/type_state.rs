@@ -2,8 +2,10 @@
 //!
 //! Fields are private, so that each invariant is kept here: every change is a named transition. The order between
 //! types is the subject of `ordering.rs`; what a request means in each variant is that of `sotw.rs` and `delta.rs`.
-//! `answers.rs` applies ACKs and NACKs, `compare.rs` finds the difference to the snapshot, and `sending.rs` records
-//! responses.
+//!
+//! This file has the fields and the queries. The transitions are in `requests.rs` (subscriptions), `resume.rs`
+//! (publications and reconnects), `answers.rs` (ACKs and NACKs), `compare.rs` (the difference to the snapshot) and
+//! `sending.rs` (responses).
 
 mod client_resource;
 
@@ -11,13 +13,17 @@ mod dirty_names;
 
 mod rejection;
 
+mod requests;
+
+mod resume;
+
 mod answers;
 
 pub(crate) mod compare;
 
 pub(crate) mod sending;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use client_resource::ClientResource;
@@ -26,10 +32,8 @@ pub use rejection::Blame;
 use rejection::RejectedResource;
 
 use crate::names::{NameMap, NameSet};
-use crate::publication::Publication;
 use crate::resource::Resource;
-use crate::resource_type::ResourceType;
-use crate::subscription::{Subscription, SubscriptionChange};
+use crate::subscription::Subscription;
 use crate::version::Version;
 
 /// A request that still needs a response.
@@ -185,8 +189,8 @@ impl TypeState {
         self.held.values().filter_map(ClientResource::sent)
     }
 
-    /// Every resource that the client may use at this moment: those that it was sent, and those that it had before
-    /// as long as it has not accepted their replacement.
+    /// Every resource that the client may use at this moment: what it was sent, and what it had before
+    /// as long as it has not accepted the replacement.
     pub(crate) fn in_use(&self) -> impl Iterator<Item = &Arc<Resource>> {
         let before = self.in_flight.iter().flat_map(|response| {
             let changed = response.changed.iter().filter_map(|(_, before)| before.as_ref()?.resource());
@@ -202,95 +206,7 @@ impl TypeState {
     }
 }
 
-/// Transitions: subscriptions and requests.
 impl TypeState {
-    /// State of the world: replaces the subscription. See [`Subscription::replace`].
-    pub(crate) fn replace_subscription(
-        &mut self,
-        names: &[String],
-        legacy_wildcard: bool,
-        intern: impl Fn(&str) -> Arc<str>,
-    ) -> SubscriptionChange {
-        self.subscription.replace(names, legacy_wildcard, intern)
-    }
-
-    /// Delta: updates the subscription. See [`Subscription::update`].
-    pub(crate) fn update_subscription(
-        &mut self,
-        subscribe: &[String],
-        unsubscribe: &[String],
-        legacy_wildcard: bool,
-        intern: impl Fn(&str) -> Arc<str>,
-    ) -> SubscriptionChange {
-        self.subscription.update(subscribe, unsubscribe, legacy_wildcard, intern)
-    }
-
-    /// The client requested this name, and needs a response even if nothing changed.
-    pub(crate) fn mark_requested(&mut self, name: Arc<str>) {
-        let before = self.held.get(&name).and_then(ClientResource::resource).cloned();
-        self.set(Arc::clone(&name), Some(ClientResource::Requested(before)));
-        self.dirty.extend([name]);
-        self.request = self.request.max(OpenRequest::Names);
-    }
-
-    /// The client requested everything. `must_respond` says whether it needs a response even without resources.
-    pub(crate) fn mark_everything_requested(&mut self, must_respond: bool) {
-        self.dirty = DirtyNames::All;
-        self.request = OpenRequest::Everything;
-        self.must_respond = must_respond;
-    }
-
-    /// The open request needs no response any more.
-    pub(crate) fn close_request(&mut self) {
-        self.request = OpenRequest::None;
-    }
-
-    /// State of the world: remembers the names that an ignored request does not list.
-    pub(crate) fn remember_omitted(&mut self, listed: &[String]) {
-        let listed: HashSet<&str> = listed.iter().map(String::as_str).collect();
-        let omitted = self.subscription.names().filter(|name| !listed.contains(&***name));
-        self.omitted.extend(omitted.cloned());
-    }
-
-    /// State of the world: marks the names as requested that ignored requests left out and the client wants again.
-    pub(crate) fn mark_omitted_requested(&mut self) {
-        for name in std::mem::take(&mut self.omitted) {
-            if self.subscription.covers(&name) {
-                self.mark_requested(name);
-            }
-        }
-    }
-
-    /// The client does not have this name.
-    pub(crate) fn forget(&mut self, name: &Arc<str>) {
-        self.previous_versions.remove(name);
-        self.set(Arc::clone(name), None);
-    }
-
-    /// The client has only what it subscribes to.
-    pub(crate) fn forget_unsubscribed(&mut self) {
-        let names = self.held.keys().filter(|name| !self.subscription.covers(name));
-        let unsubscribed: Vec<_> = names.cloned().collect();
-        unsubscribed.iter().for_each(|name| self.forget(name));
-        self.previous_versions.retain(|name, _| self.subscription.covers(name));
-    }
-
-    /// A client that dropped its subscription and wants everything again may still accept a response in flight, so
-    /// that it must be sent those resources again.
-    pub(crate) fn mark_in_flight_unconfirmed(&mut self) {
-        let changed = self.in_flight.iter().flat_map(|response| &response.changed);
-        let dropped = changed.filter(|(one, _)| !self.held.contains_key(one.name()));
-        let dropped: Vec<_> = dropped.map(|(one, _)| Arc::clone(one)).collect();
-        for resource in dropped {
-            self.set(Arc::clone(resource.name()), Some(ClientResource::Unconfirmed(resource)));
-        }
-    }
-
-    /// Makes room for resources that the client is about to have.
-    pub(crate) fn reserve(&mut self, more: usize) {
-        self.held.reserve(more);
-    }
-
     /// The one place where `held` changes, so that `version` always is the sum of what was sent.
     fn set(&mut self, name: Arc<str>, held: Option<ClientResource>) -> Option<ClientResource> {
         if let Some(resource) = held.as_ref().and_then(ClientResource::sent) {
@@ -304,62 +220,5 @@ impl TypeState {
             self.version = self.version.without(resource.version());
         }
         before
-    }
-}
-
-/// Transitions: publications and reconnects.
-impl TypeState {
-    /// A new snapshot was published. `is_next` says whether the stream processed the previous publication.
-    pub(crate) fn on_publication(&mut self, kind: ResourceType, publication: &Publication, is_next: bool) {
-        if !self.subscription.has_started() {
-            return;
-        }
-        if is_next {
-            let concerned = |name: &&Arc<str>| self.subscription.covers(name) || self.knows(name);
-            let changed: Vec<_> = publication.changes[kind].iter().filter(concerned).cloned().collect();
-            self.dirty.extend(changed);
-        } else {
-            self.dirty = DirtyNames::All;
-        }
-        self.forgive_what_was_corrected(publication.snapshot.of(kind));
-    }
-
-    /// The first request says what the client has from an earlier stream.
-    pub(crate) fn begin_resume(&mut self, resume: Resume) {
-        self.resume = Some(resume);
-        self.request = OpenRequest::Everything;
-    }
-
-    /// Whether the server has not decided yet what a reconnected client has.
-    pub(crate) fn is_resuming(&self) -> bool {
-        self.resume.is_some()
-    }
-
-    /// Takes what a reconnecting client says it has.
-    pub(crate) fn take_resume(&mut self) -> Option<Resume> {
-        self.resume.take()
-    }
-
-    /// Puts back what [`take_resume`](Self::take_resume) took, to decide later.
-    pub(crate) fn defer_resume(&mut self, resume: Resume) {
-        self.resume = Some(resume);
-    }
-
-    /// The reconnected client has some version of this name that the snapshot does not have.
-    pub(crate) fn mark_unknown(&mut self, name: Arc<str>) {
-        self.set(name, Some(ClientResource::OutdatedVersion));
-    }
-
-    /// Every name has to be compared with the snapshot.
-    pub(crate) fn mark_all_dirty(&mut self) {
-        self.dirty = DirtyNames::All;
-    }
-
-    /// State of the world: the reconnected client has something else. Only a full response, which root types have,
-    /// replaces that.
-    pub(crate) fn mark_unknown_version(&mut self, is_root: bool) {
-        self.dirty = DirtyNames::All;
-        self.must_respond = is_root;
-        self.has_unknown_resources = is_root;
     }
 }

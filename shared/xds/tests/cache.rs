@@ -2,23 +2,24 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-#[path = "common/world.rs"]
-mod world;
+#[path = "common/topology.rs"]
+mod topology;
 
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use mesh_xds::ResourceType::Cluster;
-use mesh_xds::cache::{Cache, EVERYONE, Membership, OnRefusal, Standing};
-use mesh_xds::{Snapshot, resource::Version};
-use world::{cluster, clusters};
+use mesh_xds::cache::{Cache, EVERYONE, OnRejection, Watch};
+use mesh_xds::publication::SyncStatus;
+use mesh_xds::{Snapshot, version::Version};
+use topology::{cluster, clusters};
 
-fn join(cache: &Arc<Cache>, node: &str) -> Membership {
-    cache.join(&Node { id: node.to_owned(), ..Node::default() })
+fn watch(cache: &Arc<Cache>, node: &str) -> Watch {
+    cache.watch(&Node { id: node.to_owned(), ..Node::default() })
 }
 
-fn shown(member: &Membership) -> Option<Vec<String>> {
-    let published = member.publications.borrow().clone()?;
+fn shown(member: &Watch) -> Option<Vec<String>> {
+    let published = member.publications.borrow().clone()?.publication;
     let mut names: Vec<_> = published.snapshot.of(Cluster).iter().map(|one| one.name().to_string()).collect();
     names.sort_unstable();
     Some(names)
@@ -29,21 +30,21 @@ fn same(one: Option<Arc<Snapshot>>, other: &Arc<Snapshot>) -> bool {
 }
 
 /// Two members, and a snapshot that both accepted.
-fn agreed(on_refusal: OnRefusal) -> (Arc<Cache>, Membership, Membership, Arc<Snapshot>) {
-    let cache = Arc::new(Cache::default().on_refusal(on_refusal));
-    let (one, two) = (join(&cache, "one"), join(&cache, "two"));
+fn agreed(on_rejection: OnRejection) -> (Arc<Cache>, Watch, Watch, Arc<Snapshot>) {
+    let cache = Arc::new(Cache::default().on_rejection(on_rejection));
+    let (one, two) = (watch(&cache, "one"), watch(&cache, "two"));
     let good = clusters(&["good"]).snapshot();
     let seq = cache.set(EVERYONE, Arc::clone(&good));
-    one.report(Standing::Settled(seq));
-    two.report(Standing::Settled(seq));
+    one.report(SyncStatus::Synced(seq));
+    two.report(SyncStatus::Synced(seq));
     assert!(same(cache.accepted(EVERYONE), &good));
     (cache, one, two, good)
 }
 
 #[test]
-fn each_group_is_shown_its_own_snapshots() {
+fn each_group_receives_its_own_snapshots() {
     let cache = Arc::new(Cache::grouped(|node| node.id.clone()));
-    let (left, right, early) = (join(&cache, "left"), join(&cache, "right"), join(&cache, "early"));
+    let (left, right, early) = (watch(&cache, "left"), watch(&cache, "right"), watch(&cache, "early"));
     cache.set("left", clusters(&["a"]).snapshot());
     cache.set("right", clusters(&["b"]).snapshot());
     assert_eq!((shown(&left), shown(&right)), (Some(vec!["a".into()]), Some(vec!["b".into()])));
@@ -54,11 +55,11 @@ fn each_group_is_shown_its_own_snapshots() {
 }
 
 #[test]
-fn publications_are_numbered_and_tell_what_changed() {
+fn publications_are_numbered_and_list_changes() {
     let cache = Arc::new(Cache::default());
-    let member = join(&cache, "n");
-    let changes = |member: &Membership| {
-        let published = member.publications.borrow().clone().unwrap();
+    let member = watch(&cache, "n");
+    let changes = |member: &Watch| {
+        let published = member.publications.borrow().clone().unwrap().publication;
         let mut names: Vec<_> = published.changes[Cluster].iter().map(|name| name.to_string()).collect();
         names.sort_unstable();
         (published.seq, names)
@@ -70,7 +71,7 @@ fn publications_are_numbered_and_tell_what_changed() {
 }
 
 #[test]
-fn publishing_from_many_threads_gives_each_a_number_of_its_own() {
+fn publications_from_many_threads_have_distinct_numbers() {
     let cache = Arc::new(Cache::default());
     let mut seqs: Vec<u64> = std::thread::scope(|scope| {
         let publish = |name: &'static str| {
@@ -87,26 +88,26 @@ fn publishing_from_many_threads_gives_each_a_number_of_its_own() {
 
 #[test]
 fn a_snapshot_is_accepted_when_every_client_accepted_it() {
-    let (cache, one, two, good) = agreed(OnRefusal::Keep);
+    let (cache, one, two, good) = agreed(OnRejection::Keep);
     let better = clusters(&["better"]).snapshot();
     let seq = cache.set(EVERYONE, Arc::clone(&better));
     assert!(same(cache.accepted(EVERYONE), &good), "nobody answered yet");
-    one.report(Standing::Settled(seq));
-    two.report(Standing::Busy);
-    two.report(Standing::Settled(seq - 1));
+    one.report(SyncStatus::Synced(seq));
+    two.report(SyncStatus::Pending);
+    two.report(SyncStatus::Synced(seq - 1));
     assert!(same(cache.accepted(EVERYONE), &good), "one is behind");
     // A client that comes has to accept it too; one that goes is waited for no longer.
-    let three = join(&cache, "three");
-    two.report(Standing::Settled(seq));
+    let three = watch(&cache, "three");
+    two.report(SyncStatus::Synced(seq));
     assert!(same(cache.accepted(EVERYONE), &good));
     drop(three);
     assert!(same(cache.accepted(EVERYONE), &better));
 }
 
 #[test]
-fn nobody_is_not_everyone() {
+fn a_group_without_clients_accepts_nothing() {
     let cache = Arc::new(Cache::default());
-    let member = join(&cache, "n");
+    let member = watch(&cache, "n");
     cache.set(EVERYONE, clusters(&["a"]).snapshot());
     drop(member);
     assert!(cache.accepted(EVERYONE).is_none());
@@ -114,11 +115,11 @@ fn nobody_is_not_everyone() {
 }
 
 #[test]
-fn one_goes_back_on_demand_to_what_was_accepted() {
-    let (cache, one, two, good) = agreed(OnRefusal::Keep);
+fn a_group_rolls_back_on_demand_to_the_accepted_snapshot() {
+    let (cache, one, two, good) = agreed(OnRejection::Keep);
     assert!(cache.roll_back(EVERYONE).is_err(), "it is what is shown");
     let seq = cache.set(EVERYONE, clusters(&["bad"]).snapshot());
-    one.report(Standing::Refused(seq));
+    one.report(SyncStatus::Rejected(seq));
     assert_eq!(shown(&two), Some(vec!["bad".into()]), "nothing happens by itself");
     assert_eq!(cache.roll_back(EVERYONE), Ok(seq + 1));
     assert!(same(cache.snapshot(EVERYONE), &good));
@@ -127,133 +128,133 @@ fn one_goes_back_on_demand_to_what_was_accepted() {
 }
 
 #[test]
-fn a_refusal_takes_the_group_back_if_that_was_chosen() {
-    let (cache, one, two, good) = agreed(OnRefusal::RollBack);
+fn a_rejection_rolls_the_group_back_if_configured() {
+    let (cache, one, two, good) = agreed(OnRejection::RollBack);
     let seq = cache.set(EVERYONE, clusters(&["bad"]).snapshot());
-    two.report(Standing::Settled(seq));
-    one.report(Standing::Refused(seq));
+    two.report(SyncStatus::Synced(seq));
+    one.report(SyncStatus::Rejected(seq));
     assert!(same(cache.snapshot(EVERYONE), &good));
-    let back = one.publications.borrow().clone().unwrap().seq;
+    let back = one.publications.borrow().clone().unwrap().publication.seq;
     assert_eq!(back, seq + 1);
     // A late refusal of what is not shown any more changes nothing, and neither does one of the
     // accepted snapshot: there is nothing better.
-    two.report(Standing::Refused(seq));
-    two.report(Standing::Refused(back));
-    one.report(Standing::Refused(back));
-    assert_eq!(one.publications.borrow().clone().unwrap().seq, back);
-    one.report(Standing::Settled(back));
-    two.report(Standing::Settled(back));
+    two.report(SyncStatus::Rejected(seq));
+    two.report(SyncStatus::Rejected(back));
+    one.report(SyncStatus::Rejected(back));
+    assert_eq!(one.publications.borrow().clone().unwrap().publication.seq, back);
+    one.report(SyncStatus::Synced(back));
+    two.report(SyncStatus::Synced(back));
     assert!(same(cache.accepted(EVERYONE), &good));
 }
 
 #[test]
-fn without_anything_accepted_a_refusal_changes_nothing() {
-    let cache = Arc::new(Cache::default().on_refusal(OnRefusal::RollBack));
-    let member = join(&cache, "n");
+fn without_an_accepted_snapshot_a_rejection_changes_nothing() {
+    let cache = Arc::new(Cache::default().on_rejection(OnRejection::RollBack));
+    let member = watch(&cache, "n");
     let seq = cache.set(EVERYONE, clusters(&["bad"]).snapshot());
-    member.report(Standing::Refused(seq));
-    assert_eq!(member.publications.borrow().clone().unwrap().seq, seq);
+    member.report(SyncStatus::Rejected(seq));
+    assert_eq!(member.publications.borrow().clone().unwrap().publication.seq, seq);
 }
 
 #[test]
-fn a_client_that_refuses_after_all_takes_its_acceptance_back() {
-    let (cache, one, two, good) = agreed(OnRefusal::RollBack);
+fn a_later_rejection_by_a_client_revokes_its_acceptance() {
+    let (cache, one, two, good) = agreed(OnRejection::RollBack);
     let seq = cache.set(EVERYONE, clusters(&["good", "more"]).snapshot());
-    one.report(Standing::Settled(seq));
-    two.report(Standing::Settled(seq));
+    one.report(SyncStatus::Synced(seq));
+    two.report(SyncStatus::Synced(seq));
     assert!(!same(cache.accepted(EVERYONE), &good));
     // It had not asked for everything yet.
-    two.report(Standing::Busy);
-    two.report(Standing::Refused(seq));
+    two.report(SyncStatus::Pending);
+    two.report(SyncStatus::Rejected(seq));
     assert!(same(cache.snapshot(EVERYONE), &good));
 }
 
 #[test]
-fn what_one_client_refused_is_kept_from_its_group_until_it_is_pardoned() {
+fn a_version_that_one_client_rejected_is_quarantined_for_its_group_until_pardoned() {
     let cache = Arc::new(Cache::grouped(|node| node.user_agent_name.clone()));
     let agent = |name: &str| Node { user_agent_name: name.to_owned(), ..Node::default() };
-    let (one, two, stranger) = (cache.join(&agent("x")), cache.join(&agent("x")), cache.join(&agent("y")));
+    let (one, two, stranger) = (cache.watch(&agent("x")), cache.watch(&agent("x")), cache.watch(&agent("y")));
     let bad = cluster("bad", 1).version();
-    one.refuse([bad]);
+    one.quarantine_versions([bad]);
     assert!(two.quarantine().versions.contains(&bad));
     assert!(!stranger.quarantine().versions.contains(&bad), "another group is another kind of client");
     drop((one, two));
     cache.set("x", clusters(&["bad"]).snapshot());
     cache.pardon("x");
-    assert!(cache.join(&agent("x")).quarantine().versions.is_empty());
+    assert!(cache.watch(&agent("x")).quarantine().versions.is_empty());
 }
 
 #[test]
-fn what_was_refused_is_never_accepted_however_content_its_clients_are() {
-    let (cache, one, two, good) = agreed(OnRefusal::Keep);
+fn a_snapshot_with_a_quarantined_version_never_counts_as_accepted() {
+    let (cache, one, two, good) = agreed(OnRejection::Keep);
     let bad = clusters(&["good", "bad"]).snapshot();
     let seq = cache.set(EVERYONE, Arc::clone(&bad));
-    one.refuse([cluster("bad", 1).version()]);
-    one.report(Standing::Refused(seq));
+    one.quarantine_versions([cluster("bad", 1).version()]);
+    one.report(SyncStatus::Rejected(seq));
     // The one who refused goes; those who stay, and those who come, are sent all but what was refused.
     drop(one);
-    two.report(Standing::Settled(seq));
-    let newcomer = join(&cache, "three");
-    newcomer.report(Standing::Settled(seq));
+    two.report(SyncStatus::Synced(seq));
+    let newcomer = watch(&cache, "three");
+    newcomer.report(SyncStatus::Synced(seq));
     assert!(same(cache.accepted(EVERYONE), &good));
     // Published again after a correction it is what it was.
     cache.set(EVERYONE, clusters(&["good", "better"]).snapshot());
     let seq = cache.set(EVERYONE, bad);
-    two.report(Standing::Settled(seq));
-    newcomer.report(Standing::Settled(seq));
+    two.report(SyncStatus::Synced(seq));
+    newcomer.report(SyncStatus::Synced(seq));
     assert!(same(cache.accepted(EVERYONE), &good));
     assert_eq!(cache.roll_back(EVERYONE), Ok(seq + 1));
     assert!(same(cache.snapshot(EVERYONE), &good));
 }
 
 #[test]
-fn what_was_refused_before_is_rolled_back_as_soon_as_it_is_published_again() {
-    let (cache, one, two, good) = agreed(OnRefusal::RollBack);
+fn a_snapshot_with_a_quarantined_version_is_rolled_back_immediately() {
+    let (cache, one, two, good) = agreed(OnRejection::RollBack);
     let seq = cache.set(EVERYONE, clusters(&["good", "bad"]).snapshot());
-    one.refuse([cluster("bad", 1).version()]);
-    one.report(Standing::Refused(seq));
+    one.quarantine_versions([cluster("bad", 1).version()]);
+    one.report(SyncStatus::Rejected(seq));
     assert!(same(cache.snapshot(EVERYONE), &good));
     let back = seq + 1;
-    one.report(Standing::Settled(back));
-    two.report(Standing::Settled(back));
+    one.report(SyncStatus::Synced(back));
+    two.report(SyncStatus::Synced(back));
     assert_eq!(cache.set(EVERYONE, clusters(&["good", "other", "bad"]).snapshot()), back + 1);
     assert!(same(cache.snapshot(EVERYONE), &good));
 }
 
 #[test]
-fn a_refusal_that_comes_later_takes_back_what_was_accepted() {
-    let (cache, one, two, good) = agreed(OnRefusal::Keep);
+fn a_later_rejection_revokes_the_accepted_snapshot() {
+    let (cache, one, two, good) = agreed(OnRejection::Keep);
     for names in [["good", "more"], ["good", "most"]] {
         let seq = cache.set(EVERYONE, clusters(&names).snapshot());
-        one.report(Standing::Settled(seq));
-        two.report(Standing::Settled(seq));
+        one.report(SyncStatus::Synced(seq));
+        two.report(SyncStatus::Synced(seq));
     }
     assert!(!same(cache.accepted(EVERYONE), &good));
-    let newcomer = join(&cache, "three");
-    newcomer.refuse([cluster("most", 1).version()]);
+    let newcomer = watch(&cache, "three");
+    newcomer.quarantine_versions([cluster("most", 1).version()]);
     // The one before is still in order.
     let accepted = cache.accepted(EVERYONE).unwrap();
     assert!(accepted.get(Cluster, "more").is_some());
-    newcomer.refuse([cluster("good", 1).version()]);
+    newcomer.quarantine_versions([cluster("good", 1).version()]);
     assert!(cache.accepted(EVERYONE).is_none());
 }
 
 #[test]
-fn what_is_pardoned_is_shown_again_to_those_who_were_not_sent_it() {
+fn a_pardoned_version_is_published_again() {
     let cache = Arc::new(Cache::default());
-    let (one, two) = (join(&cache, "one"), join(&cache, "two"));
+    let (one, two) = (watch(&cache, "one"), watch(&cache, "two"));
     let seq = cache.set(EVERYONE, clusters(&["bad"]).snapshot());
-    one.refuse([cluster("bad", 1).version()]);
-    two.report(Standing::Settled(seq));
+    one.quarantine_versions([cluster("bad", 1).version()]);
+    two.report(SyncStatus::Synced(seq));
     drop(one);
     assert!(cache.accepted(EVERYONE).is_none());
     cache.pardon(EVERYONE);
-    let published = two.publications.borrow().clone().unwrap();
+    let published = two.publications.borrow().clone().unwrap().publication;
     // With a gap in the numbers, after which a stream looks at every name.
     assert_eq!(published.seq, seq + 2);
-    two.report(Standing::Settled(seq));
+    two.report(SyncStatus::Synced(seq));
     assert!(cache.accepted(EVERYONE).is_none(), "not before it took that over");
-    two.report(Standing::Settled(published.seq));
+    two.report(SyncStatus::Synced(published.seq));
     assert!(cache.accepted(EVERYONE).is_some());
 }
 
@@ -262,18 +263,18 @@ fn the_quarantine_outlives_the_client_that_filled_it() {
     let cache = Arc::new(Cache::default());
     cache.set(EVERYONE, clusters(&["bad"]).snapshot());
     let bad = cluster("bad", 1).version();
-    join(&cache, "n").refuse([bad]);
-    assert!(join(&cache, "n").quarantine().versions.contains(&bad));
+    watch(&cache, "n").quarantine_versions([bad]);
+    assert!(watch(&cache, "n").quarantine().versions.contains(&bad));
 }
 
 #[test]
-fn a_client_that_refuses_everything_fills_no_memory() {
+fn a_client_that_rejects_everything_uses_bounded_memory() {
     let cache = Arc::new(Cache::default());
-    let member = join(&cache, "n");
+    let member = watch(&cache, "n");
     let mut version = Version::NONE;
     for edition in 0..20_000_u32 {
         version = version.with(cluster("c", 1).version());
-        member.refuse([version]);
+        member.quarantine_versions([version]);
         assert!(member.quarantine().versions.len() <= 4096, "after {edition}");
     }
 }

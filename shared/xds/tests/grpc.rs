@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mesh_testkit::grpcio::{Client, LIMIT};
+use mesh_xds::builders::{self, LocalityEndpoints};
 use mesh_xds::cache::EVERYONE;
-use mesh_xds::dialogue::Said;
-use mesh_xds::make::{self, LocalityEndpoints};
-use mesh_xds::resource::Message;
-use mesh_xds::{Cache, Dialogue, Resource, ResourceType, Server, Snapshot};
+use mesh_xds::event_log::EventKind;
+use mesh_xds::resource::XdsMessage;
+use mesh_xds::{Cache, EventLog, Resource, ResourceType, Server, Snapshot};
 use prost::Message as _;
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::proto::echo::EchoReply;
@@ -51,65 +51,65 @@ async fn backend(name: &'static str, life: &Lifecycle) -> SocketAddr {
     address
 }
 
-fn resource<M: Message>(message: &M) -> Resource {
+fn resource<M: XdsMessage>(message: &M) -> Resource {
     Resource::new(message).unwrap()
 }
 
 /// `xds:///echo` goes to this cluster, which has these backends.
-fn world(cluster: &str, backends: &[SocketAddr]) -> Snapshot {
+fn topology(cluster: &str, backends: &[SocketAddr]) -> Snapshot {
     let place =
         LocalityEndpoints { region: "here".into(), weight: 1, priority: 0, addresses: backends.to_vec() };
     Snapshot::new([
-        resource(&make::cluster(cluster)),
-        resource(&make::endpoints(cluster, &[place])),
-        resource(&make::api_listener("echo", "echo-route")),
-        resource(&make::route("echo-route", cluster)),
+        resource(&builders::cluster(cluster)),
+        resource(&builders::endpoints(cluster, &[place])),
+        resource(&builders::api_listener("echo", "echo-route")),
+        resource(&builders::route("echo-route", cluster)),
     ])
     .unwrap()
 }
 
 #[tokio::test]
-async fn a_proxyless_client_follows_the_world_without_a_failed_call() {
+async fn a_proxyless_client_follows_changes_without_a_failed_call() {
     let life = Lifecycle::default();
     let (blue, green) = (backend("blue", &life).await, backend("green", &life).await);
-    let (cache, dialogue) = (Arc::new(Cache::default()), Dialogue::default());
-    let server = Server::builder(Arc::clone(&cache), life.token()).dialogue(dialogue.clone()).build();
+    let (cache, event_log) = (Arc::new(Cache::default()), EventLog::default());
+    let server = Server::builder(Arc::clone(&cache), life.token()).event_log(event_log.clone()).build();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     life.spawn(async move { server.serve(listener).await.unwrap() });
 
-    cache.set(EVERYONE, world("first", &[blue, green]));
+    cache.set(EVERYONE, topology("first", &[blue, green]));
     let mut client = Client::start("xds:///echo", address).await;
     assert_eq!(client.calls(1).await.values().sum::<usize>(), 1);
     client.until_only(&["blue", "green"]).await;
     // An endpoint goes; then the whole cluster is swapped for another one.
-    cache.set(EVERYONE, world("first", &[green]));
+    cache.set(EVERYONE, topology("first", &[green]));
     client.until_only(&["green"]).await;
-    cache.set(EVERYONE, world("second", &[blue]));
+    cache.set(EVERYONE, topology("second", &[blue]));
     client.until_only(&["blue"]).await;
 
-    let events = dialogue.events();
-    let refused = events.iter().find(|event| matches!(event.said, Said::Nack { .. }));
+    let events = event_log.events();
+    let refused = events.iter().find(|event| matches!(event.kind, EventKind::Nack { .. }));
     assert!(refused.is_none(), "{}", refused.unwrap());
     let asked: Vec<String> = events
         .iter()
-        .filter(|event| matches!(event.said, Said::Asked { .. }))
-        .map(|event| event.kind.clone())
+        .filter(|event| matches!(event.kind, EventKind::Request { .. }))
+        .map(|event| event.type_name.clone())
         .collect();
     assert_eq!(&asked[..4], ["LDS", "RDS", "CDS", "EDS"]);
 
     // Endpoints without a locality: gRPC refuses them, says why, and keeps what it has.
-    let mark = dialogue.mark();
+    let mark = event_log.mark();
     let place = LocalityEndpoints { region: String::new(), weight: 1, priority: 0, addresses: vec![green] };
-    let mut homeless = make::endpoints("second", &[place]);
+    let mut homeless = builders::endpoints("second", &[place]);
     homeless.endpoints[0].locality = None;
-    let resources = world("second", &[blue]);
+    let resources = topology("second", &[blue]);
     let others = resources.resources().filter(|one| one.kind() != ResourceType::Endpoints);
     let bad = others.cloned().chain([Arc::new(resource(&homeless))]);
     cache.set(EVERYONE, Snapshot::new(bad).unwrap());
-    let nack = dialogue.wait_for(mark, |event| matches!(event.said, Said::Nack { .. }));
+    let nack = event_log.wait_for(mark, |event| matches!(event.kind, EventKind::Nack { .. }));
     let nack = tokio::time::timeout(LIMIT, nack).await.expect("a NACK");
-    assert!(matches!(&nack.said, Said::Nack { message, .. } if message.contains("locality")), "{nack}");
+    assert!(matches!(&nack.kind, EventKind::Nack { message, .. } if message.contains("locality")), "{nack}");
     assert_eq!(client.calls(20).await, BTreeMap::from([("blue".to_owned(), 20)]));
 
     client.end().await;

@@ -1,4 +1,4 @@
-//! What the xDS server counts: names as Prometheus wants them, values exact after a known dialogue.
+//! What the xDS server counts: names as Prometheus wants them, values exact after a known event_log.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 use envoy_types::pb::google::rpc::Status;
 use mesh_xds::cache::EVERYONE;
 use mesh_xds::metrics::{self, Metrics};
-use mesh_xds::{Cache, Resource, ResourceType, Server, Snapshot, make};
+use mesh_xds::{Cache, Resource, ResourceType, Server, Snapshot, builders};
 use prometheus::Registry;
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::poll::wait_until;
@@ -23,10 +23,11 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-fn world(timeout: i64) -> Snapshot {
-    let mut cluster = make::cluster("echo");
+fn topology(timeout: i64) -> Snapshot {
+    let mut cluster = builders::cluster("echo");
     cluster.connect_timeout.get_or_insert_default().seconds = timeout;
-    let resources = [Resource::new(&cluster).unwrap(), Resource::new(&make::endpoints("echo", &[])).unwrap()];
+    let resources =
+        [Resource::new(&cluster).unwrap(), Resource::new(&builders::endpoints("echo", &[])).unwrap()];
     Snapshot::new(resources).unwrap()
 }
 
@@ -52,14 +53,14 @@ async fn shows(at: SocketAddr, line: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_counts_are_exact_after_a_known_dialogue() {
+async fn the_counters_are_exact_after_a_known_exchange() {
     let life = Lifecycle::default();
     let registry = Registry::new();
     let (xds, pages) =
         (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
     let (xds_at, pages_at) = (xds.local_addr().unwrap(), pages.local_addr().unwrap());
     let cache = Arc::new(Cache::default());
-    cache.set(EVERYONE, world(1));
+    cache.set(EVERYONE, topology(1));
     let server = Server::builder(Arc::clone(&cache), life.token())
         .metrics(Metrics::register(&registry).unwrap())
         .build();
@@ -82,7 +83,7 @@ async fn the_counts_are_exact_after_a_known_dialogue() {
     let first = responses.message().await.unwrap().unwrap();
     say(clusters, &first.nonce, None);
     shows(pages_at, "xds_acks_total{type=\"CDS\"} 1").await;
-    cache.set(EVERYONE, world(2));
+    cache.set(EVERYONE, topology(2));
     let second = responses.message().await.unwrap().unwrap();
     say(clusters, &second.nonce, Some("echo: no"));
     say("type.googleapis.com/unheard.of", "", None);
@@ -92,8 +93,8 @@ async fn the_counts_are_exact_after_a_known_dialogue() {
     use prost::Message as _;
     let bytes = first.encoded_len() + second.encoded_len() + 2 * 5;
     for line in [
-        "xds_open_streams{dialect=\"delta\"} 1",
-        "xds_open_streams{dialect=\"sotw\"} 0",
+        "xds_open_streams{variant=\"delta\"} 1",
+        "xds_open_streams{variant=\"sotw\"} 0",
         "xds_requests_total{type=\"CDS\"} 3",
         "xds_requests_total{type=\"EDS\"} 0",
         "xds_responses_total{type=\"CDS\"} 2",
@@ -110,12 +111,12 @@ async fn the_counts_are_exact_after_a_known_dialogue() {
 
     assert_eq!(scrape(pages_at, "/other").await.0, "HTTP/1.1 404 Not Found");
     drop((requests, responses));
-    shows(pages_at, "xds_open_streams{dialect=\"delta\"} 0").await;
+    shows(pages_at, "xds_open_streams{variant=\"delta\"} 0").await;
     life.shut_down(GRACE).await.unwrap();
 }
 
 #[test]
-fn a_registry_takes_the_metrics_once() {
+fn registering_the_metrics_twice_is_an_error() {
     let registry = Registry::new();
     Metrics::register(&registry).unwrap();
     assert!(Metrics::register(&registry).is_err());

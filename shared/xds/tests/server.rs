@@ -12,8 +12,8 @@ use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DiscoveryRequest, DiscoveryResponse,
     aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
 };
+use mesh_xds::builders::{self, LocalityEndpoints};
 use mesh_xds::cache::EVERYONE;
-use mesh_xds::make::{self, LocalityEndpoints};
 use mesh_xds::{Cache, Resource, ResourceType, Server, Snapshot};
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::poll::wait_until;
@@ -47,14 +47,14 @@ enum Turn {
 
 static TURNS: RwLock<()> = RwLock::const_new(());
 
-fn world(clusters: u16, edition: u32) -> Snapshot {
+fn topology(clusters: u16, edition: u32) -> Snapshot {
     let resources = (0..clusters).flat_map(|index| {
         let name = format!("cluster-{index}");
         let at = SocketAddr::new(Ipv4Addr::from_bits((10 << 24) + edition).into(), 8080);
         let place = LocalityEndpoints { region: "here".into(), weight: 1, priority: 0, addresses: vec![at] };
         [
-            Resource::new(&make::cluster(&name)).unwrap(),
-            Resource::new(&make::endpoints(&name, &[place])).unwrap(),
+            Resource::new(&builders::cluster(&name)).unwrap(),
+            Resource::new(&builders::endpoints(&name, &[place])).unwrap(),
         ]
     });
     Snapshot::new(resources).unwrap()
@@ -73,7 +73,7 @@ impl Under {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, life, cache) =
             (listener.local_addr().unwrap(), Lifecycle::default(), Arc::new(Cache::default()));
-        cache.set(EVERYONE, world(clusters, 0));
+        cache.set(EVERYONE, topology(clusters, 0));
         let server = Server::builder(Arc::clone(&cache), life.token()).build();
         life.spawn(server.clone().serve(listener));
         Self { cache, server, address, life, _turn: turn }
@@ -90,7 +90,7 @@ impl Under {
     /// Whether a new client still gets what it asks for.
     async fn serves(&self) {
         let mut client = self.client().await;
-        let response = client.ask(ResourceType::Cluster, &[]).await.unwrap();
+        let response = client.subscribe(ResourceType::Cluster, &[]).await.unwrap();
         assert!(!response.resources.is_empty());
     }
 
@@ -103,7 +103,7 @@ impl Under {
     }
 }
 
-/// A client of the aggregated service, in the state-of-the-world dialect.
+/// A client of the aggregated service, in the state-of-the-topology variant.
 struct Client {
     requests: UnboundedSender<DiscoveryRequest>,
     responses: Streaming<DiscoveryResponse>,
@@ -140,7 +140,7 @@ impl Client {
         next.map(|response| response.expect("the stream goes on"))
     }
 
-    async fn ask(&mut self, kind: ResourceType, names: &[String]) -> Result<DiscoveryResponse, Status> {
+    async fn subscribe(&mut self, kind: ResourceType, names: &[String]) -> Result<DiscoveryResponse, Status> {
         self.send(kind.url(), names);
         self.next().await
     }
@@ -158,10 +158,10 @@ fn names(count: usize) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn garbage_and_halves_end_their_own_connection_only() {
+async fn malformed_http2_ends_only_its_own_connection() {
     let under = Under::test(3).await;
     let mut staying = under.client().await;
-    let first = staying.ask(ResourceType::Cluster, &[]).await.unwrap();
+    let first = staying.subscribe(ResourceType::Cluster, &[]).await.unwrap();
     staying.ack(&first, &[]);
     let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     let path = b"\x84envoy.service.discovery.v3";
@@ -188,7 +188,7 @@ async fn garbage_and_halves_end_their_own_connection_only() {
         }
     }
     under.serves().await;
-    under.cache.set(EVERYONE, world(4, 0));
+    under.cache.set(EVERYONE, topology(4, 0));
     assert_eq!(staying.next().await.unwrap().resources.len(), 4);
     drop(open);
 }
@@ -209,7 +209,7 @@ async fn raw(under: &Under, body: &'static [u8]) -> http::Response<hyper::body::
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn half_and_broken_messages_end_their_own_stream_only() {
+async fn malformed_messages_end_only_their_own_stream() {
     use http_body_util::BodyExt;
     let under = Under::test(3).await;
     let bodies: [&[u8]; 5] = [
@@ -232,7 +232,7 @@ async fn half_and_broken_messages_end_their_own_stream_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn thousands_of_visitors_leave_nothing_behind() {
+async fn thousands_of_short_streams_leak_nothing() {
     let under = Under::weighed(10).await;
     let visit = async |count: usize| {
         for _ in 0..count / 20 {
@@ -261,7 +261,7 @@ async fn thousands_of_visitors_leave_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_never_reads_holds_nobody_back_and_costs_little() {
+async fn a_client_that_never_reads_delays_no_other_client_and_uses_bounded_memory() {
     let under = Under::weighed(2000).await;
     let all = names(2000);
     // With windows that hold a tenth of a response, so that it is the server that has to wait.
@@ -290,24 +290,24 @@ async fn a_client_that_never_reads_holds_nobody_back_and_costs_little() {
         for edition in from..=to {
             let response = lively.next().await.unwrap();
             lively.ack(&response, &all);
-            under.cache.set(EVERYONE, world(2000, edition));
+            under.cache.set(EVERYONE, topology(2000, edition));
         }
     };
     editions(1, 10).await;
     let before = resident();
     editions(11, 40).await;
     let after = resident();
-    // Thirty worlds of a quarter of a megabyte each, for ten who are deaf: 75 MB, were they kept.
+    // Thirty topologies of a quarter of a megabyte each, for ten clients that never read: 75 MB, if they were kept.
     assert!(after < before + 37 * 1024, "half of that: {before} KiB, then {after} KiB");
     drop(deaf);
     under.serves().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_may_ask_for_a_hundred_thousand_names() {
+async fn a_client_may_subscribe_to_a_hundred_thousand_names() {
     let under = Under::test(3).await;
     let mut greedy = under.client().await;
-    let response = greedy.ask(ResourceType::Endpoints, &names(100_000)).await.unwrap();
+    let response = greedy.subscribe(ResourceType::Endpoints, &names(100_000)).await.unwrap();
     assert_eq!(response.resources.len(), 3);
     under.serves().await;
 }
@@ -318,18 +318,18 @@ async fn a_type_that_is_not_served_does_not_break_the_stream() {
     let mut client = under.client().await;
     client.send("type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration", &[]);
     client.send(&"x".repeat(10_000), &["a".to_owned()]);
-    assert_eq!(client.ask(ResourceType::Cluster, &[]).await.unwrap().resources.len(), 3);
+    assert_eq!(client.subscribe(ResourceType::Cluster, &[]).await.unwrap().resources.len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_storm_whoever_stayed_has_the_newest_state() {
+async fn after_a_reconnect_storm_the_remaining_clients_have_the_newest_state() {
     const EDITIONS: u32 = 3000;
     let under = Under::test(5).await;
     let (done, visits) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let mut staying = Vec::new();
     for _ in 0..10 {
         let mut client = under.client().await;
-        let last = world(5, EDITIONS).of(ResourceType::Endpoints).version().to_string();
+        let last = topology(5, EDITIONS).of(ResourceType::Endpoints).version().to_string();
         staying.push(tokio::spawn(async move {
             let all = names(5);
             client.send(ResourceType::Endpoints.url(), &all);
@@ -347,7 +347,7 @@ async fn after_a_storm_whoever_stayed_has_the_newest_state() {
         tokio::spawn(async move {
             while !done.load(Ordering::Relaxed) {
                 let mut client = Client::open(channel.clone()).await;
-                client.ask(ResourceType::Endpoints, &names(5)).await.unwrap();
+                client.subscribe(ResourceType::Endpoints, &names(5)).await.unwrap();
                 visits.fetch_add(1, Ordering::Relaxed);
             }
         })
@@ -355,7 +355,7 @@ async fn after_a_storm_whoever_stayed_has_the_newest_state() {
     let mut tick = tokio::time::interval(Duration::from_millis(1));
     for edition in 1..=EDITIONS {
         tick.tick().await;
-        under.cache.set(EVERYONE, world(5, edition));
+        under.cache.set(EVERYONE, topology(5, edition));
     }
     done.store(true, Ordering::Relaxed);
     for client in staying {
@@ -367,12 +367,12 @@ async fn after_a_storm_whoever_stayed_has_the_newest_state() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stopping_ends_streams_in_good_order_and_frees_the_port() {
+async fn stopping_ends_streams_cleanly_and_frees_the_port() {
     let under = Under::test(3).await;
     let mut clients = Vec::new();
     for _ in 0..20 {
         let mut client = under.client().await;
-        client.ask(ResourceType::Cluster, &[]).await.unwrap();
+        client.subscribe(ResourceType::Cluster, &[]).await.unwrap();
         clients.push(client);
     }
     assert_eq!(under.server.streams_open(), 20);

@@ -71,7 +71,7 @@ async fn a_serving_control_plane_is_healthy_and_a_stopped_one_is_not() {
 }
 
 #[tokio::test]
-async fn each_service_tells_its_health_and_whoever_watches_hears_of_the_end() {
+async fn each_service_reports_its_health_and_watchers_see_the_shutdown() {
     use tonic_health::pb::health_check_response::ServingStatus;
     use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
     let life = Lifecycle::default();
@@ -94,7 +94,7 @@ async fn each_service_tells_its_health_and_whoever_watches_hears_of_the_end() {
 }
 
 #[tokio::test]
-async fn over_mutual_tls_only_clients_of_our_own_authority_are_served() {
+async fn mutual_tls_admits_only_clients_with_a_certificate_of_the_configured_ca() {
     use mesh_pki::tls::{self, Credentials};
     use mesh_pki::{Intermediate, Names, Root, Roots, Usage, Validity};
     use std::time::Duration;

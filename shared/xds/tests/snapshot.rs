@@ -2,8 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-#[path = "common/world.rs"]
-mod world;
+#[path = "common/topology.rs"]
+mod topology;
 
 use envoy_types::pb::envoy::config::core::v3::{ConfigSource, TransportSocket, transport_socket};
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
@@ -22,8 +22,8 @@ use envoy_types::util::pack_any;
 use mesh_xds::ResourceType::{self, Cluster, Endpoints, Route, Secret};
 use mesh_xds::resource::ResourceError;
 use mesh_xds::snapshot::SnapshotError;
-use mesh_xds::{Resource, Snapshot, make};
-use world::{World, clusters, resource, some, web};
+use mesh_xds::{Resource, Snapshot, builders};
+use topology::{Topology, clusters, resource, some, web};
 
 /// What is wrong with these resources: `from -> to`.
 fn missing(resources: Vec<Resource>) -> Option<String> {
@@ -54,14 +54,14 @@ fn sds(name: &str, source: Option<ConfigSource>) -> SdsSecretConfig {
 }
 
 #[test]
-fn a_complete_world_is_a_snapshot() {
+fn a_complete_set_of_resources_is_a_snapshot() {
     let snapshot = Snapshot::new(web().secret("s", 1).resources()).unwrap();
     assert_eq!(snapshot.resources().count(), 5);
     assert!(Snapshot::new(Vec::<Resource>::new()).is_ok());
 }
 
 #[test]
-fn a_name_stands_once_in_a_type() {
+fn duplicate_names_of_one_type_are_an_error() {
     for kind in ResourceType::ALL {
         let mut twice = some(kind, &[("a", 1)]).resources();
         twice.extend(some(kind, &[("a", 2)]).resources().into_iter().filter(|one| one.kind() == kind));
@@ -74,9 +74,9 @@ fn a_name_stands_once_in_a_type() {
 }
 
 #[test]
-fn the_error_names_both_ends() {
-    let world = web().without(Cluster, "be");
-    let error = Snapshot::new(world.resources()).unwrap_err().to_string();
+fn the_error_names_both_resources() {
+    let topology = web().without(Cluster, "be");
+    let error = Snapshot::new(topology.resources()).unwrap_err().to_string();
     assert!(
         error.starts_with("route 'paths' refers to cluster 'be', which is not in the snapshot"),
         "{error}"
@@ -84,13 +84,13 @@ fn the_error_names_both_ends() {
 }
 
 #[test]
-fn a_cluster_needs_its_endpoints_under_the_name_that_it_asks_for() {
+fn a_cluster_needs_endpoints_under_its_eds_service_name() {
     let alone = clusters(&["c"]).without(Endpoints, "c");
     assert_eq!(missing(alone.resources()).unwrap(), "CDS c -> EDS c");
-    let mut cluster = make::cluster("c");
+    let mut cluster = builders::cluster("c");
     cluster.eds_cluster_config.as_mut().unwrap().service_name = "other".to_owned();
     assert_eq!(missing(vec![resource(&cluster)]).unwrap(), "CDS c -> EDS other");
-    assert_eq!(missing(vec![resource(&cluster), world::endpoints("other", 1)]), None);
+    assert_eq!(missing(vec![resource(&cluster), topology::endpoints("other", 1)]), None);
     // Endpoints from a file, or a cluster without any discovery, need nothing of us.
     cluster.eds_cluster_config.as_mut().unwrap().eds_config = Some(ConfigSource::default());
     assert_eq!(missing(vec![resource(&cluster)]), None);
@@ -99,9 +99,9 @@ fn a_cluster_needs_its_endpoints_under_the_name_that_it_asks_for() {
 }
 
 #[test]
-fn a_listener_needs_the_routes_that_it_asks_for() {
+fn a_listener_needs_the_routes_that_it_fetches() {
     assert_eq!(missing(web().without(Route, "paths").resources()).unwrap(), "LDS web -> RDS paths");
-    let api = resource(&make::api_listener("api", "paths"));
+    let api = resource(&builders::api_listener("api", "paths"));
     assert_eq!(missing(vec![api]).unwrap(), "LDS api -> RDS paths");
     let from_a_file = Rds { route_config_name: "elsewhere".to_owned(), config_source: None };
     assert_eq!(
@@ -109,7 +109,7 @@ fn a_listener_needs_the_routes_that_it_asks_for() {
         None
     );
     let mut default = listener_with(vec![]);
-    let rds = Rds { route_config_name: "paths".to_owned(), config_source: Some(make::ads()) };
+    let rds = Rds { route_config_name: "paths".to_owned(), config_source: Some(builders::ads()) };
     default.default_filter_chain =
         Some(listener_with(vec![manager(RouteSpecifier::Rds(rds))]).filter_chains.remove(0));
     assert_eq!(missing(vec![resource(&default)]).unwrap(), "LDS l -> RDS paths");
@@ -117,7 +117,7 @@ fn a_listener_needs_the_routes_that_it_asks_for() {
 
 #[test]
 fn a_listener_needs_the_clusters_of_the_routes_in_it() {
-    let inline = manager(RouteSpecifier::RouteConfig(make::route("inline", "be")));
+    let inline = manager(RouteSpecifier::RouteConfig(builders::route("inline", "be")));
     let listener = resource(&listener_with(vec![inline]));
     assert_eq!(missing(vec![listener]).unwrap(), "LDS l -> CDS be");
 }
@@ -136,28 +136,28 @@ fn a_tcp_proxy_needs_its_clusters() {
 
 #[test]
 fn a_route_needs_all_clusters_that_it_names() {
-    let world = clusters(&["a"]);
-    let mut resources = world.resources();
-    resources.push(resource(&make::weighted_route("r", &[("a", 1), ("b", 0)])));
+    let topology = clusters(&["a"]);
+    let mut resources = topology.resources();
+    resources.push(resource(&builders::weighted_route("r", &[("a", 1), ("b", 0)])));
     assert_eq!(missing(resources).unwrap(), "RDS r -> CDS b");
 
-    let mut mirrored = make::route("r", "a");
+    let mut mirrored = builders::route("r", "a");
     let Some(Action::Route(action)) = &mut mirrored.virtual_hosts[0].routes[0].action else { panic!() };
     action
         .request_mirror_policies
         .push(RequestMirrorPolicy { cluster: "shadow".to_owned(), ..RequestMirrorPolicy::default() });
-    let mut resources = world.resources();
+    let mut resources = topology.resources();
     resources.push(resource(&mirrored));
     assert_eq!(missing(resources).unwrap(), "RDS r -> CDS shadow");
 }
 
 #[test]
-fn tls_needs_the_secrets_that_it_asks_for() {
+fn tls_needs_the_secrets_that_it_fetches() {
     let socket = |config: Any| TransportSocket {
         name: "tls".to_owned(),
         config_type: Some(transport_socket::ConfigType::TypedConfig(config)),
     };
-    let ours = Some(make::ads());
+    let ours = Some(builders::ads());
     let certificate = CommonTlsContext {
         tls_certificate_sds_secret_configs: vec![sds("mine", ours.clone()), sds("a-file's", None)],
         ..CommonTlsContext::default()
@@ -172,35 +172,36 @@ fn tls_needs_the_secrets_that_it_asks_for() {
     let down = DownstreamTlsContext { common_tls_context: Some(certificate), ..Default::default() };
     listener.filter_chains[0].transport_socket = Some(socket(pack_any(down)));
     assert_eq!(missing(vec![resource(&listener)]).unwrap(), "LDS l -> SDS mine");
-    assert_eq!(missing(vec![resource(&listener), world::secret("mine", 1)]), None);
+    assert_eq!(missing(vec![resource(&listener), topology::secret("mine", 1)]), None);
 
-    let mut cluster = make::cluster("c");
+    let mut cluster = builders::cluster("c");
     let up = UpstreamTlsContext { common_tls_context: Some(trust), ..Default::default() };
     cluster.transport_socket = Some(socket(pack_any(up)));
-    let resources = vec![resource(&cluster), world::endpoints("c", 1)];
+    let resources = vec![resource(&cluster), topology::endpoints("c", 1)];
     assert_eq!(missing(resources).unwrap(), "CDS c -> SDS ca");
 }
 
 #[test]
-fn clusters_that_clients_have_from_elsewhere_may_be_referred_to() {
+fn references_to_external_clusters_are_allowed() {
     let resources = || web().without(Cluster, "be").resources();
-    assert!(Snapshot::beside(resources(), &["be"]).is_ok());
-    assert!(Snapshot::beside(resources(), &["other"]).is_err());
+    assert!(Snapshot::with_external_clusters(resources(), &["be"]).is_ok());
+    assert!(Snapshot::with_external_clusters(resources(), &["other"]).is_err());
     // Clusters only: routes and secrets nobody has from elsewhere.
-    assert!(Snapshot::beside(web().without(Route, "paths").resources(), &["paths"]).is_err());
+    assert!(Snapshot::with_external_clusters(web().without(Route, "paths").resources(), &["paths"]).is_err());
 }
 
 #[test]
-fn a_mistake_gives_the_same_error_every_time() {
-    let world = World::default().route("z", 1, &["no-z"]).route("a", 1, &["no-a"]).route("m", 1, &["no-m"]);
+fn an_inconsistency_gives_the_same_error_every_time() {
+    let topology =
+        Topology::default().route("z", 1, &["no-z"]).route("a", 1, &["no-a"]).route("m", 1, &["no-m"]);
     for _ in 0..20 {
-        assert_eq!(missing(world.resources()).unwrap(), "RDS a -> CDS no-a");
+        assert_eq!(missing(topology.resources()).unwrap(), "RDS a -> CDS no-a");
     }
 }
 
 #[test]
-fn endpoints_change_their_version_with_their_cluster() {
-    let version = |world: &World| world.snapshot().get(Endpoints, "be").unwrap().version();
+fn the_version_of_endpoints_changes_with_their_cluster() {
+    let version = |topology: &Topology| topology.snapshot().get(Endpoints, "be").unwrap().version();
     let (one, two) = (web(), web().cluster("be", 2));
     assert_ne!(version(&one), version(&two));
     assert_eq!(version(&one), version(&one.clone().cluster("other", 1)));
@@ -208,7 +209,7 @@ fn endpoints_change_their_version_with_their_cluster() {
     let first = one.snapshot();
     let taken = |from: &Snapshot, edition| {
         let rest = from.resources().filter(|one| one.kind() != Cluster).cloned();
-        let cluster = std::sync::Arc::new(world::cluster("be", edition));
+        let cluster = std::sync::Arc::new(topology::cluster("be", edition));
         Snapshot::new(rest.chain([cluster])).unwrap()
     };
     let second = taken(&first, 2);
@@ -217,7 +218,7 @@ fn endpoints_change_their_version_with_their_cluster() {
 }
 
 #[test]
-fn changes_are_what_was_added_changed_or_removed() {
+fn changes_list_added_changed_and_removed_names() {
     let before = clusters(&["gone", "same"]).cluster("changed", 1).snapshot();
     let after = clusters(&["same", "new"]).cluster("changed", 2).snapshot();
     let changes = after.changes_since(&before);
@@ -230,27 +231,27 @@ fn changes_are_what_was_added_changed_or_removed() {
 }
 
 #[test]
-fn what_is_no_resource_is_refused_with_the_reason() {
+fn invalid_resources_are_rejected_with_the_reason() {
     let unknown = Any { type_url: "type.googleapis.com/x.Y".to_owned(), value: vec![] };
     assert!(
         matches!(Resource::from_any(&unknown), Err(ResourceError::UnknownType(url)) if url.ends_with("x.Y"))
     );
     let broken = Any { type_url: Cluster.url().to_owned(), value: vec![0xff] };
     assert!(matches!(Resource::from_any(&broken), Err(ResourceError::Undecodable { kind: Cluster, .. })));
-    let nameless = make::cluster("");
+    let nameless = builders::cluster("");
     assert!(matches!(Resource::new(&nameless), Err(ResourceError::Nameless(Cluster))));
     // What was packed by someone else is the same resource, and keeps fields that we do not know.
-    let ours = world::cluster("c", 1);
-    let mut any = world::any_of(&ours);
+    let ours = topology::cluster("c", 1);
+    let mut any = topology::any_of(&ours);
     assert_eq!(Resource::from_any(&any).unwrap().version(), ours.version());
     any.value.extend([0xfa, 0xff, 0x7f, 0x01, b'x']);
     let extended = Resource::from_any(&any).unwrap();
     assert_ne!(extended.version(), ours.version());
-    assert_eq!(world::any_of(&extended), any);
+    assert_eq!(topology::any_of(&extended), any);
 }
 
 #[test]
-fn a_secret_is_not_shown_by_debug() {
-    let text = format!("{:?}", world::secret("s", 1));
-    assert!(text.contains("SDS s @") && !text.contains(world::SECRET_CONTENT), "{text}");
+fn debug_output_does_not_show_a_secret() {
+    let text = format!("{:?}", topology::secret("s", 1));
+    assert!(text.contains("SDS s @") && !text.contains(topology::SECRET_CONTENT), "{text}");
 }

@@ -9,8 +9,8 @@ use anyhow::Context;
 use mesh_lab::{Bench, Requirement, envoys_words};
 use tokio::net::TcpListener;
 
-use mesh_xds::cache::OnRefusal;
-use mesh_xds::dialogue::Said;
+use mesh_xds::cache::OnRejection;
+use mesh_xds::event_log::EventKind;
 use mesh_xds::{ControlPlane, Snapshot};
 use shared::envoy::{Bootstrap, Envoy, Serving};
 use shared::poll;
@@ -43,7 +43,7 @@ impl XdsEnvoy {
     pub async fn start(bench: &Bench) -> anyhow::Result<Self> {
         let program = bench.envoy_program().await?;
         let listener = TcpListener::bind(Self::ANYWHERE).await.context("no free port for a control plane")?;
-        let control_plane = ControlPlane::start(listener, OnRefusal::Keep, &bench.life.token())?;
+        let control_plane = ControlPlane::start(listener, OnRejection::Keep, &bench.life.token())?;
         bench.life.spawn(control_plane.ended());
         control_plane.publish(Snapshot::default());
         let bootstrap = Bootstrap::new("lab", control_plane.address());
@@ -56,16 +56,16 @@ impl XdsEnvoy {
     /// # Errors
     /// Envoy's message if it rejected the snapshot, or that it did not answer.
     pub async fn publish(&self, snapshot: Snapshot) -> Result<(), String> {
-        let dialogue = self.control_plane.dialogue();
-        let mark = dialogue.mark();
+        let event_log = self.control_plane.event_log();
+        let mark = event_log.mark();
         let snapshot: Arc<Snapshot> = self.control_plane.publish(snapshot);
         tokio::select! {
             accepted = self.control_plane.accepted(&snapshot, LIMIT) => {
                 accepted.map_err(|waited| format!("Envoy neither accepted nor rejected it: {waited}"))
             }
-            refused = dialogue.wait_for(mark, |event| matches!(event.said, Said::Nack { .. })) => {
-                Err(match &refused.said {
-                    Said::Nack { message, .. } => format!("{} refused: {}", refused.kind, envoys_words(message)),
+            refused = event_log.wait_for(mark, |event| matches!(event.kind, EventKind::Nack { .. })) => {
+                Err(match &refused.kind {
+                    EventKind::Nack { message, .. } => format!("{} refused: {}", refused.type_name, envoys_words(message)),
                     _ => refused.to_string(),
                 })
             }

@@ -34,7 +34,7 @@ const ORDER: [ResourceType; 4] =
 
 impl Script {
     pub(crate) fn new(delta: bool, clusters: u32) -> Self {
-        // Both dialects number a list of names 3: `resource_names`, `resource_names_subscribe`.
+        // Both variants number a list of names 3: `resource_names`, `resource_names_subscribe`.
         let listed = |stem: &str, count: u32| {
             let mut out = Vec::new();
             (0..count).for_each(|index| put(&mut out, 3, format!("{stem}-{index}").as_bytes()));
@@ -45,7 +45,7 @@ impl Script {
         let subscriptions = ORDER.into_iter().zip(&names).map(|(kind, names)| {
             let mut out = Vec::new();
             if kind == ResourceType::Cluster {
-                // Node, with its id only; field 1 in delta, 2 in the other dialect.
+                // Node, with its id only; field 1 in delta, 2 in the other variant.
                 let mut node = Vec::new();
                 put(&mut node, 1, b"fanout");
                 put(&mut out, if delta { 1 } else { 2 }, &node);

@@ -1,6 +1,6 @@
 //! The head of each gRPC message in a stream of bytes: type, version and nonce; resources are skipped.
 //!
-//! Both dialects number these fields alike: 1 version, 2 resources, 4 type, 5 nonce (6: removed names).
+//! Both variants number these fields alike: 1 version, 2 resources, 4 type, 5 nonce (6: removed names).
 
 /// What a response says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

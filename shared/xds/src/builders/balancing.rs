@@ -1,7 +1,6 @@
 //! How a cluster handles localities and unhealthy backends, in addition to what [`cluster`](super::cluster()) sets.
 //!
-//! All of this is for Envoy. What gRPC clients make of each part differs from one to the next; the ones
-//! that the demos use ignore it.
+//! All of this is for Envoy. gRPC clients differ in what they support; the clients that the demos use ignore it.
 
 use std::time::Duration;
 
@@ -20,8 +19,8 @@ use envoy_types::pb::google::protobuf::UInt32Value;
 
 use super::common::seconds;
 
-/// Lets the weights of the places split the calls. Without it Envoy looks at the endpoints alone, and
-/// a place gets calls by the number of its endpoints.
+/// Splits the calls by the weights of the localities. Without it Envoy ignores localities, and each gets calls in
+/// proportion to the number of its endpoints.
 ///
 /// Source: ["Locality weighted load
 /// balancing"](https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/load_balancing/locality_weight).

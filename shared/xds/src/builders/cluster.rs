@@ -35,7 +35,7 @@ pub fn cluster(name: &str) -> Cluster {
     Cluster {
         name: name.to_owned(),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
-        // Both gRPC and Envoy refuse an EDS cluster that does not say where its endpoints come from.
+        // Both gRPC and Envoy reject an EDS cluster without a source for its endpoints.
         eds_cluster_config: Some(EdsClusterConfig { eds_config: Some(ads()), service_name: String::new() }),
         connect_timeout: Some(seconds(Duration::from_secs(1))),
         // Envoy would speak HTTP/1.1 to the backends, and every call would fail.
@@ -48,12 +48,12 @@ pub fn cluster(name: &str) -> Cluster {
     }
 }
 
-/// Backends at one place.
+/// Backends of one locality.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalityEndpoints {
-    /// The place; Envoy's `region`.
+    /// The locality's `region`.
     pub region: String,
-    /// Its share of the calls, relative to the other places of the same priority. At least 1.
+    /// Its share of the calls, relative to the other localities of the same priority. At least 1.
     pub weight: u32,
     /// 0 is the highest priority; there must be no gap.
     pub priority: u32,
@@ -64,7 +64,7 @@ pub struct LocalityEndpoints {
 /// The endpoints of a cluster.
 pub fn endpoints(cluster: &str, localities: &[LocalityEndpoints]) -> ClusterLoadAssignment {
     let locality = |place: &LocalityEndpoints| LocalityLbEndpoints {
-        // gRPC refuses endpoints without a locality, and drops a locality without a weight.
+        // gRPC rejects endpoints without a locality, and ignores a locality without a weight.
         locality: Some(Locality { region: place.region.clone(), ..Locality::default() }),
         load_balancing_weight: Some(UInt32Value { value: place.weight }),
         priority: place.priority,

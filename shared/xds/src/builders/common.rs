@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::config::core::v3::{
 };
 use envoy_types::pb::google::protobuf;
 
-/// "Ask the server that told you this": the aggregated stream.
+/// The aggregated stream (ADS) as the source of a resource.
 pub fn ads() -> ConfigSource {
     ConfigSource {
         resource_api_version: ApiVersion::V3 as i32,
@@ -18,7 +18,7 @@ pub fn ads() -> ConfigSource {
     }
 }
 
-/// A socket address in Envoy's form.
+/// Converts a socket address.
 pub fn address(at: SocketAddr) -> Address {
     let socket = SocketAddress {
         address: at.ip().to_string(),

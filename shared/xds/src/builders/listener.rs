@@ -34,7 +34,7 @@ pub fn listener(name: &str, at: SocketAddr, route: &str) -> Listener {
     }
 }
 
-/// What a gRPC client that speaks xDS itself asks for when it calls `xds:///name`. Nothing listens.
+/// The listener that a proxyless gRPC client requests when it calls `xds:///name`. It opens no port.
 pub fn api_listener(name: &str, route: &str) -> Listener {
     let manager = pack_any(connection_manager(name, route));
     Listener {
@@ -45,15 +45,14 @@ pub fn api_listener(name: &str, route: &str) -> Listener {
 }
 
 fn connection_manager(name: &str, route: &str) -> HttpConnectionManager {
-    // gRPC refuses a connection manager without a router; Envoy accepts it, and then leaves every
-    // request hanging.
+    // gRPC rejects a connection manager without a router. Envoy accepts it, and then never answers a request.
     let router = HttpFilter {
         name: "envoy.filters.http.router".to_owned(),
         config_type: Some(http_filter::ConfigType::TypedConfig(pack_any(Router::default()))),
         ..HttpFilter::default()
     };
     HttpConnectionManager {
-        // Envoy refuses an empty one.
+        // Envoy rejects an empty prefix.
         stat_prefix: name.to_owned(),
         http_filters: vec![router],
         route_specifier: Some(RouteSpecifier::Rds(Rds {
@@ -64,7 +63,7 @@ fn connection_manager(name: &str, route: &str) -> HttpConnectionManager {
     }
 }
 
-/// Lets a listener speak TLS with the certificate that comes by SDS under the name `secret`.
+/// Makes a listener serve TLS with the certificate that SDS has under the name `secret`.
 #[must_use]
 pub fn with_tls(mut listener: Listener, secret: &str) -> Listener {
     let certificate = SdsSecretConfig { name: secret.to_owned(), sds_config: Some(ads()) };
@@ -85,7 +84,7 @@ pub fn with_tls(mut listener: Listener, secret: &str) -> Listener {
     listener
 }
 
-/// Puts a filter that no Envoy has into a listener, for showing what a refusal looks like.
+/// Adds a filter that Envoy does not have, to provoke a NACK.
 #[must_use]
 pub fn unknown_filter(mut listener: Listener) -> Listener {
     let config = Any { type_url: "type.googleapis.com/mesh.NoSuchFilter".to_owned(), value: Vec::new() };

@@ -12,12 +12,12 @@ use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::Previou
 use envoy_types::pb::google::protobuf::{self, UInt32Value};
 use envoy_types::util::pack_any;
 
-/// All calls to one cluster.
+/// Sends all calls to one cluster.
 pub fn route(name: &str, cluster: &str) -> RouteConfiguration {
     route_to(name, ClusterSpecifier::Cluster(cluster.to_owned()))
 }
 
-/// Calls split over clusters by weight. A cluster that is to get none keeps its place with weight 0.
+/// Splits calls between clusters by weight. A cluster without calls keeps its place with weight 0.
 pub fn weighted_route(name: &str, weights: &[(&str, u32)]) -> RouteConfiguration {
     let clusters = weights.iter().map(|(cluster, weight)| ClusterWeight {
         name: (*cluster).to_owned(),
@@ -33,7 +33,7 @@ fn route_to(name: &str, clusters: ClusterSpecifier) -> RouteConfiguration {
         RouteMatch { path_specifier: Some(PathSpecifier::Prefix("/".to_owned())), ..RouteMatch::default() };
     let action = RouteAction {
         cluster_specifier: Some(clusters),
-        // Envoy's default of 15 s would cut streams; a gRPC call carries a deadline of its own.
+        // Envoy's default of 15 s would cut streams; a gRPC call has its own deadline.
         timeout: Some(protobuf::Duration::default()),
         ..RouteAction::default()
     };
@@ -47,10 +47,10 @@ fn route_to(name: &str, clusters: ClusterSpecifier) -> RouteConfiguration {
     RouteConfiguration { name: name.to_owned(), virtual_hosts: vec![host], ..RouteConfiguration::default() }
 }
 
-/// Lets calls be tried again on another backend if theirs could not be reached or refused them.
+/// Adds retries on another backend for calls whose backend was unreachable or refused them.
 ///
-/// Such a call was not begun, so that trying again does nothing twice. Envoy looks for a backend that has not
-/// failed this call yet (its documentation: "Retry plugin configuration"); gRPC clients pass over that part.
+/// The backend did not begin such a call, so a retry does nothing twice. Envoy picks a backend that has not failed
+/// this call yet (its documentation: "Retry plugin configuration"); gRPC clients ignore that part.
 #[must_use]
 pub fn with_retries(mut route: RouteConfiguration, retries: u32) -> RouteConfiguration {
     for host in &mut route.virtual_hosts {
@@ -58,7 +58,7 @@ pub fn with_retries(mut route: RouteConfiguration, retries: u32) -> RouteConfigu
             retry_on: "connect-failure,refused-stream,reset-before-request,unavailable".to_owned(),
             num_retries: Some(UInt32Value { value: retries }),
             retry_host_predicate: vec![previous_hosts_predicate()],
-            // How often Envoy draws anew; then it takes what it drew.
+            // How often Envoy picks again; then it takes the last pick.
             host_selection_retry_max_attempts: 5,
             ..RetryPolicy::default()
         });
@@ -66,7 +66,7 @@ pub fn with_retries(mut route: RouteConfiguration, retries: u32) -> RouteConfigu
     route
 }
 
-/// Refuses backends that a call has been tried on.
+/// Makes a retry skip backends that the call was sent to before.
 fn previous_hosts_predicate() -> RetryHostPredicate {
     let predicate = retry_host_predicate::ConfigType::TypedConfig(pack_any(PreviousHostsPredicate {}));
     RetryHostPredicate {

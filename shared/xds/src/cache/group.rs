@@ -48,7 +48,7 @@ pub(super) struct Members {
     accepted_seq: u64,
     accepted_before: Option<Arc<Snapshot>>,
     pub(super) quarantine: Arc<Quarantine>,
-    /// Whether the newest publication has something that the group refused.
+    /// Whether the newest publication has a version that the group rejected.
     barred: bool,
 }
 
@@ -104,7 +104,7 @@ impl Group {
         let mut members = lock(&self.members);
         Arc::make_mut(&mut members.quarantine).versions.clear();
         if let Some(current) = self.current() {
-            // A gap in the numbers makes streams look at every name again, including those that they passed over.
+            // A gap in the numbers makes streams look at every name again, including names that they skipped.
             members.seq += 1;
             self.publish_locked(&mut members, current);
         }

@@ -85,7 +85,7 @@ impl Request {
         }
     }
 
-    /// The names that it lists, and those that it unsubscribes (delta).
+    /// The names that it lists, and the names that it unsubscribes (delta).
     pub(super) fn names(&self) -> (NameList, NameList) {
         let names = |names: &[String]| NameList::new(names.iter().map(|name| name.as_str().into()).collect());
         match self {

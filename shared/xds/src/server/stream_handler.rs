@@ -1,12 +1,14 @@
 //! One stream on the wire: requests and publications in, frames out.
 //!
 //! The handler *is* the body of the HTTP response: it runs when the connection asks for more to send. So the server
-//! does no work for a client that does not read, and a dropped connection drops everything. There is no task, no
+//! does no work for a client that does not read, and a dropped connection drops everything. It needs no task, no
 //! channel and no buffer in between.
 //!
 //! ```text
 //!   wait() ──StreamEvent──> handle() ──> on_request / on_publication ──> StreamState ──> send() ──> outbox ──> wire
 //! ```
+
+mod recording;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,11 +22,11 @@ use tonic::body::Body;
 use super::context::ServerContext;
 use super::request::{Request, Requests};
 use super::session::Session;
-use crate::event_log::{EventKind, NameList, shorten_message};
+use crate::event_log::{EventKind, NameList};
 use crate::frame::Frame;
 use crate::resource::Resource;
 use crate::resource_type::ResourceType;
-use crate::response::{Blame, RequestOutcome, Response};
+use crate::response::{RequestOutcome, Response};
 use crate::variant::XdsVariant;
 
 /// How much of a type's URL is repeated to the client and in the event log, in characters.
@@ -228,60 +230,6 @@ impl StreamHandler {
         self.record("", || EventKind::Opened { group });
     }
 
-    fn record_outcome(
-        &self,
-        kind: ResourceType,
-        request: &Request,
-        initial_versions: usize,
-        outcome: RequestOutcome,
-    ) -> Reaction {
-        match outcome {
-            RequestOutcome::Subscription => self.record(kind.service(), || request.event(initial_versions)),
-            RequestOutcome::Ack { version, subscribes } => {
-                self.context.count(|metrics| metrics.ack_received(kind));
-                self.record(kind.service(), || {
-                    let (names, unsubscribed) = if subscribes { request.names() } else { Default::default() };
-                    EventKind::Ack {
-                        version: version.to_string(),
-                        nonce: request.nonce(),
-                        names,
-                        unsubscribed,
-                    }
-                });
-                return Reaction { rejected: Vec::new(), subscribes };
-            }
-            // The stream ends with a status that says so.
-            RequestOutcome::LimitExceeded => {}
-            RequestOutcome::Stale => self.record(kind.service(), || {
-                let (names, unsubscribed) = request.names();
-                EventKind::Stale { nonce: request.nonce(), names, unsubscribed }
-            }),
-            RequestOutcome::Nack { message, blame } => {
-                self.record_nack(kind, request, &message, &blame);
-                // A mere suspect may be correct, so other clients still get it.
-                let rejected = if blame.certain { blame.suspects } else { Vec::new() };
-                return Reaction { rejected, subscribes: false };
-            }
-        }
-        Reaction { rejected: Vec::new(), subscribes: true }
-    }
-
-    fn record_nack(&self, kind: ResourceType, request: &Request, message: &str, blame: &Blame) {
-        self.context.count(|metrics| metrics.nack_received(kind));
-        let message = shorten_message(message);
-        if let Some(session) = &self.session {
-            // Not a warning: NACKs are part of the protocol, and some scenarios provoke them.
-            tracing::info!(node = %session.node, "{} rejected: {message}", kind.service());
-        }
-        let names = blame.suspects.iter().map(|resource| Arc::clone(resource.name())).collect();
-        self.record(kind.service(), || EventKind::Nack {
-            version: blame.version.map(|version| version.to_string()).unwrap_or_default(),
-            nonce: request.nonce(),
-            names: NameList::new(names),
-            message,
-        });
-    }
-
     fn send(&mut self, response: Response, published_at: Option<std::time::Instant>) {
         let kind = response.kind;
         self.context.count(|metrics| metrics.response_made(kind));
@@ -297,13 +245,6 @@ impl StreamHandler {
             self.record(kind.service(), || EventKind::Response { version, nonce, names, removed, bytes });
         }
         self.outbox.push_back((frame, published_at));
-    }
-
-    /// Records an event, if the server has an event log.
-    fn record(&self, type_name: &str, event: impl FnOnce() -> EventKind) {
-        if let (Some(event_log), Some(session)) = (&self.context.event_log, &self.session) {
-            event_log.record(&session.node, self.id, self.variant, type_name, event());
-        }
     }
 }
 

@@ -72,7 +72,8 @@ impl TypeState {
                 self.set(name, Some(unsure));
             }
         }
-        let message = &message[..message.floor_char_boundary(MESSAGE_SEARCHED)];
+        let end = (0..=MESSAGE_SEARCHED.min(message.len())).rev().find(|at| message.is_char_boundary(*at));
+        let message = &message[..end.unwrap_or(0)];
         let is_named = |resource: &Resource| names(message, resource.name());
         let named = changed.iter().any(|(resource, _)| is_named(resource));
         let certain = named || changed.len() == 1;

@@ -24,7 +24,7 @@ pub(crate) struct Difference {
 impl TypeState {
     /// Compares what the client has with `target`, for the dirty names.
     ///
-    /// A refused version is passed over: the client keeps what it has, or gets what was accepted last.
+    /// A rejected version is skipped: the client keeps what it has, or gets the last accepted version.
     pub(crate) fn difference(
         &self,
         kind: ResourceType,
@@ -69,7 +69,7 @@ impl TypeState {
                 } else {
                     self.subscription.names().for_each(&mut compare);
                 }
-                // The client also has names that the loops above did not visit: those that left the snapshot or
+                // The client also has names that the loops above did not visit: names that left the snapshot or
                 // the subscription.
                 let is_unvisited = |name: &&Arc<str>| {
                     if self.subscription.is_wildcard() {

@@ -18,7 +18,7 @@ pub(crate) struct Decision {
     pub(crate) missing: Vec<Arc<str>>,
     /// Names that wait for other types.
     pub(crate) deferred: Vec<Arc<str>>,
-    /// Whether the client requested one of those that wait to be sent.
+    /// Whether the client requested one of the resources that wait.
     pub(crate) defers_request: bool,
 }
 

@@ -8,25 +8,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
 
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use envoy_types::pb::google::{protobuf::Any, rpc::Status};
-use mesh_xds::cache::{Published, Quarantine, Standing};
-use mesh_xds::frame::{Dialect, Frame};
-use mesh_xds::resource::PerType;
-use mesh_xds::stream::{Heard, Response, Stream, Traits};
-use mesh_xds::track::IN_FLIGHT_LIMIT;
-use mesh_xds::{Resource, ResourceType, Snapshot};
+use mesh_xds::client_quirks::ClientQuirks;
+use mesh_xds::frame::Frame;
+use mesh_xds::publication::{Publication, Quarantine, SyncStatus};
+use mesh_xds::resource_type::PerType;
+use mesh_xds::response::{RequestOutcome, Response};
+use mesh_xds::stream_state::{IN_FLIGHT_LIMIT, StreamState};
+use mesh_xds::{Resource, ResourceType, Snapshot, XdsVariant};
 use prost::Message as _;
 
-use super::world::{World, any_of};
+use super::topology::{Topology, any_of};
 
 /// One response as the client reads it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Got {
+pub struct Received {
     pub kind: ResourceType,
     pub version: String,
     pub nonce: String,
@@ -42,7 +42,7 @@ pub struct Item {
     pub any: Any,
 }
 
-impl fmt::Display for Got {
+impl fmt::Display for Received {
     /// `CDS a b -c`: its type, what it carries, what it tells to be gone.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.kind)?;
@@ -56,13 +56,13 @@ impl fmt::Display for Got {
 }
 
 /// The responses in short.
-pub fn told(got: &[Got]) -> Vec<String> {
-    got.iter().map(Got::to_string).collect()
+pub fn summaries(got: &[Received]) -> Vec<String> {
+    got.iter().map(Received::to_string).collect()
 }
 
 /// What the client knows of one type.
 #[derive(Clone, Debug, Default)]
-pub struct Side {
+pub struct HeldType {
     pub begun: bool,
     /// Whether it ever gave a name on this stream; until then an empty list is the wildcard.
     pub named: bool,
@@ -75,7 +75,7 @@ pub struct Side {
     pub unanswered: Vec<String>,
 }
 
-impl Side {
+impl HeldType {
     /// Any request that quotes a response's nonce answers it, and what came before it.
     fn answers(&mut self, nonce: &str) {
         if let Some(at) = self.unanswered.iter().position(|waits| waits == nonce) {
@@ -91,60 +91,59 @@ impl Side {
 
 /// A client and the stream that serves it.
 pub struct Client {
-    pub dialect: Dialect,
-    pub stream: Stream,
-    pub sides: PerType<Side>,
+    pub variant: XdsVariant,
+    pub stream: StreamState,
+    pub types: PerType<HeldType>,
     pub quarantine: Quarantine,
     /// What the last request turned out to be.
-    pub heard: Option<Heard>,
+    pub outcome: Option<RequestOutcome>,
     /// Whether refused versions are kept from later streams, as a server's cache does.
     pub quarantines: bool,
     /// Resources that it certainly refused; they must not come again.
     pub refused: Vec<Any>,
-    traits: Traits,
-    published: Option<Arc<Published>>,
+    quirks: ClientQuirks,
+    published: Option<Arc<Publication>>,
 }
 
-/// Runs a test in both dialects.
-pub fn both(test: impl Fn(Client)) {
-    for dialect in [Dialect::Sotw, Dialect::Delta] {
-        test(Client::new(dialect));
+/// Runs a test in both variants.
+pub fn in_both_variants(test: impl Fn(Client)) {
+    for variant in [XdsVariant::Sotw, XdsVariant::Delta] {
+        test(Client::new(variant));
     }
 }
 
 impl Client {
-    pub fn new(dialect: Dialect) -> Self {
-        Self::with(dialect, Traits::default())
+    pub fn new(variant: XdsVariant) -> Self {
+        Self::with(variant, ClientQuirks::default())
     }
 
-    pub fn with(dialect: Dialect, traits: Traits) -> Self {
+    pub fn with(variant: XdsVariant, quirks: ClientQuirks) -> Self {
         Self {
-            dialect,
-            stream: Stream::new(dialect, traits),
-            sides: PerType::default(),
+            variant,
+            stream: StreamState::new(variant, quirks),
+            types: PerType::default(),
             quarantine: Quarantine::default(),
-            heard: None,
+            outcome: None,
             quarantines: false,
             refused: Vec::new(),
-            traits,
+            quirks,
             published: None,
         }
     }
 
     pub fn is_sotw(&self) -> bool {
-        self.dialect == Dialect::Sotw
+        self.variant == XdsVariant::Sotw
     }
 
-    /// The control plane publishes a world.
-    pub fn publish(&mut self, world: &World) -> Vec<Got> {
-        self.publish_snapshot(world.snapshot())
+    /// The control plane publishes a topology.
+    pub fn publish(&mut self, topology: &Topology) -> Vec<Received> {
+        self.publish_snapshot(topology.snapshot())
     }
 
-    pub fn publish_snapshot(&mut self, snapshot: Arc<Snapshot>) -> Vec<Got> {
+    pub fn publish_snapshot(&mut self, snapshot: Arc<Snapshot>) -> Vec<Received> {
         let before = self.published.as_ref();
-        let published = Arc::new(Published {
+        let published = Arc::new(Publication {
             seq: before.map_or(1, |before| before.seq + 1),
-            at: Instant::now(),
             changes: before.map_or_else(
                 || snapshot.changes_since(&Snapshot::default()),
                 |before| snapshot.changes_since(&before.snapshot),
@@ -152,39 +151,39 @@ impl Client {
             snapshot,
         });
         self.published = Some(Arc::clone(&published));
-        self.stream.publish(published);
-        self.due()
+        self.stream.on_publication(published);
+        self.receive_pushes()
     }
 
     /// The control plane publishes, and this client's stream is too busy to notice.
-    pub fn publish_unnoticed(&mut self, world: &World) {
+    pub fn publish_unnoticed(&mut self, topology: &Topology) {
         let seq = self.published.as_ref().map_or(1, |before| before.seq + 1);
-        let snapshot = world.snapshot();
+        let snapshot = topology.snapshot();
         let changes = snapshot.changes_since(&Snapshot::default());
-        self.published = Some(Arc::new(Published { seq, at: Instant::now(), changes, snapshot }));
+        self.published = Some(Arc::new(Publication { seq, changes, snapshot }));
     }
 
     /// What the server says on its own account, decoded.
-    pub fn due(&mut self) -> Vec<Got> {
-        let responses = self.stream.due(&self.quarantine);
+    pub fn receive_pushes(&mut self) -> Vec<Received> {
+        let responses = self.stream.pending_responses(&self.quarantine);
         responses.into_iter().map(|response| self.receive(response)).collect()
     }
 
-    fn receive(&mut self, response: Response) -> Got {
+    fn receive(&mut self, response: Response) -> Received {
         let got = decode(response);
         let again = got.items.iter().find(|item| self.refused.contains(&item.any));
         assert!(again.is_none(), "{} was refused and is sent again", again.unwrap().name);
-        let unanswered = &mut self.sides[got.kind].unanswered;
+        let unanswered = &mut self.types[got.kind].unanswered;
         unanswered.push(got.nonce.clone());
-        let limit = if self.dialect == Dialect::Sotw { 1 } else { IN_FLIGHT_LIMIT };
+        let limit = if self.variant == XdsVariant::Sotw { 1 } else { IN_FLIGHT_LIMIT };
         assert!(unanswered.len() <= limit, "{} responses of {} wait", unanswered.len(), got.kind);
         got
     }
 
     /// Subscribes to exactly these names; an empty list in a first request is the wildcard's older form.
-    pub fn ask(&mut self, kind: ResourceType, names: &[&str]) -> Vec<Got> {
+    pub fn subscribe(&mut self, kind: ResourceType, names: &[&str]) -> Vec<Received> {
         let wanted: BTreeSet<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let side = &mut self.sides[kind];
+        let side = &mut self.types[kind];
         let had = std::mem::replace(&mut side.names, wanted.clone());
         side.begun = true;
         side.named |= !wanted.is_empty();
@@ -192,19 +191,23 @@ impl Client {
             side.held.retain(|name, _| wanted.contains(name));
         }
         if self.is_sotw() {
-            return self.ask_sotw(kind, |_| {});
+            return self.request_sotw(kind, |_| {});
         }
         let add = wanted.difference(&had).cloned().collect();
         let drop = had.difference(&wanted).cloned().collect();
-        self.ask_delta(kind, |request| {
+        self.request_delta(kind, |request| {
             request.resource_names_subscribe = add;
             request.resource_names_unsubscribe = drop;
         })
     }
 
-    /// A state-of-the-world request with the nonce, the version and the names that stand, and a change.
-    pub fn ask_sotw(&mut self, kind: ResourceType, change: impl FnOnce(&mut DiscoveryRequest)) -> Vec<Got> {
-        let side = &mut self.sides[kind];
+    /// A state-of-the-topology request with the nonce, the version and the names that stand, and a change.
+    pub fn request_sotw(
+        &mut self,
+        kind: ResourceType,
+        change: impl FnOnce(&mut DiscoveryRequest),
+    ) -> Vec<Received> {
+        let side = &mut self.types[kind];
         side.begun = true;
         let mut request = DiscoveryRequest {
             type_url: kind.url().to_owned(),
@@ -214,35 +217,35 @@ impl Client {
             ..DiscoveryRequest::default()
         };
         change(&mut request);
-        self.sides[kind].answers(&request.response_nonce);
-        let heard = self.stream.hear_sotw(kind, &request);
-        self.note(heard)
+        self.types[kind].answers(&request.response_nonce);
+        let outcome = self.stream.on_sotw_request(kind, &request);
+        self.note(outcome)
     }
 
     /// A delta request that says nothing but what `change` puts into it.
-    pub fn ask_delta(
+    pub fn request_delta(
         &mut self,
         kind: ResourceType,
         change: impl FnOnce(&mut DeltaDiscoveryRequest),
-    ) -> Vec<Got> {
-        self.sides[kind].begun = true;
+    ) -> Vec<Received> {
+        self.types[kind].begun = true;
         let mut request =
             DeltaDiscoveryRequest { type_url: kind.url().to_owned(), ..DeltaDiscoveryRequest::default() };
         change(&mut request);
-        self.sides[kind].answers(&request.response_nonce);
-        let heard = self.stream.hear_delta(kind, &mut request);
-        self.note(heard)
+        self.types[kind].answers(&request.response_nonce);
+        let outcome = self.stream.on_delta_request(kind, &mut request);
+        self.note(outcome)
     }
 
-    fn note(&mut self, heard: Heard) -> Vec<Got> {
-        if let Heard::Nack { blame, .. } = &heard
+    fn note(&mut self, outcome: RequestOutcome) -> Vec<Received> {
+        if let RequestOutcome::Nack { blame, .. } = &outcome
             && self.quarantines
             && blame.certain
         {
             self.quarantine.versions.extend(blame.suspects.iter().map(|resource| resource.version()));
         }
-        self.heard = Some(heard);
-        let got = self.due();
+        self.outcome = Some(outcome);
+        let got = self.receive_pushes();
         self.note_acceptance();
         got
     }
@@ -250,7 +253,7 @@ impl Client {
     /// What a cache does that has this client only.
     fn note_acceptance(&mut self) {
         if let (true, Some(published)) = (self.quarantines, &self.published)
-            && self.stream.standing() == Standing::Settled(published.seq)
+            && self.stream.status() == SyncStatus::Synced(published.seq)
             && !self.quarantine.bars(&published.snapshot)
         {
             self.quarantine.accepted = Some(Arc::clone(&published.snapshot));
@@ -258,32 +261,32 @@ impl Client {
     }
 
     /// Accepts a response.
-    pub fn ack(&mut self, got: &Got) -> Vec<Got> {
-        self.take_over(got, |_| true);
-        self.sides[got.kind].version = got.version.clone();
+    pub fn ack(&mut self, got: &Received) -> Vec<Received> {
+        self.apply(got, |_| true);
+        self.types[got.kind].version = got.version.clone();
         self.answer(got, None)
     }
 
     /// Refuses a response as a whole, with these words.
-    pub fn nack(&mut self, got: &Got, message: &str) -> Vec<Got> {
+    pub fn nack(&mut self, got: &Received, message: &str) -> Vec<Received> {
         self.answer(got, Some(message))
     }
 
     /// Refuses the resources with these names, and keeps the others of the response, as gRPC does.
-    pub fn nack_names(&mut self, got: &Got, bad: &[&str]) -> Vec<Got> {
-        self.take_over(got, |name| !bad.contains(&name));
+    pub fn nack_names(&mut self, got: &Received, bad: &[&str]) -> Vec<Received> {
+        self.apply(got, |name| !bad.contains(&name));
         self.answer(got, Some(&format!("I do not like {}", bad.join(", "))))
     }
 
-    fn answer(&mut self, got: &Got, complaint: Option<&str>) -> Vec<Got> {
+    fn answer(&mut self, got: &Received, complaint: Option<&str>) -> Vec<Received> {
         let error_detail =
             complaint.map(|message| Status { code: 3, message: message.to_owned(), ..Status::default() });
-        self.sides[got.kind].nonce = got.nonce.clone();
+        self.types[got.kind].nonce = got.nonce.clone();
         if self.is_sotw() {
-            self.ask_sotw(got.kind, |request| request.error_detail = error_detail)
+            self.request_sotw(got.kind, |request| request.error_detail = error_detail)
         } else {
             let nonce = got.nonce.clone();
-            self.ask_delta(got.kind, |request| {
+            self.request_delta(got.kind, |request| {
                 request.response_nonce = nonce;
                 request.error_detail = error_detail;
             })
@@ -291,19 +294,19 @@ impl Client {
     }
 
     /// Takes a response over before answering it.
-    pub fn take(&mut self, got: &Got) {
-        self.take_over(got, |_| true);
+    pub fn apply_all(&mut self, got: &Received) {
+        self.apply(got, |_| true);
     }
 
     /// Takes a response over but for the resources with these names.
-    pub fn take_all_but(&mut self, got: &Got, bad: &[&str]) {
-        self.take_over(got, |name| !bad.contains(&name));
+    pub fn apply_except(&mut self, got: &Received, bad: &[&str]) {
+        self.apply(got, |name| !bad.contains(&name));
     }
 
-    fn take_over(&mut self, got: &Got, good: impl Fn(&str) -> bool) {
-        let side = &mut self.sides[got.kind];
+    fn apply(&mut self, got: &Received, good: impl Fn(&str) -> bool) {
+        let side = &mut self.types[got.kind];
         let wildcard = side.is_wildcard();
-        if self.dialect == Dialect::Sotw && got.kind.is_root() {
+        if self.variant == XdsVariant::Sotw && got.kind.is_root() {
             let listed: BTreeSet<_> = got.items.iter().map(|item| item.name.as_str()).collect();
             side.held.retain(|name, _| listed.contains(name.as_str()));
         }
@@ -318,9 +321,9 @@ impl Client {
     }
 
     /// Accepts everything until the server has nothing more to say; returns all responses.
-    pub fn settle(&mut self, got: Vec<Got>) -> Vec<Got> {
+    pub fn ack_all(&mut self, got: Vec<Received>) -> Vec<Received> {
         let mut all = Vec::new();
-        let mut queue: std::collections::VecDeque<Got> = got.into();
+        let mut queue: std::collections::VecDeque<Received> = got.into();
         while let Some(next) = queue.pop_front() {
             queue.extend(self.ack(&next));
             all.push(next);
@@ -330,28 +333,28 @@ impl Client {
     }
 
     /// Asks like Envoy: all clusters and listeners, the endpoints and routes that they need, ACKs all.
-    pub fn start_like_envoy(&mut self, world: &World) {
-        let mut first = self.publish(world);
+    pub fn start_like_envoy(&mut self, topology: &Topology) {
+        let mut first = self.publish(topology);
         for (kind, names) in [
             (ResourceType::Cluster, vec![]),
-            (ResourceType::Endpoints, world.clusters.keys().map(String::as_str).collect()),
+            (ResourceType::Endpoints, topology.clusters.keys().map(String::as_str).collect()),
             (ResourceType::Listener, vec![]),
-            (ResourceType::Route, world.listeners.values().map(|(_, route)| route.as_str()).collect()),
+            (ResourceType::Route, topology.listeners.values().map(|(_, route)| route.as_str()).collect()),
         ] {
             if matches!(kind, ResourceType::Endpoints | ResourceType::Route) && names.is_empty() {
                 continue;
             }
-            first.extend(self.ask(kind, &names));
+            first.extend(self.subscribe(kind, &names));
             let got = std::mem::take(&mut first);
-            self.settle(got);
+            self.ack_all(got);
         }
     }
 
     /// Loses the stream, keeps what it holds, and opens another one.
     pub fn reconnect(&mut self) {
-        self.stream = Stream::new(self.dialect, self.traits);
+        self.stream = StreamState::new(self.variant, self.quirks);
         for kind in ResourceType::ALL {
-            let side = &mut self.sides[kind];
+            let side = &mut self.types[kind];
             side.nonce.clear();
             side.unanswered.clear();
             // A type of which it wants nothing any more is not asked for on the new stream.
@@ -359,19 +362,19 @@ impl Client {
             side.named &= side.begun;
         }
         if let Some(published) = &self.published {
-            self.stream.publish(Arc::clone(published));
+            self.stream.on_publication(Arc::clone(published));
         }
     }
 
     /// Asks on a new stream for what it asked on the old one, and says what it has.
-    pub fn resume(&mut self, kind: ResourceType) -> Vec<Got> {
+    pub fn resume(&mut self, kind: ResourceType) -> Vec<Received> {
         if self.is_sotw() {
-            return self.ask_sotw(kind, |_| {});
+            return self.request_sotw(kind, |_| {});
         }
-        let side = &self.sides[kind];
+        let side = &self.types[kind];
         let names = side.names.iter().cloned().collect();
         let held = side.held.iter().map(|(name, (version, _))| (name.clone(), version.clone())).collect();
-        self.ask_delta(kind, |request| {
+        self.request_delta(kind, |request| {
             request.resource_names_subscribe = names;
             request.initial_resource_versions = held;
         })
@@ -379,19 +382,19 @@ impl Client {
 
     /// The names that it holds of a type.
     pub fn holds(&self, kind: ResourceType) -> Vec<&str> {
-        self.sides[kind].held.keys().map(String::as_str).collect()
+        self.types[kind].held.keys().map(String::as_str).collect()
     }
 
     /// Whether it holds exactly this resource.
     pub fn has(&self, resource: &Resource) -> bool {
-        let held = self.sides[resource.kind()].held.get(&**resource.name());
+        let held = self.types[resource.kind()].held.get(&**resource.name());
         held.is_some_and(|(_, any)| *any == any_of(resource))
     }
 }
 
 /// Writes a response as the server does, and reads it as a client does.
-pub fn decode(response: Response) -> Got {
-    let (dialect, kind) = (response.dialect, response.kind);
+pub fn decode(response: Response) -> Received {
+    let (variant, kind) = (response.variant, response.kind);
     let frame = Frame::new(response);
     let length = frame.length();
     let bytes: Vec<u8> = frame.flatten().collect();
@@ -399,9 +402,9 @@ pub fn decode(response: Response) -> Got {
     let (prefix, body) = bytes.split_at(5);
     assert_eq!(prefix[0], 0, "not compressed");
     assert_eq!(u32::from_be_bytes(prefix[1..].try_into().unwrap()) as usize, body.len());
-    let got = match dialect {
-        Dialect::Sotw => read_sotw(kind, DiscoveryResponse::decode(body).unwrap()),
-        Dialect::Delta => read_delta(kind, DeltaDiscoveryResponse::decode(body).unwrap()),
+    let got = match variant {
+        XdsVariant::Sotw => read_sotw(kind, DiscoveryResponse::decode(body).unwrap()),
+        XdsVariant::Delta => read_delta(kind, DeltaDiscoveryResponse::decode(body).unwrap()),
     };
     let names: Vec<_> = got.items.iter().map(|item| &item.name).chain(&got.removed).collect();
     let distinct: BTreeSet<_> = names.iter().collect();
@@ -409,13 +412,13 @@ pub fn decode(response: Response) -> Got {
     got
 }
 
-pub fn read_sotw(kind: ResourceType, response: DiscoveryResponse) -> Got {
+pub fn read_sotw(kind: ResourceType, response: DiscoveryResponse) -> Received {
     assert_eq!(response.type_url, kind.url());
     let items = response.resources.into_iter().map(|any| {
         let name = Resource::from_any(&any).unwrap().name().to_string();
         Item { name, version: String::new(), any }
     });
-    Got {
+    Received {
         kind,
         items: items.collect(),
         version: response.version_info,
@@ -424,14 +427,14 @@ pub fn read_sotw(kind: ResourceType, response: DiscoveryResponse) -> Got {
     }
 }
 
-pub fn read_delta(kind: ResourceType, response: DeltaDiscoveryResponse) -> Got {
+pub fn read_delta(kind: ResourceType, response: DeltaDiscoveryResponse) -> Received {
     assert_eq!(response.type_url, kind.url());
     let items = response.resources.into_iter().map(|one| {
         let any = one.resource.unwrap();
         assert_eq!(one.name, &**Resource::from_any(&any).unwrap().name());
         Item { name: one.name, version: one.version, any }
     });
-    Got {
+    Received {
         kind,
         items: items.collect(),
         version: response.system_version_info,

@@ -5,7 +5,7 @@ use mesh_xds::ResourceType::{self, Cluster, Endpoints, Listener, Route, Secret};
 
 use super::model::Model;
 use super::steps::BAD;
-use super::world::World;
+use super::topology::Topology;
 
 impl Model {
     /// Make before break: each route that the client accepted leads to clusters that it holds.
@@ -13,21 +13,21 @@ impl Model {
         if self.shaky || !self.envoy {
             return;
         }
-        let clusters = &self.client.sides[Cluster].held;
-        for (name, (_, any)) in &self.client.sides[Route].held {
-            for to in Resource::from_any(any).unwrap().refers() {
+        let clusters = &self.client.types[Cluster].held;
+        for (name, (_, any)) in &self.client.types[Route].held {
+            for to in Resource::from_any(any).unwrap().references() {
                 let has = clusters.contains_key(&*to.name) || self.spoiled.contains(&*to.name);
                 assert!(has, "route {name} leads to {}, which the client does not hold", to.name);
             }
         }
     }
 
-    /// The client holds what it subscribes to and the world has. With bad resources about, those that
+    /// The client holds what it subscribes to and the topology has. With bad resources about, those that
     /// are bad, or that need such, may be missing or old.
     pub(crate) fn check_holds(&self, clean: bool) {
-        let snapshot = self.world.snapshot();
+        let snapshot = self.topology.snapshot();
         for kind in ResourceType::ALL {
-            let side = &self.client.sides[kind];
+            let side = &self.client.types[kind];
             let wants = |name: &str| side.is_wildcard() || side.names.contains(name);
             for resource in snapshot.of(kind).iter().filter(|one| side.begun && wants(one.name())) {
                 if clean || self.is_sound(resource) {
@@ -49,28 +49,29 @@ impl Model {
 
     /// Neither bad itself nor in need of something that is.
     fn is_sound(&self, resource: &Resource) -> bool {
-        let (name, world) = (&**resource.name(), &self.world);
+        let (name, topology) = (&**resource.name(), &self.topology);
         match resource.kind() {
-            Cluster => world.clusters[name] != BAD,
+            Cluster => topology.clusters[name] != BAD,
             Endpoints => true,
-            Secret => world.secrets[name] != BAD,
-            Listener => world.listeners[name].0 != BAD,
+            Secret => topology.secrets[name] != BAD,
+            Listener => topology.listeners[name].0 != BAD,
             Route => {
-                let (edition, clusters) = &world.routes[name];
-                *edition != BAD && clusters.iter().all(|cluster| world.clusters[cluster] != BAD)
+                let (edition, clusters) = &topology.routes[name];
+                *edition != BAD && clusters.iter().all(|cluster| topology.clusters[cluster] != BAD)
             }
+            other => unreachable!("{other} has no test resources"),
         }
     }
 }
 
-/// The world with nothing bad in it.
-pub(crate) fn cleaned(mut world: World) -> World {
-    let editions = world.clusters.values_mut().chain(world.secrets.values_mut());
-    let editions = editions.chain(world.listeners.values_mut().map(|(edition, _)| edition));
-    for edition in editions.chain(world.routes.values_mut().map(|(edition, _)| edition)) {
+/// The topology with nothing bad in it.
+pub(crate) fn cleaned(mut topology: Topology) -> Topology {
+    let editions = topology.clusters.values_mut().chain(topology.secrets.values_mut());
+    let editions = editions.chain(topology.listeners.values_mut().map(|(edition, _)| edition));
+    for edition in editions.chain(topology.routes.values_mut().map(|(edition, _)| edition)) {
         if *edition == BAD {
             *edition = BAD + 1;
         }
     }
-    world
+    topology
 }

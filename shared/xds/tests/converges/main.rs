@@ -1,7 +1,7 @@
 //! Whatever happens, in whatever order: the client ends up with what it asked for, and never holds a
 //! route to a cluster that it does not hold.
 //!
-//! Random worlds are published while a model client asks, accepts, refuses, dawdles and reconnects. It
+//! Random topologies are published while a model client asks, accepts, refuses, dawdles and reconnects. It
 //! keeps to the protocol and nothing more. `Client` itself checks each response: no name twice, not too
 //! many unanswered, nothing again that was refused.
 //!
@@ -13,8 +13,8 @@
 
 #[path = "../common/client.rs"]
 mod client;
-#[path = "../common/world.rs"]
-mod world;
+#[path = "../common/topology.rs"]
+mod topology;
 
 mod steps;
 
@@ -23,31 +23,31 @@ mod model;
 mod checks;
 
 use checks::cleaned;
-use mesh_xds::frame::Dialect;
+use mesh_xds::XdsVariant;
 use model::Model;
 use proptest::prelude::*;
-use steps::{Manner, Step, dialects, manners, steps};
+use steps::{Manner, Step, manners, steps, variants};
 
-fn run(dialect: Dialect, envoy: bool, manner: Manner, steps: Vec<Step>) {
-    let mut model = Model::new(dialect, envoy, manner);
+fn run(variant: XdsVariant, envoy: bool, manner: Manner, steps: Vec<Step>) {
+    let mut model = Model::new(variant, envoy, manner);
     for step in steps {
         model.step(step);
     }
     // Unnoticed publications are superseded, as a watch does it.
-    let world = model.world.clone();
-    model.publish(world);
-    model.settle();
+    let topology = model.topology.clone();
+    model.publish(topology);
+    model.ack_all();
     // Without anything that was ever accepted, a client that reconnects is left alone as long as
     // something that it may have is bad.
     let is_left_alone = model.reconnected && model.client.quarantine.accepted.is_none();
     if manner == Manner::KeepsTheRest && !is_left_alone {
         model.check_holds(false);
     }
-    let world = cleaned(model.world.clone());
-    model.publish(world);
-    model.settle();
+    let topology = cleaned(model.topology.clone());
+    model.publish(topology);
+    model.ack_all();
     model.check_holds(true);
-    assert!(matches!(model.client.stream.standing(), mesh_xds::cache::Standing::Settled(_)) || !envoy);
+    assert!(matches!(model.client.stream.status(), mesh_xds::publication::SyncStatus::Synced(_)) || !envoy);
 }
 
 /// A few seconds' worth; `PROPTEST_CASES` sets another number. A failure prints the steps, so no file
@@ -63,16 +63,16 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn envoy_converges_and_never_holds_a_route_to_nowhere(
-        dialect in dialects(), manner in manners(), steps in steps()
+    fn envoy_converges_and_never_holds_a_route_to_a_missing_cluster(
+        variant in variants(), manner in manners(), steps in steps()
     ) {
-        run(dialect, true, manner, steps);
+        run(variant, true, manner, steps);
     }
 
     #[test]
-    fn a_client_that_asks_for_anything_converges(
-        dialect in dialects(), manner in manners(), steps in steps()
+    fn a_client_that_subscribes_to_anything_converges(
+        variant in variants(), manner in manners(), steps in steps()
     ) {
-        run(dialect, false, manner, steps);
+        run(variant, false, manner, steps);
     }
 }

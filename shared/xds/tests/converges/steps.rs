@@ -1,10 +1,10 @@
-//! What may happen, by chance: worlds, requests, answers, manners. Does not know what a client does at a step.
+//! What may happen, by chance: topologies, requests, answers, manners. Does not know what a client does at a step.
 
 use mesh_xds::ResourceType::{self, Cluster, Endpoints, Listener, Route, Secret};
-use mesh_xds::frame::Dialect;
+use mesh_xds::XdsVariant;
 use proptest::prelude::*;
 
-use super::world::World;
+use super::topology::Topology;
 
 /// Clients refuse what has this edition.
 pub(crate) const BAD: u32 = 9;
@@ -12,9 +12,9 @@ pub(crate) const BAD: u32 = 9;
 /// What may happen.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Publish(World),
+    Publish(Topology),
     /// Publishes while the stream is too busy to notice; the next publication comes with a gap.
-    PublishUnnoticed(World),
+    PublishUnnoticed(Topology),
     /// The client reads and answers this many responses.
     Answer(usize),
     /// The client asks for these names of a type (free clients), or of secrets (Envoy).
@@ -49,6 +49,7 @@ pub(crate) fn names_of(kind: ResourceType) -> &'static [&'static str] {
         Secret => &SECRETS,
         Listener => &LISTENERS,
         Route => &ROUTES,
+        other => unreachable!("{other} has no test resources"),
     }
 }
 
@@ -56,38 +57,40 @@ fn edition() -> impl Strategy<Value = Option<u32>> {
     prop_oneof![3 => Just(None), 8 => (1..=3u32).prop_map(Some), 1 => Just(Some(BAD))]
 }
 
-/// A world in which everything that is referred to exists.
-fn worlds() -> impl Strategy<Value = World> {
+/// A topology in which everything that is referred to exists.
+fn topologies() -> impl Strategy<Value = Topology> {
     let clusters = prop::array::uniform4((edition(), 1..=2u32));
     let routes = prop::array::uniform3((edition(), 0..16usize));
     let listeners = prop::array::uniform3((edition(), 0..3usize));
     let secrets = prop::array::uniform2(edition());
     (clusters, routes, listeners, secrets).prop_map(|(clusters, routes, listeners, secrets)| {
-        let mut world = World::default();
+        let mut topology = Topology::default();
         for (name, (edition, endpoints)) in CLUSTERS.iter().zip(clusters) {
             if let Some(edition) = edition {
-                world = world.cluster(name, edition).endpoints(name, endpoints);
+                topology = topology.cluster(name, edition).endpoints(name, endpoints);
             }
         }
         for (name, (edition, leads_to)) in ROUTES.iter().zip(routes) {
             let chosen = CLUSTERS.iter().enumerate().filter(|(at, _)| leads_to & (1 << at) != 0);
-            let there: Vec<_> =
-                chosen.map(|(_, cluster)| *cluster).filter(|one| world.clusters.contains_key(*one)).collect();
+            let there: Vec<_> = chosen
+                .map(|(_, cluster)| *cluster)
+                .filter(|one| topology.clusters.contains_key(*one))
+                .collect();
             if let Some(edition) = edition {
-                world = world.route(name, edition, &there);
+                topology = topology.route(name, edition, &there);
             }
         }
         for (name, (edition, route)) in LISTENERS.iter().zip(listeners) {
-            if let Some(edition) = edition.filter(|_| world.routes.contains_key(ROUTES[route])) {
-                world = world.listener(name, edition, ROUTES[route]);
+            if let Some(edition) = edition.filter(|_| topology.routes.contains_key(ROUTES[route])) {
+                topology = topology.listener(name, edition, ROUTES[route]);
             }
         }
         for (name, edition) in SECRETS.iter().zip(secrets) {
             if let Some(edition) = edition {
-                world = world.secret(name, edition);
+                topology = topology.secret(name, edition);
             }
         }
-        world
+        topology
     })
 }
 
@@ -95,8 +98,8 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let names =
         prop::sample::subsequence(vec!["*", "c0", "c1", "c2", "l0", "l1", "r0", "r1", "s0", "s1"], 0..6);
     let step = prop_oneof![
-        6 => worlds().prop_map(Step::Publish),
-        1 => worlds().prop_map(Step::PublishUnnoticed),
+        6 => topologies().prop_map(Step::Publish),
+        1 => topologies().prop_map(Step::PublishUnnoticed),
         10 => (1..4usize).prop_map(Step::Answer),
         4 => (0..5usize, names).prop_map(|(kind, names)| Step::Ask(kind, names)),
         2 => (0..5usize).prop_map(Step::Repeat),
@@ -111,6 +114,6 @@ pub(crate) fn manners() -> impl Strategy<Value = Manner> {
     prop_oneof![Just(Manner::KeepsTheRest), Just(Manner::KeepsNothing), Just(Manner::NamesNobody)]
 }
 
-pub(crate) fn dialects() -> impl Strategy<Value = Dialect> {
-    prop_oneof![Just(Dialect::Sotw), Just(Dialect::Delta)]
+pub(crate) fn variants() -> impl Strategy<Value = XdsVariant> {
+    prop_oneof![Just(XdsVariant::Sotw), Just(XdsVariant::Delta)]
 }

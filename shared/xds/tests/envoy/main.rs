@@ -1,20 +1,20 @@
-//! The control plane and the real Envoy, in both dialects: what Envoy then holds, and what its callers get.
+//! The control plane and the real Envoy, in both variants: what Envoy then holds, and what its callers get.
 //!
-//! Knows the worlds that are published, and what Envoy says of itself. What has to hold of the two is in the modules.
+//! Knows the topologies that are published, and what Envoy says of itself. What has to hold of the two is in the modules.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-macro_rules! in_both_dialects {
+macro_rules! in_both_variants {
     ($($test:ident: $body:ident;)*) => {$(
         mod $test {
             use super::*;
             #[tokio::test]
             async fn sotw() {
-                $body(Variant::Sotw).await;
+                $body(EnvoyXdsVariant::Sotw).await;
             }
             #[tokio::test]
             async fn delta() {
-                $body(Variant::Delta).await;
+                $body(EnvoyXdsVariant::Delta).await;
             }
         }
     )*};
@@ -26,21 +26,21 @@ mod traffic;
 
 mod updates;
 
-mod refused;
+mod rejected;
 
-mod away;
+mod restart;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mesh::an_envoy;
+use mesh_xds::builders::{self, LocalityEndpoints};
 use mesh_xds::cache::EVERYONE;
-use mesh_xds::make::{self, LocalityEndpoints};
-use mesh_xds::resource::Message;
-use mesh_xds::stream::Traits;
+use mesh_xds::client_quirks::ClientQuirks;
+use mesh_xds::resource::XdsMessage;
 use mesh_xds::{Cache, Resource, Server, Snapshot};
-use shared::envoy::Variant;
+use shared::envoy::EnvoyXdsVariant;
 use shared::lifecycle::{GRACE, Lifecycle};
 use tokio::net::TcpListener;
 
@@ -62,18 +62,18 @@ async fn eventually<T, E: std::fmt::Display>(what: &str, look: impl AsyncFnMut()
     }
 }
 
-fn resource<M: Message>(message: &M) -> Resource {
+fn resource<M: XdsMessage>(message: &M) -> Resource {
     Resource::new(message).unwrap()
 }
 
 /// A listener on any port, its route to `cluster`, and the cluster with one upstream.
-fn world(cluster: &str, at: SocketAddr) -> Vec<Resource> {
+fn topology(cluster: &str, at: SocketAddr) -> Vec<Resource> {
     let place = LocalityEndpoints { region: "here".into(), weight: 1, priority: 0, addresses: vec![at] };
     vec![
-        resource(&make::cluster(cluster)),
-        resource(&make::endpoints(cluster, &[place])),
-        resource(&make::listener("edge", (Ipv4Addr::LOCALHOST, 0).into(), "edge")),
-        resource(&make::route("edge", cluster)),
+        resource(&builders::cluster(cluster)),
+        resource(&builders::endpoints(cluster, &[place])),
+        resource(&builders::listener("edge", (Ipv4Addr::LOCALHOST, 0).into(), "edge")),
+        resource(&builders::route("edge", cluster)),
     ]
 }
 
@@ -81,30 +81,30 @@ fn snapshot(resources: Vec<Resource>) -> Snapshot {
     Snapshot::new(resources).unwrap()
 }
 
-/// A port that nothing listens on, for worlds whose upstream is not called.
+/// A port that nothing listens on, for topologies whose upstream is not called.
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
 
 /// A time to live may be sent to clients that say they support one; README.md builds on Envoy being none of them.
 #[tokio::test]
-async fn c49_envoy_does_not_say_that_it_supports_a_time_to_live() {
-    let (life, heard) = (Lifecycle::default(), Arc::new(Mutex::new(Vec::new())));
+async fn c49_envoy_does_not_announce_support_for_ttl() {
+    let (life, outcome) = (Lifecycle::default(), Arc::new(Mutex::new(Vec::new())));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let cache = Arc::new(Cache::default());
     cache.set(EVERYONE, Snapshot::default());
-    let features = Arc::clone(&heard);
-    let server = Server::builder(cache, life.token()).traits(move |node| {
+    let features = Arc::clone(&outcome);
+    let server = Server::builder(cache, life.token()).quirks(move |node| {
         features.lock().unwrap().push(node.client_features.clone());
-        Traits::default()
+        ClientQuirks::default()
     });
     life.spawn(async move { server.build().serve(listener).await.unwrap() });
-    let envoy = an_envoy(address, Variant::Sotw, &life).await;
+    let envoy = an_envoy(address, EnvoyXdsVariant::Sotw, &life).await;
     envoy.stop().await;
     life.shut_down(GRACE).await.unwrap();
-    let heard = heard.lock().unwrap();
-    assert!(!heard.is_empty(), "it introduced itself");
+    let outcome = outcome.lock().unwrap();
+    assert!(!outcome.is_empty(), "it introduced itself");
     assert!(
-        !heard.iter().flatten().any(|feature| feature == "xds.config.supports-resource-ttl"),
-        "{heard:?}"
+        !outcome.iter().flatten().any(|feature| feature == "xds.config.supports-resource-ttl"),
+        "{outcome:?}"
     );
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_xds::cache::{EVERYONE, OnRefusal};
-use mesh_xds::dialogue::Said;
-use mesh_xds::{Cache, Dialogue, ResourceType, Server, Snapshot};
-use shared::envoy::{Bootstrap, Envoy, Serving, Variant};
+use mesh_xds::cache::{EVERYONE, OnRejection};
+use mesh_xds::event_log::EventKind;
+use mesh_xds::{Cache, EventLog, ResourceType, Server, Snapshot};
+use shared::envoy::{Bootstrap, Envoy, EnvoyXdsVariant, Serving};
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::ports::Held;
 use shared::tools;
@@ -21,7 +21,7 @@ pub(crate) struct Mesh {
     life: Lifecycle,
     plane: Lifecycle,
     pub(crate) cache: Arc<Cache>,
-    pub(crate) dialogue: Dialogue,
+    pub(crate) event_log: EventLog,
     address: SocketAddr,
     /// Keeps the address ours while the control plane is away.
     _port: Held,
@@ -31,30 +31,30 @@ pub(crate) struct Mesh {
 /// A control plane with nothing to show yet, and the scope that it stops with.
 async fn control_plane(
     at: SocketAddr,
-    policy: OnRefusal,
+    policy: OnRejection,
     life: &Lifecycle,
-) -> (Arc<Cache>, Dialogue, SocketAddr, Lifecycle) {
+) -> (Arc<Cache>, EventLog, SocketAddr, Lifecycle) {
     let listener = TcpListener::bind(at).await.unwrap();
     let address = listener.local_addr().unwrap();
     let scope = life.child();
-    let (cache, dialogue) = (Arc::new(Cache::default().on_refusal(policy)), Dialogue::default());
-    let server = Server::builder(Arc::clone(&cache), scope.token()).dialogue(dialogue.clone()).build();
+    let (cache, event_log) = (Arc::new(Cache::default().on_rejection(policy)), EventLog::default());
+    let server = Server::builder(Arc::clone(&cache), scope.token()).event_log(event_log.clone()).build();
     scope.spawn(async move { server.serve(listener).await.unwrap() });
-    (cache, dialogue, address, scope)
+    (cache, event_log, address, scope)
 }
 
 impl Mesh {
-    pub(crate) async fn start(variant: Variant, first: Snapshot, policy: OnRefusal) -> Self {
+    pub(crate) async fn start(variant: EnvoyXdsVariant, first: Snapshot, policy: OnRejection) -> Self {
         let life = Lifecycle::default();
         let port = Held::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        let (cache, dialogue, address, plane) = control_plane(port.address(), policy, &life).await;
+        let (cache, event_log, address, plane) = control_plane(port.address(), policy, &life).await;
         cache.set(EVERYONE, first);
         let envoy = an_envoy(address, variant, &life).await;
-        Self { life, plane, cache, dialogue, address, _port: port, envoy }
+        Self { life, plane, cache, event_log, address, _port: port, envoy }
     }
 
     /// In place of the Envoy that was there, one that holds nothing yet.
-    pub(crate) async fn renew(&mut self, variant: Variant) {
+    pub(crate) async fn renew(&mut self, variant: EnvoyXdsVariant) {
         let newcomer = an_envoy(self.address, variant, &self.life).await;
         std::mem::replace(&mut self.envoy, newcomer).stop().await;
     }
@@ -70,7 +70,7 @@ impl Mesh {
         eventually("Envoy's ACKs", async || {
             let accepted = self.cache.accepted(EVERYONE);
             let it_is = accepted.is_some_and(|accepted| Arc::ptr_eq(&accepted, snapshot));
-            let last = self.dialogue.events().last().map(ToString::to_string);
+            let last = self.event_log.events().last().map(ToString::to_string);
             if it_is { Ok(()) } else { Err(last.unwrap_or_default()) }
         })
         .await;
@@ -85,8 +85,13 @@ impl Mesh {
     }
 
     pub(crate) fn sent_since(&self, mark: u64) -> Vec<String> {
-        let sent = |said: &Said| matches!(said, Said::Sent { .. });
-        self.dialogue.since(mark).iter().filter(|event| sent(&event.said)).map(|e| e.kind.clone()).collect()
+        let sent = |said: &EventKind| matches!(said, EventKind::Response { .. });
+        self.event_log
+            .since(mark)
+            .iter()
+            .filter(|event| sent(&event.kind))
+            .map(|event| event.type_name.clone())
+            .collect()
     }
 
     pub(crate) async fn end(self) {
@@ -96,7 +101,11 @@ impl Mesh {
     }
 }
 
-pub(crate) async fn an_envoy(control_plane: SocketAddr, variant: Variant, life: &Lifecycle) -> Serving {
+pub(crate) async fn an_envoy(
+    control_plane: SocketAddr,
+    variant: EnvoyXdsVariant,
+    life: &Lifecycle,
+) -> Serving {
     let choice = std::env::var_os("ENVOY");
     let program = tools::envoy(choice.as_deref().map(Path::new)).await.unwrap();
     let bootstrap = Bootstrap::new("envoy-under-test", control_plane).variant(variant);
@@ -107,11 +116,12 @@ pub(crate) async fn an_envoy(control_plane: SocketAddr, variant: Variant, life: 
 /// Stops the control plane and starts one that shares nothing with it but the port and this snapshot.
 pub(crate) async fn replaced(mesh: Mesh, then: Snapshot) -> Mesh {
     mesh.plane.shut_down(GRACE).await.unwrap();
-    let (cache, dialogue, address, plane) = control_plane(mesh.address, OnRefusal::Keep, &mesh.life).await;
+    let (cache, event_log, address, plane) = control_plane(mesh.address, OnRejection::Keep, &mesh.life).await;
     // The client is back before there is a snapshot: it must wait, and must not be told that nothing is left.
     let asked = async |kind: ResourceType| {
-        let asks = dialogue
-            .wait_for(0, |event| event.kind == kind.service() && matches!(event.said, Said::Asked { .. }));
+        let asks = event_log.wait_for(0, |event| {
+            event.type_name == kind.service() && matches!(event.kind, EventKind::Request { .. })
+        });
         tokio::time::timeout(LIMIT, asks).await.expect("Envoy comes back and asks");
     };
     for kind in [ResourceType::Cluster, ResourceType::Endpoints, ResourceType::Listener, ResourceType::Route]
@@ -119,5 +129,5 @@ pub(crate) async fn replaced(mesh: Mesh, then: Snapshot) -> Mesh {
         asked(kind).await;
     }
     cache.set(EVERYONE, then);
-    Mesh { cache, dialogue, address, plane, ..mesh }
+    Mesh { cache, event_log, address, plane, ..mesh }
 }

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::LIMIT;
 
-/// An upstream that answers every request with its name, over HTTP/2 as `make::cluster` wants it.
+/// An upstream that answers every request with its name, over HTTP/2 as `builders::cluster` wants it.
 pub(crate) async fn upstream(name: &'static str, life: &Lifecycle) -> SocketAddr {
     use http_body_util::Full;
     use hyper_util::rt::{TokioExecutor, TokioIo};

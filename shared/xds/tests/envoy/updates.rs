@@ -5,24 +5,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mesh_xds::ResourceType;
-use mesh_xds::cache::{EVERYONE, OnRefusal};
-use mesh_xds::make;
-use shared::envoy::Variant;
+use mesh_xds::builders;
+use mesh_xds::cache::{EVERYONE, OnRejection};
+use shared::envoy::EnvoyXdsVariant;
 use shared::envoy::admin::{Kind, State};
 use shared::lifecycle::{GRACE, Lifecycle};
 
 use super::mesh::Mesh;
 use super::traffic::{get, upstream};
-use super::{NOWHERE, eventually, resource, snapshot, world};
+use super::{NOWHERE, eventually, resource, snapshot, topology};
 
-in_both_dialects! {
+in_both_variants! {
     envoy_holds_exactly_the_snapshot: holds_the_snapshot;
     a_changed_cluster_is_warm_at_once: changed_cluster;
     swapping_clusters_fails_no_request: swap;
 }
 
-async fn holds_the_snapshot(variant: Variant) {
-    let mesh = Mesh::start(variant, snapshot(world("blue", NOWHERE)), OnRefusal::Keep).await;
+async fn holds_the_snapshot(variant: EnvoyXdsVariant) {
+    let mesh = Mesh::start(variant, snapshot(topology("blue", NOWHERE)), OnRejection::Keep).await;
     let current = mesh.cache.snapshot(EVERYONE).unwrap();
     mesh.accepted(&current).await;
     let held = eventually("all resources in Envoy's dump", async || {
@@ -58,12 +58,12 @@ async fn holds_the_snapshot(variant: Variant) {
     mesh.end().await;
 }
 
-async fn changed_cluster(variant: Variant) {
-    let mesh = Mesh::start(variant, snapshot(world("blue", NOWHERE)), OnRefusal::Keep).await;
+async fn changed_cluster(variant: EnvoyXdsVariant) {
+    let mesh = Mesh::start(variant, snapshot(topology("blue", NOWHERE)), OnRejection::Keep).await;
     mesh.listener().await;
-    let mark = mesh.dialogue.mark();
-    let mut resources = world("blue", NOWHERE);
-    let mut changed = make::cluster("blue");
+    let mark = mesh.event_log.mark();
+    let mut resources = topology("blue", NOWHERE);
+    let mut changed = builders::cluster("blue");
     changed.connect_timeout = Some(envoy_types::pb::google::protobuf::Duration { seconds: 3, nanos: 0 });
     resources[0] = resource(&changed);
     mesh.show(snapshot(resources)).await;
@@ -80,10 +80,10 @@ async fn changed_cluster(variant: Variant) {
     mesh.end().await;
 }
 
-async fn swap(variant: Variant) {
+async fn swap(variant: EnvoyXdsVariant) {
     let life = Lifecycle::default();
     let (blue, green) = (upstream("blue", &life).await, upstream("green", &life).await);
-    let mesh = Mesh::start(variant, snapshot(world("blue", blue)), OnRefusal::Keep).await;
+    let mesh = Mesh::start(variant, snapshot(topology("blue", blue)), OnRejection::Keep).await;
     let at = mesh.listener().await;
     eventually("an answer", async || match get(at).await {
         Ok((200, _)) => Ok(()),
@@ -112,9 +112,9 @@ async fn swap(variant: Variant) {
         .await;
     };
     more(20).await;
-    let mark = mesh.dialogue.mark();
+    let mark = mesh.event_log.mark();
     // Blue and green change places at once; the order in which Envoy is told is the control plane's work.
-    mesh.show(snapshot(world("green", green))).await;
+    mesh.show(snapshot(topology("green", green))).await;
     more(50).await;
     over.store(true, Ordering::Relaxed);
     let answers = asking.await.unwrap();

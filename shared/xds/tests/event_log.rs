@@ -4,52 +4,53 @@
 
 #[path = "common/client.rs"]
 mod client;
-#[path = "common/plane.rs"]
-mod plane;
-#[path = "common/world.rs"]
-mod world;
+#[path = "common/test_server.rs"]
+mod test_server;
+#[path = "common/topology.rs"]
+mod topology;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_xds::Cache;
 use mesh_xds::ResourceType::{Cluster, Endpoints, Secret};
-use mesh_xds::cache::{EVERYONE, Standing};
-use mesh_xds::dialogue::{Dialogue, Event, Names, Said};
-use mesh_xds::frame::Dialect;
-use plane::{DIALECTS, Plane};
+use mesh_xds::XdsVariant;
+use mesh_xds::cache::EVERYONE;
+use mesh_xds::event_log::{Event, EventKind, EventLog, NameList};
+use mesh_xds::publication::SyncStatus;
 use serde_json::Value;
 use shared::poll::wait_until;
-use world::{SECRET_CONTENT, World, clusters};
+use test_server::{TestServer, VARIANTS};
+use topology::{SECRET_CONTENT, Topology, clusters};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const OFTEN: Duration = Duration::from_millis(2);
 
-/// A client asks, accepts, refuses and goes, in both dialects.
+/// A client asks, accepts, refuses and goes, in both variants.
 async fn held() -> Vec<Arc<Event>> {
-    let plane = Plane::start(Cache::default()).await;
-    let world = clusters(&["be"]).secret("key", 1);
-    for dialect in DIALECTS {
-        plane.cache.pardon(EVERYONE);
-        plane.cache.set(EVERYONE, world.snapshot());
-        let mut wire = plane.open(dialect, "envoy-1").await;
+    let server = TestServer::start(Cache::default()).await;
+    let topology = clusters(&["be"]).secret("key", 1);
+    for variant in VARIANTS {
+        server.cache.pardon(EVERYONE);
+        server.cache.set(EVERYONE, topology.snapshot());
+        let mut stream = server.open(variant, "envoy-1").await;
         for (kind, names) in [(Cluster, &[][..]), (Endpoints, &["be"]), (Secret, &["key"])] {
-            wire.ask(kind, names);
-            let got = wire.next().await;
-            wire.ack(&got);
+            stream.subscribe(kind, names);
+            let got = stream.next().await;
+            stream.ack(&got);
         }
-        plane.cache.set(EVERYONE, world.clone().secret("key", 2).snapshot());
-        let got = wire.next().await;
-        let mark = plane.dialogue.mark();
-        wire.nack(&got, "key: bad\tlength");
-        let refused = plane.dialogue.wait_for(mark, |event| matches!(event.said, Said::Nack { .. }));
+        server.cache.set(EVERYONE, topology.clone().secret("key", 2).snapshot());
+        let got = stream.next().await;
+        let mark = server.event_log.mark();
+        stream.nack(&got, "key: bad\tlength");
+        let refused = server.event_log.wait_for(mark, |event| matches!(event.kind, EventKind::Nack { .. }));
         tokio::time::timeout(LIMIT, refused).await.unwrap();
-        wire.close().await.unwrap();
-        let closed = plane.dialogue.wait_for(mark, |event| event.said == Said::Closed);
+        stream.close().await.unwrap();
+        let closed = server.event_log.wait_for(mark, |event| event.kind == EventKind::Closed);
         tokio::time::timeout(LIMIT, closed).await.unwrap();
     }
-    let events = plane.dialogue.events();
-    plane.stop().await;
+    let events = server.event_log.events();
+    server.stop().await;
     events
 }
 
@@ -64,9 +65,9 @@ async fn each_event_is_one_line_of_json() {
         assert!(value["at"].as_f64().unwrap() >= 0.0 && value["time"].as_f64().unwrap() > 1.7e9);
         assert_eq!((value["node"].as_str(), value["stream"].as_u64().is_some()), (Some("envoy-1"), true));
         assert!(value["delta"].is_boolean() && value["type"].is_string());
-        seen.push(value["said"].as_str().unwrap().to_owned());
-        match value["said"].as_str().unwrap() {
-            "sent" => {
+        seen.push(value["event"].as_str().unwrap().to_owned());
+        match value["event"].as_str().unwrap() {
+            "response" => {
                 assert_eq!(value["version"].as_str().unwrap().len(), 16);
                 assert!(value["nonce"].as_u64().unwrap() > 0 && value["bytes"].as_u64().unwrap() > 0);
                 assert!(value["names"]["names"].is_array());
@@ -80,14 +81,14 @@ async fn each_event_is_one_line_of_json() {
             _ => {}
         }
     }
-    for said in ["opened", "asked", "sent", "ack", "nack", "closed"] {
-        assert!(seen.iter().any(|one| one == said), "{said} in {seen:?}");
+    for event in ["opened", "request", "response", "ack", "nack", "closed"] {
+        assert!(seen.iter().any(|one| one == event), "{event} in {seen:?}");
     }
     assert!(events.iter().any(|event| event.delta) && events.iter().any(|event| !event.delta));
 }
 
 #[tokio::test]
-async fn no_content_of_a_secret_is_in_it() {
+async fn the_log_never_has_the_content_of_a_secret() {
     for event in held().await {
         for text in [event.to_string(), format!("{event:?}"), serde_json::to_string(&*event).unwrap()] {
             assert!(!text.contains(SECRET_CONTENT), "{text}");
@@ -96,7 +97,7 @@ async fn no_content_of_a_secret_is_in_it() {
 }
 
 #[tokio::test]
-async fn the_timeline_reads_like_a_conversation() {
+async fn the_timeline_lists_requests_and_responses_in_order() {
     let events = held().await;
     let lines: Vec<String> =
         events.iter().filter(|event| event.delta).map(|event| event.to_string()).collect();
@@ -128,19 +129,19 @@ async fn the_timeline_reads_like_a_conversation() {
 }
 
 #[tokio::test]
-async fn it_keeps_the_newest_and_counts_all() {
-    let plane = Plane::start(Cache::default()).await;
-    plane.cache.set(EVERYONE, World::default().snapshot());
-    let mut wire = plane.open(Dialect::Sotw, "n").await;
-    wire.ask(Cluster, &[]);
-    wire.next().await;
-    let all = plane.dialogue.events();
-    assert_eq!(all.len() as u64, plane.dialogue.mark());
-    assert_eq!(plane.dialogue.since(1).len(), all.len() - 1);
-    assert!(plane.dialogue.since(plane.dialogue.mark()).is_empty());
-    let (next, mark) = plane.dialogue.next_since(0).await;
-    assert_eq!((next.len(), mark), (all.len(), plane.dialogue.mark()));
-    plane.stop().await;
+async fn the_log_keeps_the_newest_events_and_counts_all() {
+    let server = TestServer::start(Cache::default()).await;
+    server.cache.set(EVERYONE, Topology::default().snapshot());
+    let mut stream = server.open(XdsVariant::Sotw, "n").await;
+    stream.subscribe(Cluster, &[]);
+    stream.next().await;
+    let all = server.event_log.events();
+    assert_eq!(all.len() as u64, server.event_log.mark());
+    assert_eq!(server.event_log.since(1).len(), all.len() - 1);
+    assert!(server.event_log.since(server.event_log.mark()).is_empty());
+    let (next, mark) = server.event_log.next_since(0).await;
+    assert_eq!((next.len(), mark), (all.len(), server.event_log.mark()));
+    server.stop().await;
     for capacity in [0, 2] {
         let kept = keeping(capacity).await;
         assert_eq!(kept.events().len(), capacity);
@@ -149,19 +150,19 @@ async fn it_keeps_the_newest_and_counts_all() {
 }
 
 #[tokio::test]
-async fn who_is_connected_is_known_though_the_events_are_forgotten() {
-    let dialogue = Dialogue::keeping(0);
-    let plane = Plane::start_with(dialogue.clone(), Cache::default()).await;
-    plane.cache.set(EVERYONE, World::default().snapshot());
-    for dialect in DIALECTS {
-        let mut wire = plane.open(dialect, "n").await;
-        wire.ask(Cluster, &[]);
-        let got = wire.next().await;
-        wire.ack(&got);
+async fn connected_clients_are_known_after_their_events_are_dropped() {
+    let event_log = EventLog::with_capacity(0);
+    let server = TestServer::start_with(event_log.clone(), Cache::default()).await;
+    server.cache.set(EVERYONE, Topology::default().snapshot());
+    for variant in VARIANTS {
+        let mut stream = server.open(variant, "n").await;
+        stream.subscribe(Cluster, &[]);
+        let got = stream.next().await;
+        stream.ack(&got);
         let settled = || async {
-            let clients = dialogue.clients();
-            let stands = clients.first().map(|client| client.standing);
-            if matches!(stands, Some(Standing::Settled(_))) {
+            let clients = event_log.clients();
+            let stands = clients.first().map(|client| client.status);
+            if matches!(stands, Some(SyncStatus::Synced(_))) {
                 Ok(clients)
             } else {
                 Err(format!("{clients:?}"))
@@ -169,30 +170,30 @@ async fn who_is_connected_is_known_though_the_events_are_forgotten() {
         };
         let clients = wait_until("the client to settle", OFTEN, LIMIT, settled).await.unwrap();
         let told = (&*clients[0].node, clients[0].delta, &*clients[0].types["CDS"]);
-        assert_eq!(told, ("n", dialect == Dialect::Delta, &*format!("accepted {}", got.version)));
-        wire.close().await.unwrap();
-        let gone = || std::future::ready(if dialogue.clients().is_empty() { Ok(()) } else { Err("there") });
+        assert_eq!(told, ("n", variant == XdsVariant::Delta, &*format!("accepted {}", got.version)));
+        stream.close().await.unwrap();
+        let gone = || std::future::ready(if event_log.clients().is_empty() { Ok(()) } else { Err("there") });
         wait_until("the client to be gone", OFTEN, LIMIT, gone).await.unwrap();
     }
-    plane.stop().await;
+    server.stop().await;
 }
 
-/// A dialogue of at least three events that keeps `capacity` of them.
-async fn keeping(capacity: usize) -> Dialogue {
-    let dialogue = Dialogue::keeping(capacity);
-    let plane = Plane::start_with(dialogue.clone(), Cache::default()).await;
-    plane.cache.set(EVERYONE, World::default().snapshot());
-    let mut wire = plane.open(Dialect::Sotw, "n").await;
-    wire.ask(Cluster, &[]);
-    wire.next().await;
-    plane.stop().await;
-    dialogue
+/// A event_log of at least three events that keeps `capacity` of them.
+async fn keeping(capacity: usize) -> EventLog {
+    let event_log = EventLog::with_capacity(capacity);
+    let server = TestServer::start_with(event_log.clone(), Cache::default()).await;
+    server.cache.set(EVERYONE, Topology::default().snapshot());
+    let mut stream = server.open(XdsVariant::Sotw, "n").await;
+    stream.subscribe(Cluster, &[]);
+    stream.next().await;
+    server.stop().await;
+    event_log
 }
 
 #[test]
-fn long_lists_are_cut_and_the_rest_is_counted() {
-    let names = Names::new((0..100).map(|n| format!("n{n:03}").into()).collect());
+fn long_name_lists_are_cut_and_the_rest_is_counted() {
+    let names = NameList::new((0..100).map(|n| format!("n{n:03}").into()).collect());
     assert_eq!((names.names.len(), names.more), (16, 84));
     assert!(names.to_string().ends_with("and 84 more]"), "{names}");
-    assert_eq!(Names::new(vec!["b".into(), "a".into()]).to_string(), "[a, b]");
+    assert_eq!(NameList::new(vec!["b".into(), "a".into()]).to_string(), "[a, b]");
 }

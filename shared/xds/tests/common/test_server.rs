@@ -13,8 +13,8 @@ use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use envoy_types::pb::google::rpc;
-use mesh_xds::frame::Dialect;
-use mesh_xds::{Cache, Dialogue, ResourceType, Server};
+use mesh_xds::XdsVariant;
+use mesh_xds::{Cache, EventLog, ResourceType, Server};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -23,42 +23,42 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
-use super::client::{Got, read_delta, read_sotw};
+use super::client::{Received, read_delta, read_sotw};
 
 /// Far more than an answer on the loopback takes.
 const LIMIT: Duration = Duration::from_secs(20);
 
-pub const DIALECTS: [Dialect; 2] = [Dialect::Sotw, Dialect::Delta];
+pub const VARIANTS: [XdsVariant; 2] = [XdsVariant::Sotw, XdsVariant::Delta];
 
 /// A running control plane.
-pub struct Plane {
+pub struct TestServer {
     pub cache: Arc<Cache>,
-    pub dialogue: Dialogue,
+    pub event_log: EventLog,
     pub address: SocketAddr,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
 
-impl Plane {
+impl TestServer {
     pub async fn start(cache: Cache) -> Self {
         Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), cache).await
     }
 
     pub async fn start_at(at: SocketAddr, cache: Cache) -> Self {
-        Self::serving(at, Dialogue::default(), cache).await
+        Self::serving(at, EventLog::default(), cache).await
     }
 
-    pub async fn start_with(dialogue: Dialogue, cache: Cache) -> Self {
-        Self::serving((Ipv4Addr::LOCALHOST, 0).into(), dialogue, cache).await
+    pub async fn start_with(event_log: EventLog, cache: Cache) -> Self {
+        Self::serving((Ipv4Addr::LOCALHOST, 0).into(), event_log, cache).await
     }
 
-    async fn serving(at: SocketAddr, dialogue: Dialogue, cache: Cache) -> Self {
+    async fn serving(at: SocketAddr, event_log: EventLog, cache: Cache) -> Self {
         let listener = TcpListener::bind(at).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (cache, stop) = (Arc::new(cache), CancellationToken::new());
-        let server = Server::builder(Arc::clone(&cache), stop.clone()).dialogue(dialogue.clone()).build();
+        let server = Server::builder(Arc::clone(&cache), stop.clone()).event_log(event_log.clone()).build();
         let serving = tokio::spawn(async move { server.serve(listener).await.unwrap() });
-        Self { cache, dialogue, address, stop, serving }
+        Self { cache, event_log, address, stop, serving }
     }
 
     /// Ends all streams and waits for the port to be free.
@@ -72,8 +72,8 @@ impl Plane {
     }
 
     /// Opens an aggregated stream.
-    pub async fn open(&self, dialect: Dialect, node: &str) -> Wire {
-        Wire::open(self.channel().await, dialect, node).await
+    pub async fn open(&self, variant: XdsVariant, node: &str) -> GrpcStream {
+        GrpcStream::open(self.channel().await, variant, node).await
     }
 }
 
@@ -83,28 +83,28 @@ enum Ends {
 }
 
 /// One stream of a client.
-pub struct Wire {
+pub struct GrpcStream {
     ends: Ends,
     /// Told with the next request, which has to be the first.
     node: Option<Node>,
     names: HashMap<String, Vec<String>>,
 }
 
-impl Wire {
-    pub async fn open(channel: Channel, dialect: Dialect, node: &str) -> Self {
-        Self::open_as(channel, dialect, Node { id: node.to_owned(), ..Node::default() }).await
+impl GrpcStream {
+    pub async fn open(channel: Channel, variant: XdsVariant, node: &str) -> Self {
+        Self::open_as(channel, variant, Node { id: node.to_owned(), ..Node::default() }).await
     }
 
-    pub async fn open_as(channel: Channel, dialect: Dialect, node: Node) -> Self {
+    pub async fn open_as(channel: Channel, variant: XdsVariant, node: Node) -> Self {
         let mut client = AggregatedDiscoveryServiceClient::new(channel);
         let node = Some(node);
-        let ends = match dialect {
-            Dialect::Sotw => {
+        let ends = match variant {
+            XdsVariant::Sotw => {
                 let (sender, requests) = mpsc::unbounded_channel();
                 let requests = UnboundedReceiverStream::new(requests);
                 Ends::Sotw(sender, client.stream_aggregated_resources(requests).await.unwrap().into_inner())
             }
-            Dialect::Delta => {
+            XdsVariant::Delta => {
                 let (sender, requests) = mpsc::unbounded_channel();
                 let requests = UnboundedReceiverStream::new(requests);
                 Ends::Delta(sender, client.delta_aggregated_resources(requests).await.unwrap().into_inner())
@@ -114,11 +114,11 @@ impl Wire {
     }
 
     /// Asks for these names; none is the wildcard.
-    pub fn ask(&mut self, kind: ResourceType, names: &[&str]) {
-        self.ask_url(kind.url(), names);
+    pub fn subscribe(&mut self, kind: ResourceType, names: &[&str]) {
+        self.subscribe_url(kind.url(), names);
     }
 
-    pub fn ask_url(&mut self, type_url: &str, names: &[&str]) {
+    pub fn subscribe_url(&mut self, type_url: &str, names: &[&str]) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         self.names.insert(type_url.to_owned(), names.clone());
         let (node, type_url) = (self.node.take(), type_url.to_owned());
@@ -144,7 +144,7 @@ impl Wire {
     }
 
     /// Asks on a new stream, and says what an earlier one brought.
-    pub fn resume(&mut self, kind: ResourceType, names: &[&str], had: &Got) {
+    pub fn resume(&mut self, kind: ResourceType, names: &[&str], had: &Received) {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         self.names.insert(kind.url().to_owned(), names.clone());
         let (node, type_url) = (self.node.take(), kind.url().to_owned());
@@ -174,15 +174,15 @@ impl Wire {
         }
     }
 
-    pub fn ack(&self, got: &Got) {
+    pub fn ack(&self, got: &Received) {
         self.answer(got, None);
     }
 
-    pub fn nack(&self, got: &Got, message: &str) {
+    pub fn nack(&self, got: &Received, message: &str) {
         self.answer(got, Some(message));
     }
 
-    fn answer(&self, got: &Got, complaint: Option<&str>) {
+    fn answer(&self, got: &Received, complaint: Option<&str>) {
         let error_detail =
             complaint.map(|message| rpc::Status { message: message.to_owned(), ..rpc::Status::default() });
         let (type_url, response_nonce) = (got.kind.url().to_owned(), got.nonce.clone());
@@ -213,7 +213,7 @@ impl Wire {
     }
 
     /// The next response, or how the stream ended.
-    pub async fn heard(&mut self) -> Result<Option<Got>, Status> {
+    pub async fn receive(&mut self) -> Result<Option<Received>, Status> {
         let kind = |url: &str| ResourceType::from_url(url).unwrap();
         let next = async {
             Ok(match &mut self.ends {
@@ -229,16 +229,16 @@ impl Wire {
     }
 
     /// The next response.
-    pub async fn next(&mut self) -> Got {
-        self.heard().await.unwrap().expect("the stream goes on")
+    pub async fn next(&mut self) -> Received {
+        self.receive().await.unwrap().expect("the stream goes on")
     }
 
     /// Ends the client's half; returns how the server ends the stream.
-    pub async fn close(mut self) -> Result<Option<Got>, Status> {
+    pub async fn close(mut self) -> Result<Option<Received>, Status> {
         match &mut self.ends {
             Ends::Sotw(sender, _) => *sender = mpsc::unbounded_channel().0,
             Ends::Delta(sender, _) => *sender = mpsc::unbounded_channel().0,
         }
-        self.heard().await
+        self.receive().await
     }
 }

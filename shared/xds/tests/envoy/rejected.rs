@@ -6,37 +6,37 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use mesh_xds::Resource;
-use mesh_xds::cache::{EVERYONE, OnRefusal};
-use mesh_xds::dialogue::Said;
-use mesh_xds::make;
-use shared::envoy::Variant;
+use mesh_xds::builders;
+use mesh_xds::cache::{EVERYONE, OnRejection};
+use mesh_xds::event_log::EventKind;
+use shared::envoy::EnvoyXdsVariant;
 use shared::lifecycle::{GRACE, Lifecycle};
 
 use super::mesh::Mesh;
 use super::traffic::{get, upstream};
-use super::{LIMIT, eventually, resource, snapshot, world};
+use super::{LIMIT, eventually, resource, snapshot, topology};
 
-in_both_dialects! {
+in_both_variants! {
     a_refused_listener_leaves_traffic_alone_and_is_rolled_back: refusal;
     without_rollback_a_refused_version_waits_for_its_correction: correction;
 }
 
 /// A listener that Envoy refuses: it names a filter that no Envoy has.
 fn bad_listener() -> Resource {
-    resource(&make::unknown_filter(make::listener("edge", (Ipv4Addr::LOCALHOST, 0).into(), "edge")))
+    resource(&builders::unknown_filter(builders::listener("edge", (Ipv4Addr::LOCALHOST, 0).into(), "edge")))
 }
 
 fn world_with_bad_listener(at: SocketAddr) -> Vec<Resource> {
-    let mut resources = world("blue", at);
+    let mut resources = topology("blue", at);
     resources[2] = bad_listener();
     resources
 }
 
 async fn nack(mesh: &Mesh, mark: u64) -> String {
-    let refused = mesh.dialogue.wait_for(mark, |event| matches!(event.said, Said::Nack { .. }));
+    let refused = mesh.event_log.wait_for(mark, |event| matches!(event.kind, EventKind::Nack { .. }));
     let event = tokio::time::timeout(LIMIT, refused).await.expect("a NACK");
-    match &event.said {
-        Said::Nack { message, names, .. } => {
+    match &event.kind {
+        EventKind::Nack { message, names, .. } => {
             assert_eq!(names.to_string(), "[edge]");
             assert_eq!(&*event.node, "envoy-under-test");
             message.clone()
@@ -45,15 +45,15 @@ async fn nack(mesh: &Mesh, mark: u64) -> String {
     }
 }
 
-async fn refusal(variant: Variant) {
+async fn refusal(variant: EnvoyXdsVariant) {
     let life = Lifecycle::default();
     let blue = upstream("blue", &life).await;
-    let mesh = Mesh::start(variant, snapshot(world("blue", blue)), OnRefusal::RollBack).await;
+    let mesh = Mesh::start(variant, snapshot(topology("blue", blue)), OnRejection::RollBack).await;
     let at = mesh.listener().await;
     let good = mesh.cache.snapshot(EVERYONE).unwrap();
     mesh.accepted(&good).await;
 
-    let mark = mesh.dialogue.mark();
+    let mark = mesh.event_log.mark();
     mesh.cache.set(EVERYONE, snapshot(world_with_bad_listener(blue)));
     let message = nack(&mesh, mark).await;
     assert!(message.contains("NoSuchFilter"), "{message}");
@@ -68,19 +68,19 @@ async fn refusal(variant: Variant) {
     life.shut_down(GRACE).await.unwrap();
 }
 
-async fn correction(variant: Variant) {
+async fn correction(variant: EnvoyXdsVariant) {
     let life = Lifecycle::default();
     let (blue, green) = (upstream("blue", &life).await, upstream("green", &life).await);
-    let mut mesh = Mesh::start(variant, snapshot(world("blue", blue)), OnRefusal::Keep).await;
+    let mut mesh = Mesh::start(variant, snapshot(topology("blue", blue)), OnRejection::Keep).await;
     let at = mesh.listener().await;
     let good = mesh.cache.snapshot(EVERYONE).unwrap();
     mesh.accepted(&good).await;
 
-    let mark = mesh.dialogue.mark();
+    let mark = mesh.event_log.mark();
     mesh.cache.set(EVERYONE, snapshot(world_with_bad_listener(blue)));
     nack(&mesh, mark).await;
     // The same bad listener once more, with another change beside it: the change goes out, the listener not.
-    let mark = mesh.dialogue.mark();
+    let mark = mesh.event_log.mark();
     mesh.cache.set(EVERYONE, snapshot(world_with_bad_listener(green)));
     eventually("the other change", async || match get(at).await {
         Ok((200, body)) if body == "green" => Ok(()),
@@ -97,7 +97,7 @@ async fn correction(variant: Variant) {
     }
     let at = mesh.listener().await;
     // A correction ends it.
-    mesh.show(snapshot(world("blue", blue))).await;
+    mesh.show(snapshot(topology("blue", blue))).await;
     eventually("the correction", async || match get(at).await {
         Ok((200, body)) if body == "blue" => Ok(()),
         other => Err(format!("{other:?}")),

@@ -1,4 +1,4 @@
-//! Small worlds for the tests: what exists is said by name, and an *edition* tells contents apart.
+//! Small topologies for the tests: what exists is said by name, and an *edition* tells contents apart.
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of this")]
 
@@ -9,14 +9,14 @@ use envoy_types::pb::envoy::config::core::v3::{DataSource, data_source::Specifie
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{GenericSecret, Secret, secret::Type};
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
 use envoy_types::pb::google::protobuf::{Any, Duration};
-use mesh_xds::make::{self, LocalityEndpoints};
-use mesh_xds::resource::Message;
+use mesh_xds::builders::{self, LocalityEndpoints};
+use mesh_xds::resource::XdsMessage;
 use mesh_xds::{Resource, ResourceType, Snapshot};
 use prost::Message as _;
 
 /// What there is, by name and edition.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct World {
+pub struct Topology {
     /// Each has endpoints of its name.
     pub clusters: BTreeMap<String, u32>,
     pub endpoints: BTreeMap<String, u32>,
@@ -26,10 +26,10 @@ pub struct World {
     /// Each with the clusters that it leads to.
     pub routes: BTreeMap<String, (u32, Vec<String>)>,
     /// Clusters that clients have from elsewhere.
-    pub outside: Vec<&'static str>,
+    pub external_clusters: Vec<&'static str>,
 }
 
-impl World {
+impl Topology {
     /// With a cluster and its endpoints, which keep their edition if they are there.
     pub fn cluster(mut self, name: &str, edition: u32) -> Self {
         self.clusters.insert(name.to_owned(), edition);
@@ -59,8 +59,8 @@ impl World {
     }
 
     /// With clusters that clients have from elsewhere.
-    pub fn beside(mut self, clusters: &[&'static str]) -> Self {
-        self.outside.extend(clusters);
+    pub fn external(mut self, clusters: &[&'static str]) -> Self {
+        self.external_clusters.extend(clusters);
         self
     }
 
@@ -75,6 +75,7 @@ impl World {
             ResourceType::Secret => drop(self.secrets.remove(name)),
             ResourceType::Listener => drop(self.listeners.remove(name)),
             ResourceType::Route => drop(self.routes.remove(name)),
+            other => unreachable!("{other} has no test resources"),
         }
         self
     }
@@ -90,37 +91,38 @@ impl World {
     }
 
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::new(Snapshot::beside(self.resources(), &self.outside).unwrap())
+        Arc::new(Snapshot::with_external_clusters(self.resources(), &self.external_clusters).unwrap())
     }
 }
 
-/// A world with these clusters and their endpoints, in their first edition.
-pub fn clusters(names: &[&str]) -> World {
-    names.iter().fold(World::default(), |world, name| world.cluster(name, 1))
+/// A topology with these clusters and their endpoints, in their first edition.
+pub fn clusters(names: &[&str]) -> Topology {
+    names.iter().fold(Topology::default(), |topology, name| topology.cluster(name, 1))
 }
 
 /// One listener, route and cluster: `web` uses `paths`, which leads to `be`.
-pub fn web() -> World {
-    World::default().cluster("be", 1).route("paths", 1, &["be"]).listener("web", 1, "paths")
+pub fn web() -> Topology {
+    Topology::default().cluster("be", 1).route("paths", 1, &["be"]).listener("web", 1, "paths")
 }
 
 /// `count` resources of a type, named `a`, `b`, …, with all that they need.
-pub fn some(kind: ResourceType, names: &[(&str, u32)]) -> World {
-    names.iter().fold(World::default(), |world, (name, edition)| match kind {
-        ResourceType::Cluster => world.cluster(name, *edition),
-        ResourceType::Endpoints => world.endpoints(name, *edition),
-        ResourceType::Secret => world.secret(name, *edition),
-        ResourceType::Listener => world.route("paths", 1, &[]).listener(name, *edition, "paths"),
-        ResourceType::Route => world.route(name, *edition, &[]),
+pub fn some(kind: ResourceType, names: &[(&str, u32)]) -> Topology {
+    names.iter().fold(Topology::default(), |topology, (name, edition)| match kind {
+        ResourceType::Cluster => topology.cluster(name, *edition),
+        ResourceType::Endpoints => topology.endpoints(name, *edition),
+        ResourceType::Secret => topology.secret(name, *edition),
+        ResourceType::Listener => topology.route("paths", 1, &[]).listener(name, *edition, "paths"),
+        ResourceType::Route => topology.route(name, *edition, &[]),
+        other => unreachable!("{other} has no test resources"),
     })
 }
 
-pub fn resource(message: &impl Message) -> Resource {
+pub fn resource(message: &impl XdsMessage) -> Resource {
     Resource::new(message).unwrap()
 }
 
 pub fn cluster(name: &str, edition: u32) -> Resource {
-    let mut message = make::cluster(name);
+    let mut message = builders::cluster(name);
     message.connect_timeout = Some(Duration { seconds: i64::from(edition), nanos: 0 });
     resource(&message)
 }
@@ -133,17 +135,17 @@ pub fn endpoints(name: &str, edition: u32) -> Resource {
         priority: 0,
         addresses: vec![([127, 0, 0, 1], port).into()],
     };
-    resource(&make::endpoints(name, &[place]))
+    resource(&builders::endpoints(name, &[place]))
 }
 
 pub fn route(name: &str, edition: u32, clusters: &[String]) -> Resource {
     let weights: Vec<_> = clusters.iter().map(|cluster| (cluster.as_str(), 1)).collect();
-    resource(&make::with_retries(make::weighted_route(name, &weights), edition))
+    resource(&builders::with_retries(builders::weighted_route(name, &weights), edition))
 }
 
 pub fn listener(name: &str, edition: u32, route: &str) -> Resource {
     let port = u16::try_from(edition).unwrap();
-    resource(&make::listener(name, ([127, 0, 0, 1], port).into(), route))
+    resource(&builders::listener(name, ([127, 0, 0, 1], port).into(), route))
 }
 
 /// What a secret of the tests contains, whatever its name.

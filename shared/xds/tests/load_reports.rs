@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::config::endpoint::v3::{ClusterStats, UpstreamLocalit
 use envoy_types::pb::envoy::service::load_stats::v3::load_reporting_service_client::LoadReportingServiceClient;
 use envoy_types::pb::envoy::service::load_stats::v3::{LoadStatsRequest, LoadStatsResponse};
 use envoy_types::pb::google::protobuf;
-use mesh_xds::cache::{Cache, OnRefusal};
+use mesh_xds::cache::{Cache, OnRejection};
 use mesh_xds::{ControlPlane, LoadReports};
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::poll::wait_until;
@@ -24,7 +24,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 async fn control_plane(loads: Option<LoadReports>, life: &Lifecycle) -> ControlPlane {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    ControlPlane::serve(listener, Cache::default().on_refusal(OnRefusal::Keep), loads, &life.token()).unwrap()
+    ControlPlane::serve(listener, Cache::default().on_rejection(OnRejection::Keep), loads, &life.token())
+        .unwrap()
 }
 
 /// A client that has introduced itself, and what it was asked to do.
@@ -73,8 +74,8 @@ async fn until(what: &str, loads: &LoadReports, expected: &[(&str, f64)]) {
 }
 
 #[tokio::test]
-async fn rates_are_reckoned_by_the_time_that_a_report_covers_and_summed_over_clients() {
-    let (life, loads) = (Lifecycle::default(), LoadReports::every(Duration::from_millis(1500)));
+async fn rates_use_the_reported_interval_and_are_summed_over_clients() {
+    let (life, loads) = (Lifecycle::default(), LoadReports::with_interval(Duration::from_millis(1500)));
     let plane = control_plane(Some(loads.clone()), &life).await;
     let (one, _answers, asked) = client("one", plane.address()).await;
     assert!(asked.send_all_clusters);
@@ -94,8 +95,8 @@ async fn rates_are_reckoned_by_the_time_that_a_report_covers_and_summed_over_cli
 }
 
 #[tokio::test]
-async fn a_client_that_goes_takes_its_load_along() {
-    let (life, loads) = (Lifecycle::default(), LoadReports::every(Duration::from_secs(1)));
+async fn the_load_of_a_disconnected_client_is_dropped() {
+    let (life, loads) = (Lifecycle::default(), LoadReports::with_interval(Duration::from_secs(1)));
     let plane = control_plane(Some(loads.clone()), &life).await;
     let (reports, answers, _) = client("one", plane.address()).await;
     reports.send(report("echo", "west", 10, Some(Duration::from_secs(1)))).await.unwrap();
@@ -106,11 +107,11 @@ async fn a_client_that_goes_takes_its_load_along() {
 }
 
 #[tokio::test]
-async fn a_report_that_covers_no_time_has_no_rate() {
-    let (life, loads) = (Lifecycle::default(), LoadReports::every(Duration::from_secs(1)));
+async fn a_report_without_an_interval_has_no_rate() {
+    let (life, loads) = (Lifecycle::default(), LoadReports::with_interval(Duration::from_secs(1)));
     let plane = control_plane(Some(loads.clone()), &life).await;
     let (reports, _answers, _) = client("one", plane.address()).await;
-    let mut bell = loads.bell();
+    let mut bell = loads.subscribe();
     for within in [None, Some(Duration::ZERO)] {
         reports.send(report("echo", "west", 10, within)).await.unwrap();
         tokio::time::timeout(LIMIT, bell.changed()).await.unwrap().unwrap();
@@ -120,7 +121,7 @@ async fn a_report_that_covers_no_time_has_no_rate() {
 }
 
 #[tokio::test]
-async fn a_control_plane_that_wants_no_reports_says_so() {
+async fn a_control_plane_without_load_reports_answers_unimplemented() {
     let life = Lifecycle::default();
     let plane = control_plane(None, &life).await;
     let mut client =
