@@ -1,7 +1,4 @@
 //! The demo as a user runs it: what it claims, how it ends, and that nothing is left behind.
-
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::fs;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};

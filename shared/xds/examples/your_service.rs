@@ -109,12 +109,11 @@ async fn publish(
         Resource::new(&builders::route(SERVICE, SERVICE))?,
     ])?;
     let snapshot = control_plane.publish(snapshot);
-    match control_plane.accepted(&snapshot, ACCEPT_LIMIT).await {
-        Ok(()) => {
-            log(&format!("Envoy accepted {} instances; press Enter to change that", instances.len())).await
-        }
-        Err(error) => log(&format!("{error}; is Envoy running with the bootstrap printed above?")).await,
-    }
+    let outcome = match control_plane.accepted(&snapshot, ACCEPT_LIMIT).await {
+        Ok(()) => format!("Envoy accepted {} instances; press Enter to change that", instances.len()),
+        Err(error) => format!("{error}; is Envoy running with the bootstrap printed above?"),
+    };
+    log(&outcome).await;
     Ok(())
 }
 
