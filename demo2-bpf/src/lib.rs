@@ -24,6 +24,8 @@ pub mod container;
 
 pub mod target;
 
+pub mod plan;
+
 pub mod watch;
 
 pub mod scenario;
