@@ -20,6 +20,8 @@ pub mod dashboard;
 
 pub mod pictures;
 
+pub mod plan;
+
 pub mod scenario;
 
 pub mod lab;

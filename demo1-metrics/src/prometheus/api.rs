@@ -9,7 +9,7 @@ use http::Uri;
 use serde::Deserialize;
 use shared::poll::{self, TimedOut};
 
-use super::PrometheusError;
+use super::error::PrometheusError;
 use crate::client::Client;
 
 const ANSWER: Duration = Duration::from_secs(20);
