@@ -14,6 +14,8 @@ pub mod backend;
 
 pub mod caller;
 
+pub mod plan;
+
 pub mod scenario;
 
 pub mod lab;

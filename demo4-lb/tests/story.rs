@@ -12,7 +12,8 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use demo4_lb::scenario::{self, Plan};
+use demo4_lb::plan::Plan;
+use demo4_lb::scenario;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use shared::lifecycle::{GRACE, Lifecycle};

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::net::lookup_host;
 
-use super::{Found, LOOK_EVERY};
+use super::found::{Found, LOOK_EVERY};
 
 pub(super) async fn follow<E>(host: &str, port: u16, mut found: impl FnMut(Vec<Found>)) -> Result<(), E> {
     let mut known = Vec::new();

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Found, LOOK_EVERY, MOST_WEIGHT};
+use super::found::{Found, LOOK_EVERY, MOST_WEIGHT};
 use crate::topology::{Endpoint, REGION};
 
 /// The largest file that is read, in bytes: tens of thousands of backends.

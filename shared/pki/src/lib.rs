@@ -34,6 +34,8 @@
 //! # }
 //! ```
 
+mod provider;
+
 pub mod tls;
 
 mod validity;
@@ -74,9 +76,3 @@ pub use untrusted::Untrusted;
 pub use usage::{UnknownUsage, Usage};
 pub use validity::Validity;
 pub use verify::{Identity, Purpose, verify};
-
-/// The one crypto library of the workspace. Named here, and not taken from the process, because a library that
-/// a dependency brings in by a feature would else make that choice ambiguous, and rustls panics then.
-pub(crate) fn provider() -> std::sync::Arc<rustls::crypto::CryptoProvider> {
-    std::sync::Arc::new(rustls::crypto::ring::default_provider())
-}
