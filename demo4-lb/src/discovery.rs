@@ -105,8 +105,11 @@ impl Endpoints {
                 found(addresses.into_iter().map(Found::from).collect());
                 std::future::pending().await
             }
-            Self::Dns { host, port } => dns::follow(&host, port, found).await,
-            Self::File(path) => file::follow(&path, found).await.map_err(Unready::new),
+            Self::Dns { host, port } => {
+                dns::follow(host, port, found).await;
+                Ok(())
+            }
+            Self::File(path) => file::follow(path, found).await.map_err(Unready::new),
             Self::Docker { service } => docker::follow(&service, found).await.map_err(Unready::new),
         }
     }

@@ -8,6 +8,8 @@ pub mod lifecycle;
 
 pub mod poll;
 
+pub mod follow;
+
 pub mod folder;
 
 pub mod stats;

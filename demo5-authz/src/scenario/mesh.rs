@@ -85,8 +85,9 @@ impl Mesh {
         }
 
         let metrics = Metrics::new()?;
-        let keys = reload::keys(&folder.path().join("jwks.json"), &Expected::default(), &metrics, life)?;
-        let policies = reload::policies(&folder.path().join("policies"), &metrics, life)?;
+        let keys =
+            reload::keys(&folder.path().join("jwks.json"), &Expected::default(), &metrics, life).await?;
+        let policies = reload::policies(&folder.path().join("policies"), &metrics, life).await?;
         let log = tokio::fs::File::create(folder.path().join("decisions.jsonl")).await?;
         let log = DecisionLog::to(log, life);
         let authorizer = |metrics, log| {
