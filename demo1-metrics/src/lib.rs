@@ -4,8 +4,6 @@
 
 pub mod topology;
 
-pub mod client;
-
 pub mod service;
 
 pub mod load;

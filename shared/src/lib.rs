@@ -24,6 +24,8 @@ pub mod ports;
 
 pub mod proto;
 
+pub mod client;
+
 pub mod health;
 
 pub mod web;

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use shared::poll::{self, TimedOut};
 
 use super::error::PrometheusError;
-use crate::client::Client;
+use shared::client::Client;
 
 const ANSWER: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(20);

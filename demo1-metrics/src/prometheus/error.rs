@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::client::ClientError;
+use shared::client::ClientError;
 
 /// How to install a Prometheus.
 pub const REMEDY: &str = "Debian, Ubuntu: apt-get install prometheus; macOS: brew install prometheus; elsewhere unpack a \

@@ -17,12 +17,12 @@ use shared::tools;
 
 use super::load::Load;
 use super::values::{self, NO_PROMETHEUS};
-use crate::client::Client;
 use crate::exposition::{self, Sample};
 use crate::plan::Plan;
 use crate::prometheus::{self, ALERTS, Api, EVERY, Prometheus, Target, Watch};
 use crate::service::Service;
 use crate::topology::{self, ENVOYS, Keep, Own, Place, Places, SERVICES};
+use shared::client::Client;
 
 const READY: Duration = Duration::from_secs(60);
 
