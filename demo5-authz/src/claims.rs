@@ -28,7 +28,7 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// Returns the first name or role that is rejected whoever signed the token, if there is one.
+    /// Returns the first name or role that is rejected even in a signed token, if there is one.
     pub fn unusable(&self) -> Option<&str> {
         let names = std::iter::once(&self.sub).chain(self.roles.iter().take(ROLES));
         let bad = names.map(String::as_str).find(|name| !is_name(name));

@@ -20,7 +20,7 @@ pub struct Plan {
 /// A step of the scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Step {
-    /// No token, and tokens that are not to be believed
+    /// No token, and invalid tokens
     Tokens,
     /// What a reader and an admin may do
     Rights,

@@ -98,8 +98,8 @@ impl Client {
 
 /// Sends one request over this connection, reads at most `limit` bytes of the response's body, and closes the connection.
 ///
-/// For callers to whom the connection matters: TLS with their own configuration, or a server that may have been
-/// restarted since the last request, to which a kept connection would be stale.
+/// Use it if the connection matters: for TLS with a configuration of the caller, or if the server may have been restarted
+/// since the last request, so that a kept connection would be stale.
 ///
 /// # Errors
 /// If the connection breaks, the response is not HTTP, or its body is larger (an [`http_body_util::LengthLimitError`]).

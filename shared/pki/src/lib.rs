@@ -13,8 +13,7 @@
 //! make another authority, and what it issues cannot outlive it; a leaf without a name cannot be asked for.
 //! A [`KeyPem`] shows nothing of itself unless [`expose`](KeyPem::expose) is called, which is easy to search for.
 //!
-//! Knows nothing of connections: those are in [`tls`](crate::tls). Does no revocation: here a
-//! certificate is made useless by its short life.
+//! Connections are in [`mod@tls`]. There is no revocation: a certificate has a short life instead.
 //!
 //! ```
 //! use std::time::{Duration, SystemTime};

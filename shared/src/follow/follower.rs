@@ -99,7 +99,7 @@ impl<S: Source> Follower<S> {
     /// Looks until there is a value, on this thread: for the start, when nothing else can run yet.
     ///
     /// # Errors
-    /// The first error: there is no earlier value to keep.
+    /// The first error, because no earlier value can be kept.
     pub async fn first(&mut self) -> Result<S::Value, S::Error> {
         loop {
             if let Look::Value(value) = self.look()? {

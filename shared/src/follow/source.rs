@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 /// A source of values: how it is read, and what its content means.
 pub trait Source: Send + 'static {
-    /// What is read, before anybody looks into it.
+    /// What is read, before it is parsed.
     type Content: PartialEq + Send;
     /// What the content means.
     type Value: Send;

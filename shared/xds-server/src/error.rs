@@ -44,12 +44,12 @@ pub enum FilesError {
         /// The resource's name.
         name: String,
     },
-    /// Something refers to what is not there.
+    /// A resource refers to one that does not exist.
     #[error("{}: {why}{}", path.display(), remedy(why))]
     Inconsistent {
         /// The file of the resource that refers.
         path: PathBuf,
-        /// Who refers to whom.
+        /// The reference.
         why: SnapshotError,
     },
 }
