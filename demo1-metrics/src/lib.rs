@@ -16,8 +16,6 @@
 
 pub mod topology;
 
-pub mod client;
-
 pub mod service;
 
 pub mod load;
@@ -31,6 +29,8 @@ pub mod plot;
 pub mod dashboard;
 
 pub mod pictures;
+
+pub mod plan;
 
 pub mod scenario;
 

@@ -9,7 +9,7 @@ use http::Uri;
 use shared::stats::Latencies;
 use tokio::task::JoinSet;
 
-use crate::client::Client;
+use shared::client::Client;
 
 /// The most requests in flight. With none left the load waits: the machine cannot carry what was asked for.
 const IN_FLIGHT: usize = 1000;

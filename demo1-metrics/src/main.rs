@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use demo1_metrics::scenario::{self, Plan};
+use demo1_metrics::plan::Plan;
+use demo1_metrics::scenario;
 use shared::cli::{self, Common};
 
 /// Four Envoys and three services, watched by Prometheus: what the metrics say is held against what was done

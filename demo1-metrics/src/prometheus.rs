@@ -8,15 +8,15 @@
 //! is. It keeps its data in a folder of its own, which goes with it; a Prometheus that the system runs as a service is
 //! left alone.
 
+mod error;
+
 mod find;
 
 mod config;
 
 mod api;
 
-use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,9 +29,8 @@ use tokio::process::Command;
 
 pub use api::{Api, Series, seconds};
 pub use config::{EVERY, Target, Watch};
-pub use find::{Program, REMEDY, find};
-
-use crate::client::ClientError;
+pub use error::{PrometheusError, REMEDY};
+pub use find::{Program, find};
 
 /// The alert rules.
 pub const ALERTS: &str = include_str!("../prometheus/alerts.yaml");
@@ -41,44 +40,6 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// How many lines of its log an error shows.
 const LINES: usize = 10;
-
-/// Why there is no Prometheus to ask, or no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum PrometheusError {
-    /// What was chosen does not run.
-    #[error("{} is no Prometheus that runs here ({REMEDY})", .0.display())]
-    Unusable(PathBuf),
-    /// There is no folder for its data.
-    #[error("no temporary folder for Prometheus' data: is $TMPDIR writable?")]
-    Folder(#[source] io::Error),
-    /// The system could not start it.
-    #[error("cannot start {}", path.display())]
-    NotStarted {
-        /// The program.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It ended, or was not ready in time.
-    #[error("Prometheus is not ready ({why}); its log ends with:\n{log}")]
-    NotReady {
-        /// What was seen last.
-        why: String,
-        /// The last lines of its log.
-        log: String,
-    },
-    /// It cannot be asked.
-    #[error(transparent)]
-    NoAnswer(#[from] ClientError),
-    /// It refused the question.
-    #[error("Prometheus refused `{query}`: {why}")]
-    Refused {
-        /// The PromQL.
-        query: String,
-        /// Its words.
-        why: String,
-    },
-}
 
 /// A running Prometheus. Dropping it kills it.
 #[derive(Debug)]

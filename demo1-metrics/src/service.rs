@@ -27,7 +27,7 @@ use shared::lifecycle::Lifecycle;
 use shared::web::{self, Answer};
 use tokio::net::TcpListener;
 
-use crate::client::Client;
+use shared::client::Client;
 
 /// The headers that are handed on.
 pub const HANDED_ON: [HeaderName; 2] =

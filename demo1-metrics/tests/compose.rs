@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use demo1_metrics::client::Client;
 use demo1_metrics::prometheus::Api;
 use http::Request;
 use http_body_util::Full;
 use mesh_testkit::compose::Plan;
+use shared::client::Client;
 use shared::poll::wait_until;
 
 const LIMIT: Duration = Duration::from_secs(60);

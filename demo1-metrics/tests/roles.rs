@@ -8,13 +8,13 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use demo1_metrics::client::{Client, ClientError, MOST};
 use demo1_metrics::exposition::{self, Sample};
 use demo1_metrics::load::Plan;
 use demo1_metrics::prometheus::{Api, PrometheusError};
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
+use shared::client::{Client, ClientError, MOST};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 

@@ -3,7 +3,6 @@
 //! The tasks stand in `lab/`; how a check works is told in [`mesh_lab`].
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use mesh_lab::{Exercise, Lab};
 
@@ -15,12 +14,9 @@ mod lifetimes;
 
 mod slow;
 
-/// The bpftrace to use. Checkers are plain functions, so what the command line says waits for them here.
-static BPFTRACE: OnceLock<PathBuf> = OnceLock::new();
-
 /// The exercises, from easy to hard, for this bpftrace: the one of the first call.
 pub fn lab(bpftrace: &Path) -> Lab {
-    BPFTRACE.get_or_init(|| bpftrace.to_owned());
+    watch::use_bpftrace(bpftrace);
     Lab {
         demo: "demo2-bpf",
         command: "sudo target/debug/demo2-bpf",

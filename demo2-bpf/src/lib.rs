@@ -37,6 +37,8 @@ pub mod container;
 
 pub mod target;
 
+pub mod plan;
+
 pub mod watch;
 
 pub mod scenario;

@@ -9,8 +9,9 @@ use std::process::ExitCode;
 use clap::builder::TypedValueParser;
 use clap::{Parser, Subcommand};
 use demo2_bpf::doctor;
+use demo2_bpf::plan::Plan;
 use demo2_bpf::program::Program;
-use demo2_bpf::scenario::{self, Plan};
+use demo2_bpf::scenario;
 use demo2_bpf::target::Source;
 use shared::cli::{self, Common};
 

@@ -8,8 +8,6 @@
 //!
 //! What a run is judged by can be kept, and judged again elsewhere: that is a replay.
 
-use std::path::PathBuf;
-
 use shared::cli::{Stays, Unready};
 use shared::lifecycle::Lifecycle;
 use shared::report::{Story, line_err};
@@ -18,29 +16,11 @@ use shared::tools;
 use crate::doctor;
 use crate::facts::{Facts, Recording};
 use crate::judge::judge;
+use crate::plan::Plan;
 use crate::program::Program;
 use crate::target::{Source, Target};
 use crate::trace::Trace;
 use crate::watch::Watch;
-
-/// What to run.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The Envoy to use; found or installed if not given.
-    pub envoy: Option<PathBuf>,
-    /// bpftrace, a path or a name.
-    pub bpftrace: PathBuf,
-    /// Whom to watch.
-    pub source: Source,
-    /// Use the lab ports, because everything shall stay up after the story.
-    pub stay: bool,
-    /// Judge the recorded run and start nothing.
-    pub replay: bool,
-    /// The only program to run; all of them if none is named.
-    pub program: Option<Program>,
-    /// Keep recordings here.
-    pub record: Option<PathBuf>,
-}
 
 /// This machine cannot watch its kernel, and a recorded run is no answer to what was asked: exit code 2.
 #[derive(Debug, thiserror::Error)]

@@ -1,31 +1,32 @@
 //! The Envoy that is watched: ours as a process or in a container, or one that runs already.
 //!
-//! Knows what can be watched, and what is known of it then. How one of ours comes to run, how one that runs already is
-//! found out, and what may be wrong with that one, is in the folder beside this file.
+//! This file chooses between them. The folder beside it holds what is known about a watched Envoy (`watched`), how ours
+//! starts (`ours`), how a running one is inspected (`running`), and the errors (`error`).
+
+mod error;
+
+mod watched;
 
 mod ours;
 
 mod running;
 
-mod error;
-
 use std::net::SocketAddr;
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use shared::cli::Unready;
-use shared::envoy::{Admin, Serving};
 use shared::lifecycle::Lifecycle;
 use shared::tools::Program;
 
 use crate::container;
-use crate::program;
 use crate::witness;
 
 pub use error::NoTarget;
 pub use ours::{CONFIG, PORTS, WORKERS, answer};
 use ours::{in_container, process};
 use running::running;
+pub use watched::Target;
 
 /// Which Envoy to watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,30 +53,6 @@ pub enum Source {
         /// Where to send requests, as this machine reaches it.
         target: Option<SocketAddr>,
     },
-}
-
-/// An Envoy that is watched.
-#[derive(Debug)]
-pub struct Target {
-    /// Its process, as this machine counts.
-    pub pid: u32,
-    /// Its version by its own words.
-    pub version: String,
-    /// Its admin interface.
-    pub admin: Admin,
-    /// Where requests are sent.
-    pub call: SocketAddr,
-    /// The port that it listens on itself.
-    pub listener_port: u16,
-    /// The port of its backend.
-    pub backend_port: u16,
-    /// The number of the network that it lives in.
-    pub network: u64,
-    /// Whether we started it.
-    pub ours: bool,
-    /// Whether a connection to [`call`](Self::call) ends at Envoy itself.
-    pub direct: bool,
-    _envoy: Option<Serving>,
 }
 
 impl Source {
@@ -114,28 +91,4 @@ impl Source {
             }
         }
     }
-}
-
-impl Target {
-    /// What a program is told on the command line to watch it.
-    pub fn arguments(&self, program: program::Program) -> Vec<String> {
-        program.arguments(self.pid, self.listener_port, self.backend_port, self.network)
-    }
-
-    /// Fails if it has ended meanwhile; that it is an Envoy was seen at the beginning.
-    ///
-    /// # Errors
-    /// If there is no such process any more.
-    pub fn alive(&self) -> anyhow::Result<()> {
-        // Not by its folder: that stays for as long as its parent does not ask for its exit code.
-        if witness::workers(self.pid).is_empty() {
-            bail!("the Envoy that was watched (process {}) has ended", self.pid);
-        }
-        Ok(())
-    }
-}
-
-/// Where the first listener listens.
-async fn listener(admin: &Admin) -> Result<Option<SocketAddr>, shared::envoy::AdminError> {
-    Ok(admin.listeners().await?.first().map(|listener| listener.address))
 }

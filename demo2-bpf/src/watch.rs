@@ -20,8 +20,8 @@ use shared::tools;
 
 use crate::facts::{Facts, Recording};
 use crate::judge::judge;
+use crate::plan::Plan;
 use crate::program::Program;
-use crate::scenario::Plan;
 use crate::target::Target;
 use crate::trace::Trace;
 use crate::tracer::Tracer;

@@ -6,11 +6,12 @@ use std::collections::{BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
 use shared::cli::Unready;
 
-use crate::topology::{Endpoint, REGION, Region};
+use crate::topology::{Endpoint, Region};
+
+mod found;
 
 mod dns;
 
@@ -18,27 +19,7 @@ mod file;
 
 pub mod docker;
 
-/// How often a name or a file is looked at. Docker's own DNS follows its containers at once.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// The largest weight of a backend. The weights of all regions of a route must not add up to more than 32 bits hold:
-/// Envoy refuses the whole route then, and the change is lost for everybody. This leaves room for 400,000 backends.
-pub const MOST_WEIGHT: u32 = 10_000;
-
-/// A backend that was found, and where it stands.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Found {
-    /// Its region.
-    pub region: String,
-    /// The backend itself.
-    pub endpoint: Endpoint,
-}
-
-impl From<SocketAddr> for Found {
-    fn from(address: SocketAddr) -> Self {
-        Self { region: REGION.to_owned(), endpoint: address.into() }
-    }
-}
+pub use found::{Found, MOST_WEIGHT};
 
 /// A source of backends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,8 +105,11 @@ impl Endpoints {
                 found(addresses.into_iter().map(Found::from).collect());
                 std::future::pending().await
             }
-            Self::Dns { host, port } => dns::follow(&host, port, found).await,
-            Self::File(path) => file::follow(&path, found).await.map_err(Unready::new),
+            Self::Dns { host, port } => {
+                dns::follow(host, port, found).await;
+                Ok(())
+            }
+            Self::File(path) => file::follow(path, found).await.map_err(Unready::new),
             Self::Docker { service } => docker::follow(&service, found).await.map_err(Unready::new),
         }
     }

@@ -27,6 +27,8 @@ pub mod backend;
 
 pub mod caller;
 
+pub mod plan;
+
 pub mod scenario;
 
 pub mod lab;

@@ -5,7 +5,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use demo4_lb::scenario::{self, Plan, Planes, Step};
+use demo4_lb::plan::{Plan, Planes, Step};
+use demo4_lb::scenario;
 use shared::cli::{self, Common};
 
 use mesh_xds::event_log::EventFormat;

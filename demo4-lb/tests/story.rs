@@ -4,7 +4,8 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use demo4_lb::scenario::{self, Plan};
+use demo4_lb::plan::Plan;
+use demo4_lb::scenario;
 use mesh_testkit::story::{self, Demo, Running, text};
 use mesh_testkit::{altered_envoy, lab_ports};
 use rustix::process::Signal;

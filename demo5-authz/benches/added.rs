@@ -17,9 +17,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
+use demo5_authz::claims::Claims;
 use demo5_authz::client::{Call, Caller, Protocol, Wish};
 use demo5_authz::issuer::{Issuer, Kind};
-use demo5_authz::token::{Claims, Expected};
+use demo5_authz::token::Expected;
 use demo5_authz::topology::{Authorizers, Door, World, loopback};
 use serde_json::{Value, json};
 use shared::envoy::{Envoy, Serving};

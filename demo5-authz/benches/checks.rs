@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use demo5_authz::cache;
+use demo5_authz::claims::Claims;
 use demo5_authz::issuer::{Issuer, Kind};
-use demo5_authz::token::{Claims, Expected};
+use demo5_authz::token::Expected;
 use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue};
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer, Request};
 use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;

@@ -21,28 +21,12 @@ use crate::decision::{self, Decision, Reason};
 use crate::decision_log::{DecisionLog, Record};
 use crate::inquiry::{self, Inquiry};
 use crate::metrics::Metrics;
+use crate::outcome::Outcome;
 use crate::policy::{Action, Policies, Principal};
 use crate::token::Verifier;
 
 /// The trust domain whose certificates name somebody here.
 pub const TRUST_DOMAIN: &str = "demo5.example";
-
-/// A decision, and what people may want to know about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// The decision.
-    pub decision: Decision,
-    /// Who asked, if that is known.
-    pub principal: Option<Principal>,
-    /// The policies that decided.
-    pub policies: Vec<String>,
-}
-
-impl Outcome {
-    fn deny(reason: impl Into<Reason>) -> Self {
-        Self { decision: Decision::Deny { reason: reason.into() }, principal: None, policies: Vec::new() }
-    }
-}
 
 /// Decides about one request.
 pub fn decide(

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use ring::digest::{SHA256, digest};
 use schnellru::{ByLength, LruMap};
 
-use crate::token::Verified;
+use crate::claims::Verified;
 
 /// The most tokens that are remembered: about 0.8 MB, if names are as short as ours and roles as few.
 pub const MOST: u32 = 7_000;

@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
 use mesh_pki::Roots;
 use mesh_pki::tls::{self, Alpn, Credentials, TlsError};
+use shared::client::send_over;
 use shared::proto::hello::greeter_client::GreeterClient;
 use shared::proto::hello::{Arrived, DeleteGreetingRequest, HelloRequest};
 use tokio::net::TcpStream;
@@ -183,13 +182,9 @@ async fn exchange<IO>(io: IO, request: http::Request<Full<Bytes>>) -> Result<See
 where
     IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(Failed::because)?;
-    // Ends when `sender` is dropped or the other side closes; what went wrong is told to the request.
-    tokio::spawn(connection);
-    let response = sender.send_request(request).await.map_err(Failed::because)?;
-    let (head, body) = response.into_parts();
-    let body = Limited::new(body, ANSWER_LIMIT).collect().await.map_err(|error| Failed(error.to_string()))?;
-    let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+    let response = send_over(io, request, ANSWER_LIMIT).await;
+    let (head, body) = response.map_err(|error| Failed::because(&*error))?.into_parts();
+    let body = String::from_utf8_lossy(&body).into_owned();
     // Only the backend's own page says who called.
     let page: Option<serde_json::Value> = serde_json::from_str(&body).ok();
     let arrived = page.and_then(|page| {

@@ -18,10 +18,10 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::authorizer::Outcome;
 use crate::decision::Decision;
 use crate::inquiry::Inquiry;
 use crate::metrics::Metrics;
+use crate::outcome::Outcome;
 
 /// Lines that wait for the writer.
 const QUEUE: usize = 4096;

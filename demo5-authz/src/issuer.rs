@@ -9,8 +9,9 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, encode};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKeyData};
 use zeroize::Zeroizing;
 
+use crate::claims::{Audience, Claims};
 use crate::crypto;
-use crate::token::{Audience, Claims, Expected};
+use crate::token::Expected;
 
 /// How tokens are signed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -19,23 +19,27 @@ pub mod topology;
 
 pub mod inquiry;
 
-pub mod token;
+pub mod claims;
+
+pub mod cache;
 
 pub mod jwks;
 
 mod crypto;
 
-pub mod cache;
+pub mod token;
 
 pub mod policy;
 
 pub mod decision;
 
-pub mod authorizer;
+pub mod outcome;
+
+pub mod metrics;
 
 pub mod decision_log;
 
-pub mod metrics;
+pub mod authorizer;
 
 pub mod reload;
 
@@ -46,6 +50,8 @@ pub mod issuer;
 pub mod backend;
 
 pub mod client;
+
+pub mod plan;
 
 pub mod scenario;
 

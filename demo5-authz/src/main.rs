@@ -5,7 +5,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use demo5_authz::scenario::{self, Plan, Step};
+use demo5_authz::plan::{Plan, Step};
+use demo5_authz::scenario;
 use shared::cli::{self, Common};
 
 /// External authorization of gRPC and HTTP calls, measured on a real Envoy

@@ -1,19 +1,14 @@
-//! Files that change while we run: what they hold now, or the last that was good.
+//! The files that the authorizer reads while it runs: keys and policies. It uses what they hold now, or the last valid state.
 //!
-//! ```text
-//! read ──> the same as before? ──no──> parse ──good──> published
-//!   ^ every half second                  └──bad──> told once, with the place; what was published stays
-//! ```
-//!
-//! By looking, not by the system's notices: an editor replaces the file, a container's mount replaces the folder, and a
-//! notice is about what was there before.
+//! When a change is published is decided in [`shared::follow`]: after two equal looks, so that a half-written policy file
+//! never removes a `forbid`.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::follow::{CONFIRM_AFTER, Change, Follower, Pace, Reading, Source, text};
 use shared::lifecycle::Lifecycle;
 use tokio::sync::watch;
 
@@ -22,8 +17,8 @@ use crate::metrics::Metrics;
 use crate::policy::Policies;
 use crate::token::{Expected, Verifier};
 
-/// How often files are looked at.
-pub const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often the files are read.
+const PACE: Pace = Pace { every: Duration::from_millis(500), confirm: Some(CONFIRM_AFTER) };
 
 /// The largest file that is read, in bytes.
 const MOST: u64 = 1 << 20;
@@ -56,121 +51,137 @@ pub struct Followed<T> {
     pub complaint: watch::Receiver<String>,
 }
 
-/// Verifies tokens with the keys of a JWKS file, always the newest good ones.
+/// Verifies tokens with the keys of a JWKS file, always the newest valid ones.
 ///
 /// # Errors
-/// [`ReloadError`] if the file gives no keys now; later it is told in the log.
-pub fn keys(
+/// [`ReloadError`] if the file has no valid keys now. Later errors are logged.
+pub async fn keys(
     file: &Path,
     expected: &Expected,
     metrics: &Metrics,
     life: &Lifecycle,
 ) -> Result<Followed<Verifier>, ReloadError> {
-    let (path, name, expected) = (file.to_owned(), file.display().to_string(), expected.clone());
-    let parse = move |text: &String| {
-        let keys = Jwks::parse(text).map_err(|error| format!("{name}: {error}"))?;
-        tracing::info!(keys = keys.len(), "believing tokens that the keys of {name} signed");
-        Ok(Verifier::new(keys, expected.clone()))
-    };
-    follow("keys", move || text(&path), parse, metrics, life)
+    follow("keys", Keys { file: file.to_owned(), expected: expected.clone() }, metrics, life).await
 }
 
-/// The policies of a folder's `*.cedar` files, always the newest good ones.
+/// Returns the policies of a folder's `*.cedar` files, always the newest valid ones.
 ///
 /// # Errors
-/// [`ReloadError`] if the folder gives no policies now; later it is told in the log.
-pub fn policies(
+/// [`ReloadError`] if the folder has no valid policies now. Later errors are logged.
+pub async fn policies(
     folder: &Path,
     metrics: &Metrics,
     life: &Lifecycle,
 ) -> Result<Followed<Policies>, ReloadError> {
-    let (path, name) = (folder.to_owned(), folder.display().to_string());
-    let parse = move |files: &BTreeMap<String, String>| {
-        if files.is_empty() {
-            return Err(format!("{name}: no *.cedar file in it; nothing would be permitted"));
-        }
-        let policies = Policies::parse(files).map_err(|error| format!("{name}/{error}"))?;
-        tracing::info!(policies = policies.len(), "deciding by the policies of {name}");
-        Ok(policies)
-    };
-    follow("policies", move || texts(&path), parse, metrics, life)
+    follow("policies", PolicyFolder(folder.to_owned()), metrics, life).await
 }
 
-/// Reads now, and then again and again.
-fn follow<S, T>(
+/// Reads once, and then again and again in the background.
+async fn follow<S>(
     what: &'static str,
-    read: impl Fn() -> Result<S, ReloadError> + Send + Sync + 'static,
-    parse: impl Fn(&S) -> Result<T, String> + Send + 'static,
+    source: S,
     metrics: &Metrics,
     life: &Lifecycle,
-) -> Result<Followed<T>, ReloadError>
+) -> Result<Followed<S::Value>, ReloadError>
 where
-    S: PartialEq + Send + Sync + 'static,
-    T: Send + Sync + 'static,
+    S: Source<Content: 'static, Value: Sync + 'static, Error = ReloadError>,
 {
-    let mut known = read()?;
-    let (newest, receiver) = watch::channel(Arc::new(parse(&known).map_err(ReloadError::Unusable)?));
+    let mut follower = Follower::new(source, PACE);
+    let (newest, receiver) = watch::channel(Arc::new(follower.first().await?));
     let (complain, complaint) = watch::channel(String::new());
-    let (stop, metrics, read) = (life.token(), metrics.clone(), Arc::new(read));
-    life.spawn(async move {
-        let mut every = tokio::time::interval(LOOK_EVERY);
-        while stop.run_until_cancelled(every.tick()).await.is_some() {
-            let read = Arc::clone(&read);
-            // A disk may take its time.
-            let Ok(now) = tokio::task::spawn_blocking(move || read()).await else { return };
-            let now = match now {
-                Ok(now) if now == known => {
-                    // As it was, which also ends a complaint: a bad change was taken back.
-                    complain.send_if_modified(|complaint| !std::mem::take(complaint).is_empty());
-                    continue;
-                }
-                Ok(now) => parse(&now).map(|parsed| (now, parsed)),
-                Err(error) => Err(error.to_string()),
-            };
-            match now {
-                Ok((now, parsed)) => {
-                    known = now;
-                    complain.send_replace(String::new());
-                    metrics.count_reload(what, true);
-                    newest.send_replace(Arc::new(parsed));
-                }
-                Err(told) if told == *complain.borrow() => {}
-                Err(told) => {
-                    tracing::warn!("{told}; the last good {what} stay");
-                    metrics.count_reload(what, false);
-                    complain.send_replace(told);
-                }
-            }
+    let metrics = metrics.clone();
+    let report = move |change| match change {
+        Change::Value(value) => {
+            newest.send_replace(Arc::new(value));
+            complain.send_replace(String::new());
+            metrics.count_reload(what, true);
         }
-    });
+        Change::Failed(message) => {
+            complain.send_replace(message);
+            metrics.count_reload(what, false);
+        }
+        Change::Restored => drop(complain.send_replace(String::new())),
+    };
+    let kept = format!("the last good {what} stay");
+    let following = async move { follower.follow(&kept, report).await };
+    life.spawn(life.token().run_until_cancelled_owned(following));
     Ok(Followed { newest: receiver, complaint })
 }
 
-fn texts(folder: &Path) -> Result<BTreeMap<String, String>, ReloadError> {
+/// A JWKS file, and what its tokens must say.
+struct Keys {
+    file: PathBuf,
+    expected: Expected,
+}
+
+impl Source for Keys {
+    type Content = String;
+    type Value = Verifier;
+    type Error = ReloadError;
+
+    fn read(&mut self) -> Result<Reading<String>, ReloadError> {
+        read(&self.file)
+    }
+
+    fn parse(&mut self, text: &String) -> Result<Verifier, ReloadError> {
+        let name = self.file.display();
+        let keys = Jwks::parse(text).map_err(|error| ReloadError::Unusable(format!("{name}: {error}")))?;
+        tracing::info!(keys = keys.len(), "believing tokens that the keys of {name} signed");
+        Ok(Verifier::new(keys, self.expected.clone()))
+    }
+}
+
+/// A folder of policies.
+struct PolicyFolder(PathBuf);
+
+impl Source for PolicyFolder {
+    type Content = BTreeMap<String, String>;
+    type Value = Policies;
+    type Error = ReloadError;
+
+    fn read(&mut self) -> Result<Reading<BTreeMap<String, String>>, ReloadError> {
+        texts(&self.0)
+    }
+
+    fn parse(&mut self, files: &BTreeMap<String, String>) -> Result<Policies, ReloadError> {
+        let name = self.0.display();
+        if files.is_empty() {
+            let why = format!("{name}: no *.cedar file in it; nothing would be permitted");
+            return Err(ReloadError::Unusable(why));
+        }
+        let policies =
+            Policies::parse(files).map_err(|error| ReloadError::Unusable(format!("{name}/{error}")))?;
+        tracing::info!(policies = policies.len(), "deciding by the policies of {name}");
+        Ok(policies)
+    }
+}
+
+/// Reads the policy files in the order of their names.
+fn texts(folder: &Path) -> Result<Reading<BTreeMap<String, String>>, ReloadError> {
     let unreadable = |why| ReloadError::Unreadable { path: folder.to_owned(), why };
-    let mut files = BTreeMap::new();
+    let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         if path.extension().is_none_or(|extension| extension != "cedar") {
             continue;
         }
-        if files.len() == FILES {
+        if paths.len() == FILES {
             return Err(unreadable(std::io::Error::other(format!("more than {FILES} policy files"))));
         }
+        paths.push(path);
+    }
+    // The order of a folder's entries is not stable.
+    paths.sort_unstable();
+    let mut files = Reading { content: BTreeMap::new(), modified: Vec::new() };
+    for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        files.insert(name, text(&path)?);
+        let Reading { content, modified } = read(&path)?;
+        files.content.insert(name, content);
+        files.modified.extend(modified);
     }
     Ok(files)
 }
 
-fn text(path: &Path) -> Result<String, ReloadError> {
-    let reading = || {
-        let mut text = String::new();
-        std::fs::File::open(path)?.take(MOST + 1).read_to_string(&mut text)?;
-        if text.len() as u64 > MOST {
-            return Err(std::io::Error::other(format!("it is larger than {MOST} bytes")));
-        }
-        Ok(text)
-    };
-    reading().map_err(|why| ReloadError::Unreadable { path: path.to_owned(), why })
+fn read(path: &Path) -> Result<Reading<String>, ReloadError> {
+    text(path, MOST).map_err(|why| ReloadError::Unreadable { path: path.to_owned(), why })
 }

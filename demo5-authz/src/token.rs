@@ -8,62 +8,21 @@
 //!
 //! The algorithm comes from **our key**, never from the token: a token that names another one is refused, and so
 //! `alg: none` and a public key used as an HMAC secret are no special cases. Knows nothing of HTTP, of roles' meaning, or
-//! of the clock: the time is an argument.
+//! of the clock: the time is an argument. What a token says is in [`claims`](crate::claims).
 //!
 //! Sources: RFC 7515 (JWS), RFC 7519 (JWT), RFC 8725 (best current practices).
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::{Validation, decode, decode_header};
-use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
+use crate::claims::{Claims, Verified};
 use crate::jwks::{Jwks, Key};
 
 /// The longest token that is looked at, in bytes. Ours have about 300.
 pub const LONGEST: usize = 8 * 1024;
-
-/// The most roles that one token may name.
-pub const ROLES: usize = 16;
-
-/// What a token says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claims {
-    /// Who issued it.
-    pub iss: String,
-    /// For whom it is.
-    pub aud: Audience,
-    /// About whom it is.
-    pub sub: String,
-    /// What that one may be.
-    #[serde(default)]
-    pub roles: Vec<String>,
-    /// From when on it is valid, in seconds since 1970.
-    pub nbf: u64,
-    /// Until when it is valid, in seconds since 1970.
-    pub exp: u64,
-}
-
-impl Claims {
-    /// The first name or role that is not believed whoever signed it, if there is one.
-    pub fn unusable(&self) -> Option<&str> {
-        let names = std::iter::once(&self.sub).chain(self.roles.iter().take(ROLES));
-        let bad = names.map(String::as_str).find(|name| !is_name(name));
-        bad.or_else(|| self.roles.get(ROLES).map(String::as_str))
-    }
-}
-
-/// For whom a token is: one, or several.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Audience {
-    /// One.
-    One(String),
-    /// Several.
-    Several(Vec<String>),
-}
 
 /// Who issues tokens for whom, and how far clocks may differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,33 +42,6 @@ impl Default for Expected {
             audience: "greeter".to_owned(),
             skew: Duration::from_secs(5),
         }
-    }
-}
-
-/// Who a verified token is about. The token itself is not kept. Thousands of these are remembered, so each is small; clones
-/// share the names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verified {
-    /// The subject and then the roles, with commas between: no name has one in it.
-    names: Arc<str>,
-    valid: (u64, u64),
-}
-
-impl Verified {
-    fn new(claims: &Claims) -> Self {
-        let roles = claims.roles.iter().flat_map(|role| [",", role]);
-        let names: String = std::iter::once(claims.sub.as_str()).chain(roles).collect();
-        Self { names: names.into(), valid: (claims.nbf, claims.exp) }
-    }
-
-    /// The name.
-    pub fn subject(&self) -> &str {
-        self.names.split(',').next().unwrap_or_default()
-    }
-
-    /// The roles.
-    pub fn roles(&self) -> impl Iterator<Item = &str> {
-        self.names.split(',').skip(1)
     }
 }
 
@@ -235,7 +167,7 @@ impl Verifier {
 
     /// RFC 7519 4.1.4 and 4.1.5: valid from `nbf` on, and before `exp`, give or take the skew.
     fn in_time(&self, verified: &Verified, now: u64) -> Result<(), TokenError> {
-        let (from, until) = verified.valid;
+        let (from, until) = verified.valid();
         let skew = self.expected.skew.as_secs();
         if now.saturating_add(skew) < from {
             Err(TokenError::NotYet)
@@ -245,12 +177,6 @@ impl Verifier {
             Ok(())
         }
     }
-}
-
-/// Whether it can be the value of a header, or one of several with commas between: a name with a line break in it
-/// would be a header of the issuer's own choosing.
-fn is_name(text: &str) -> bool {
-    (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',')
 }
 
 /// Why a header cannot be read. An algorithm that the library does not know, such as `none`, fails as JSON.

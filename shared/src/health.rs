@@ -5,16 +5,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Empty;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
 use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::cli::Unready;
+use crate::client::{Client, root_cause};
 
 /// How long the answer may take; a container engine starts the next check some seconds later.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -90,12 +87,8 @@ pub async fn check_http(listen: SocketAddr, path: &str) -> anyhow::Result<()> {
     if address.port() == 0 {
         return Err(Unready::new(Unhealthy::NoPort).into());
     }
-    let silent = |why| Unhealthy::Silent { address, why };
-    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-    let asking = client.get(format!("http://{address}{path}").parse()?);
-    let answer = tokio::time::timeout(LIMIT, asking).await;
-    let answer = answer.map_err(|_| silent(format!("nothing came within {LIMIT:?}")))?;
-    let status = answer.map_err(|error| silent(root_cause(&error)))?.status();
+    let response = Client::new(LIMIT).get(format!("http://{address}{path}").parse()?).await;
+    let status = response.map_err(|error| Unhealthy::Silent { address, why: error.why() })?.status();
     anyhow::ensure!(status.is_success(), "{address} answers {status}");
     Ok(())
 }
@@ -108,13 +101,4 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, listen.port())
-}
-
-/// "transport error" alone helps nobody; the innermost cause does.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }

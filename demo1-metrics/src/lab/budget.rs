@@ -8,9 +8,9 @@ use shared::envoy::Serving;
 use shared::poll;
 
 use super::world::service;
-use crate::client::Client;
 use crate::exposition::{Sample, samples, sum};
 use crate::service::Fault;
+use shared::client::Client;
 
 /// Series that the Envoy may have.
 const BUDGET: usize = 150;

@@ -17,11 +17,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, OnceCell};
 use tokio::task::JoinSet;
 
-use crate::client::ClientError;
 use crate::load;
 use crate::prometheus::{self, Api, Prometheus, PrometheusError, REMEDY, Series, Target, Watch};
 use crate::service::{Fault, Service};
 use crate::topology::{self, Place};
+use shared::client::ClientError;
 
 /// How often everything is scraped: often, so that a check is short.
 const EVERY: Duration = Duration::from_millis(200);

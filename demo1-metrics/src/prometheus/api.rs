@@ -9,8 +9,8 @@ use http::Uri;
 use serde::Deserialize;
 use shared::poll::{self, TimedOut};
 
-use super::PrometheusError;
-use crate::client::Client;
+use super::error::PrometheusError;
+use shared::client::Client;
 
 const ANSWER: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(20);

@@ -7,11 +7,7 @@ use shared::child;
 use shared::tools::Toolbox;
 use tokio::process::Command;
 
-use super::PrometheusError;
-
-/// What to do where there is none.
-pub const REMEDY: &str = "Debian, Ubuntu: apt-get install prometheus; macOS: brew install prometheus; elsewhere unpack a \
-                          release from https://prometheus.io/download in .tools/; $PROMETHEUS names one";
+use super::error::PrometheusError;
 
 /// How long a program may take to tell its version.
 const ANSWER: Duration = Duration::from_secs(20);

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use shared::report::Story;
 
-use super::{Mesh, quantile};
+use super::mesh::Mesh;
+use super::values::quantile;
 use crate::dashboard::{self, Dashboard};
 use crate::pictures::{self, Picture};
 use crate::prometheus::{self, EVERY};

@@ -6,7 +6,9 @@ use anyhow::Context;
 use shared::poll;
 use shared::report::Story;
 
-use super::{DURATION, Load, Mesh, NO_PROMETHEUS, WINDOW, same};
+use super::load::{DURATION, Load};
+use super::mesh::Mesh;
+use super::values::{NO_PROMETHEUS, WINDOW, same};
 use crate::prometheus::Series;
 
 /// The share of C's requests that fail, in percent.

@@ -15,12 +15,14 @@ use shared::lifecycle::Lifecycle;
 use shared::ports::{self, Held};
 use shared::tools;
 
-use super::{Load, NO_PROMETHEUS, Plan};
-use crate::client::Client;
+use super::load::Load;
+use super::values::{self, NO_PROMETHEUS};
 use crate::exposition::{self, Sample};
+use crate::plan::Plan;
 use crate::prometheus::{self, ALERTS, Api, EVERY, Prometheus, Target, Watch};
 use crate::service::Service;
 use crate::topology::{self, ENVOYS, Keep, Own, Place, Places, SERVICES};
+use shared::client::Client;
 
 const READY: Duration = Duration::from_secs(60);
 
@@ -194,7 +196,7 @@ impl Mesh {
         // The last sample, also if the scrape after it failed.
         let query =
             format!("sum(last_over_time({metric}{{job=\"{job}\",instance=\"{instance}\"{more}}}[10s]))");
-        super::given(prometheus.value(&query, SystemTime::now()).await?, &query)
+        values::given(prometheus.value(&query, SystemTime::now()).await?, &query)
     }
 
     /// A page of metrics, asked for with this query.

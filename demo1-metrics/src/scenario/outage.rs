@@ -6,7 +6,8 @@ use shared::lifecycle::Lifecycle;
 use shared::poll;
 use shared::report::Story;
 
-use super::{BUDGET, Mesh, NO_PROMETHEUS, given, same};
+use super::mesh::Mesh;
+use super::values::{NO_PROMETHEUS, given, same};
 use crate::topology::Keep;
 
 /// How long an alert may take. It has a `for` of a second, and its rule is evaluated twice a second.
@@ -15,6 +16,9 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// How much work the sidecar gets once it is back.
 const SHORT: Duration = Duration::from_secs(2);
+
+/// The maximum number of series of one Envoy whose statistics are filtered to those that the dashboard uses.
+pub const BUDGET: usize = 200;
 
 const UP: &str = r#"up{job="envoy",instance="c"}"#;
 const FIRING: &str = r#"count(ALERTS{alertname="EnvoyDown",instance="c",alertstate="firing"}) or vector(0)"#;

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use shared::report::Story;
 
+use super::load::Load;
+use super::mesh::Mesh;
 use super::traffic::bucket;
-use super::{Load, Mesh, WINDOW, quantile, shown};
+use super::values::{WINDOW, quantile, shown};
 
 /// What B is delayed by.
 const DELAY_MS: u16 = 300;

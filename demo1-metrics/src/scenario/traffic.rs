@@ -9,7 +9,9 @@ use http_body_util::Full;
 use serde_json::Value;
 use shared::report::Story;
 
-use super::{Load, Mesh, RATE, WINDOW, given, quantile, same, shown};
+use super::load::{Load, RATE};
+use super::mesh::Mesh;
+use super::values::{WINDOW, given, quantile, same, shown};
 use crate::topology::EDGES;
 
 /// What a caller that traces would send: the example of the specification (W3C Trace Context).

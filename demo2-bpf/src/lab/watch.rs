@@ -2,7 +2,8 @@
 //!
 //! What is wrong with it is told to the student; what this machine lacks is not the student's fault, and no verdict.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use mesh_lab::{Bench, Requirement};
@@ -14,6 +15,9 @@ use crate::doctor;
 use crate::trace::Trace;
 use crate::tracer::{Tracer, TracerError};
 use crate::witness;
+
+/// The bpftrace of the command line. Checkers are plain functions without such an argument, so it is kept here.
+static BPFTRACE: OnceLock<PathBuf> = OnceLock::new();
 
 /// How long Envoy may take to have counted everything.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -36,6 +40,11 @@ struct CannotCheck {
 pub(super) struct Watching {
     file: &'static str,
     tracer: Tracer,
+}
+
+/// Makes every check run this bpftrace. The first call decides; later ones change nothing.
+pub(super) fn use_bpftrace(path: &Path) {
+    BPFTRACE.get_or_init(|| path.to_owned());
 }
 
 /// Fails, as unready, where no program could watch.
@@ -92,7 +101,7 @@ pub(super) async fn all_ended(admin: &Admin) -> anyhow::Result<()> {
 }
 
 fn bpftrace() -> &'static Path {
-    super::BPFTRACE.get().map_or(Path::new("bpftrace"), |path| path)
+    BPFTRACE.get().map_or(Path::new("bpftrace"), |path| path)
 }
 
 /// The program with our two ends. Its lines keep their numbers: ours stands in place of the line for the shell.

@@ -14,7 +14,7 @@ use shared::tools::Program;
 use shared::web;
 use tokio::net::TcpListener;
 
-use super::{Target, listener};
+use super::watched::{Target, listener};
 use crate::container;
 use crate::witness;
 use crate::workload;

@@ -10,7 +10,8 @@ use shared::cli::Unready;
 use shared::envoy::Admin;
 use shared::envoy::admin::Cluster;
 
-use super::{NoTarget, Target, listener};
+use super::error::NoTarget;
+use super::watched::{Target, listener};
 use crate::witness;
 use crate::workload;
 

@@ -17,7 +17,7 @@ use bollard::models::{ContainerInspectResponse, EventMessage, HealthStatusEnum, 
 use bollard::query_parameters::{EventsOptionsBuilder, InspectContainerOptions, ListContainersOptions};
 use futures::{FutureExt, StreamExt};
 
-use super::Found;
+use super::found::Found;
 
 mod container;
 

@@ -12,9 +12,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use shared::follow::{CONFIRM_AFTER, Change, Follower, Pace, Reading, Source, text};
 
-use super::{Found, LOOK_EVERY, MOST_WEIGHT};
+use super::found::{Found, LOOK_EVERY, MOST_WEIGHT};
 use crate::topology::{Endpoint, REGION};
+
+const PACE: Pace = Pace { every: LOOK_EVERY, confirm: Some(CONFIRM_AFTER) };
 
 /// The largest file that is read, in bytes: tens of thousands of backends.
 const MOST: u64 = 4 << 20;
@@ -64,49 +67,34 @@ fn one() -> u32 {
     1
 }
 
-/// Reads the file again and again. After the first time an error changes nothing but the log.
-pub(super) async fn follow(path: &Path, mut found: impl FnMut(Vec<Found>)) -> Result<(), FileError> {
-    let mut text = read(path).await?;
-    found(parse(path, &text)?);
-    let mut complaint = String::new();
-    let mut every = tokio::time::interval(LOOK_EVERY);
-    loop {
-        every.tick().await;
-        // A change that cannot be read or understood is looked at again next time, and told once.
-        let now = match read(path).await {
-            Ok(now) if now == text => continue,
-            Ok(now) => parse(path, &now).map(|backends| (now, backends)),
-            Err(error) => Err(error),
-        };
-        match now {
-            Ok((now, backends)) => {
-                text = now;
-                complaint.clear();
-                found(backends);
-            }
-            Err(error) => {
-                let told = error.to_string();
-                if told != complaint {
-                    tracing::warn!("{told}; keeping what is known");
-                    complaint = told;
-                }
-            }
-        }
+/// A file that lists backends.
+struct Listing(PathBuf);
+
+impl Source for Listing {
+    type Content = String;
+    type Value = Vec<Found>;
+    type Error = FileError;
+
+    fn read(&mut self) -> Result<Reading<String>, FileError> {
+        text(&self.0, MOST).map_err(|why| FileError::Unreadable { path: self.0.clone(), why })
+    }
+
+    fn parse(&mut self, text: &String) -> Result<Vec<Found>, FileError> {
+        parse(&self.0, text)
     }
 }
 
-async fn read(path: &Path) -> Result<String, FileError> {
-    use tokio::io::AsyncReadExt;
-    let reading = async {
-        let mut text = String::new();
-        let file = tokio::fs::File::open(path).await?;
-        file.take(MOST + 1).read_to_string(&mut text).await?;
-        if text.len() as u64 > MOST {
-            return Err(std::io::Error::other(format!("it is larger than {MOST} bytes")));
+/// Passes on the backends of the file now and whenever they change. Later errors change nothing except the log.
+pub(super) async fn follow(path: PathBuf, mut found: impl FnMut(Vec<Found>)) -> Result<(), FileError> {
+    let mut follower = Follower::new(Listing(path), PACE);
+    found(follower.first().await?);
+    let report = |change| {
+        if let Change::Value(backends) = change {
+            found(backends);
         }
-        Ok(text)
     };
-    reading.await.map_err(|why| FileError::Unreadable { path: path.to_owned(), why })
+    follower.follow("keeping what is known", report).await;
+    Ok(())
 }
 
 fn parse(path: &Path, text: &str) -> Result<Vec<Found>, FileError> {

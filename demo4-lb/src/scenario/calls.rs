@@ -9,9 +9,9 @@ use shared::envoy::admin::Kind as Dump;
 use shared::lifecycle::Lifecycle;
 use shared::report::Story;
 
-use super::CALLS;
 use super::claims::shares_fit;
 use super::lane::Lane;
+use super::limits::CALLS;
 use super::mesh::{Mesh, backends};
 use crate::backend::Backend;
 use crate::caller::{Kind, NODE, Stream};

@@ -6,7 +6,7 @@ use shared::poll;
 use shared::report::Story;
 use shared::stats::{Fit, Shares};
 
-use super::LIMIT;
+use super::limits::LIMIT;
 use crate::caller::{Call, Tally};
 
 /// No call of these failed.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 
-use super::{CALLS, LIMIT};
+use super::limits::{CALLS, LIMIT};
 use crate::backend::Backend;
 use crate::caller::{Call, Caller, Tally};
 use crate::topology::DataPlane;

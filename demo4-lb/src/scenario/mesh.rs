@@ -18,9 +18,10 @@ use shared::tools::Program;
 use tokio::net::TcpListener;
 
 use super::lane::Lane;
-use super::{LIMIT, Plan};
+use super::limits::LIMIT;
 use crate::backend::Backend;
 use crate::caller::Caller;
+use crate::plan::Plan;
 use crate::topology::{CLUSTER, DataPlane, LISTENER, REGION, World};
 
 /// How often Envoys report their load.

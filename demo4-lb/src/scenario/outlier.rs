@@ -10,8 +10,8 @@ use shared::stats::Shares;
 
 use super::claims::{failures, ms, wait_for};
 use super::lane::Lane;
+use super::limits::{LIMIT, RATE};
 use super::mesh::{Mesh, backends};
-use super::{LIMIT, RATE};
 use crate::backend::Backend;
 use crate::caller::{Call, Load, Tally};
 use crate::topology::render::OUTLIER;

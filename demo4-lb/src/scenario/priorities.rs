@@ -9,8 +9,8 @@ use shared::report::Story;
 
 use super::claims::{by_region, failures, shares_fit};
 use super::lane::Lane;
+use super::limits::{CALLS, LIMIT};
 use super::mesh::{Mesh, backends};
-use super::{CALLS, LIMIT};
 use crate::backend::Backend;
 use crate::health;
 use crate::topology::{CLUSTER, Care, DataPlane, Region, World};

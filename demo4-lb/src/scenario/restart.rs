@@ -11,8 +11,8 @@ use shared::poll;
 use shared::report::Story;
 
 use super::claims::{failures, ms, no_call_failed};
+use super::limits::{CALLS, LIMIT, RATE};
 use super::mesh::{FIRST, Mesh, SECOND, backend, backends};
-use super::{CALLS, LIMIT, RATE};
 use crate::backend::Backend;
 use crate::caller::Load;
 use crate::topology::{DataPlane, World};

@@ -11,8 +11,8 @@ use shared::stats::Shares;
 
 use super::claims::{ms, no_call_failed, shares_fit, wait_for};
 use super::lane::Lane;
+use super::limits::{LIMIT, RATE};
 use super::mesh::{Mesh, backend, backends};
-use super::{LIMIT, RATE};
 use crate::backend::Backend;
 use crate::caller::Load;
 use crate::topology::World;

@@ -93,10 +93,11 @@ async fn serve(listen: SocketAddr, args: &Serve, life: &Lifecycle) -> anyhow::Re
         skew: Duration::from_secs(args.skew),
     };
     let metrics = Metrics::new()?;
-    let keys = reload::keys(&args.jwks, &expected, &metrics, life)
+    let keys = reload::keys(&args.jwks, &expected, &metrics, life).await
         .map_err(|error: ReloadError| Unready::new(error))
         .context("no keys to verify tokens with: make some with `demo5-token keygen --out keys`, or name yours with --jwks")?;
     let policies = reload::policies(&args.policies, &metrics, life)
+        .await
         .map_err(|error: ReloadError| Unready::new(error))
         .context("no policies to decide by: name their folder with --policies")?;
     let log = match args.decisions.as_str() {

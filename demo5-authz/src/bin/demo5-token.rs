@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use demo5_authz::claims::{Claims, ROLES};
 use demo5_authz::issuer::{Issuer, Kind};
-use demo5_authz::token::{Claims, Expected, ROLES};
+use demo5_authz::token::Expected;
 use mesh_pki::{Files, FilesError, KeyPem};
 use shared::cli::{self, Unready};
 use shared::report::{line_err, line_out};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use shared::client::root_cause;
 use shared::proto::hello::Arrived;
 use tonic::Code;
 
@@ -116,11 +117,7 @@ pub struct Failed(pub(super) String);
 
 impl Failed {
     pub(super) fn because(error: impl std::error::Error) -> Self {
-        let mut cause: &dyn std::error::Error = &error;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
-        Self(cause.to_string())
+        Self(root_cause(&error))
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::authorizer::{Authorizer, TRUST_DOMAIN};
+use crate::claims::Claims;
 use crate::client::{Caller, Failed, Seen};
 use crate::decision_log::DecisionLog;
 use crate::issuer::{Issuer, Kind};
@@ -21,7 +22,7 @@ use crate::jwks::Jwks;
 use crate::metrics::Metrics;
 use crate::policy::Policies;
 use crate::server::Running;
-use crate::token::{Claims, Expected, Verifier};
+use crate::token::{Expected, Verifier};
 use crate::topology::loopback;
 
 /// Longer than any check.

@@ -4,8 +4,8 @@ use anyhow::Context;
 use serde_json::Value;
 use shared::report::Story;
 
+use super::limits::{LIMIT, OFTEN};
 use super::mesh::Mesh;
-use super::{LIMIT, OFTEN};
 use crate::client::{Call, Caller, Failed, Protocol, Seen};
 
 /// The same call by gRPC and by HTTP.

@@ -10,8 +10,8 @@ use shared::poll::wait_until;
 use shared::report::Story;
 use tokio_util::sync::CancellationToken;
 
+use super::limits::{LIMIT, OFTEN};
 use super::mesh::{Mesh, PAIR};
-use super::{LIMIT, OFTEN};
 use crate::authorizer::Authorizer;
 use crate::client::{Call, Protocol, Wish};
 

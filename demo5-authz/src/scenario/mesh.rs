@@ -16,17 +16,19 @@ use shared::ports;
 use shared::tools::Program;
 
 use super::faults::Fault;
-use super::{Plan, READY_LIMIT};
+use super::limits::READY_LIMIT;
 use crate::authorizer::{Authorizer, TRUST_DOMAIN};
 use crate::backend::Backend;
+use crate::claims::Claims;
 use crate::client::Caller;
 use crate::decision_log::DecisionLog;
 use crate::issuer::{Issuer, Kind};
 use crate::metrics::Metrics;
+use crate::plan::Plan;
 use crate::policy::Policies;
 use crate::reload::{self, Followed};
 use crate::server::{self, Running};
-use crate::token::{Claims, Expected};
+use crate::token::Expected;
 use crate::topology::{AUTHZ, Authorizers, Door, FRONT, HOST, World, loopback};
 
 /// The policies of the demo, which the story puts into a folder of its own, and changes there.
@@ -83,8 +85,9 @@ impl Mesh {
         }
 
         let metrics = Metrics::new()?;
-        let keys = reload::keys(&folder.path().join("jwks.json"), &Expected::default(), &metrics, life)?;
-        let policies = reload::policies(&folder.path().join("policies"), &metrics, life)?;
+        let keys =
+            reload::keys(&folder.path().join("jwks.json"), &Expected::default(), &metrics, life).await?;
+        let policies = reload::policies(&folder.path().join("policies"), &metrics, life).await?;
         let log = tokio::fs::File::create(folder.path().join("decisions.jsonl")).await?;
         let log = DecisionLog::to(log, life);
         let authorizer = |metrics, log| {

@@ -5,11 +5,12 @@ use std::time::Instant;
 use shared::poll::wait_until;
 use shared::report::Story;
 
+use super::limits::{LIMIT, OFTEN};
 use super::mesh::{HOUR, Mesh, put};
-use super::{LIMIT, OFTEN};
+use crate::claims::Claims;
 use crate::client::{Call, Caller, Protocol, Wish};
 use crate::issuer::{Issuer, Kind, jwks};
-use crate::token::{Claims, Expected};
+use crate::token::Expected;
 use crate::topology::FRONT;
 
 /// A policy with a mistake in its fourth line.

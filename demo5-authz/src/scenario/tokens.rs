@@ -7,10 +7,11 @@ use shared::report::Story;
 
 use super::mesh::{HOUR, Mesh};
 use super::tables::{table, tell};
+use crate::claims::{Audience, Claims};
 use crate::client::{Call, Wish};
 use crate::decision::Reason;
 use crate::issuer::{Issuer, Kind};
-use crate::token::{Audience, Claims, Expected, TokenError};
+use crate::token::{Expected, TokenError};
 use crate::topology::FRONT;
 
 /// A caller who does not prove who it is.

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use demo5_authz::authorizer::{Authorizer, TRUST_DOMAIN};
+use demo5_authz::claims::Claims;
 use demo5_authz::decision_log::DecisionLog;
 use demo5_authz::issuer::{Issuer, Kind};
 use demo5_authz::jwks::Jwks;
 use demo5_authz::metrics::Metrics;
 use demo5_authz::policy::Policies;
-use demo5_authz::token::{Claims, Expected, Verifier};
+use demo5_authz::token::{Expected, Verifier};
 use envoy_types::ext_authz::v3::pb::{CheckRequest, CheckResponse, HttpResponse};
 use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue};
 use envoy_types::pb::envoy::service::auth::v3::AttributeContext;

@@ -2,8 +2,8 @@
 //!
 //! Does not know which tokens are good, nor what the policies say: it takes one of each.
 
+use demo5_authz::claims::Claims;
 use demo5_authz::decision::{PRINCIPAL, ROLES};
-use demo5_authz::token::Claims;
 use envoy_types::ext_authz::v3::pb::HttpResponse;
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer};
 

@@ -5,9 +5,9 @@
 use std::sync::LazyLock;
 
 use demo5_authz::authorizer::Authorizer;
+use demo5_authz::claims::Claims;
 use demo5_authz::inquiry::{HEADER_BYTES, HEADERS};
 use demo5_authz::issuer::Issuer;
-use demo5_authz::token::Claims;
 use envoy_types::ext_authz::v3::pb::CheckRequest;
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer};
 use proptest::prelude::*;

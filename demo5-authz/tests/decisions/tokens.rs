@@ -4,8 +4,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use demo5_authz::claims::{Audience, Claims};
 use demo5_authz::issuer::{Issuer, Kind};
-use demo5_authz::token::{Audience, Claims, Expected, LONGEST, TokenError};
+use demo5_authz::token::{Expected, LONGEST, TokenError};
 use serde_json::json;
 
 use super::common::{claims, issuer, token, verifier};

@@ -1,28 +1,21 @@
 //! One check from start to end: a copy of the files, the checker, and nothing left running.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Serialize;
-use tokio::sync::OnceCell;
 
-use super::folder::copy;
-use super::{Bench, Dice, Exercise, Requirement};
-use shared::cli::Unready;
+use crate::bench::Bench;
+use crate::dice::Dice;
+use crate::exercise::Exercise;
+use crate::folder::copy;
+use crate::requirement::Requirement;
+use crate::tools::Tools;
 use shared::lifecycle::{GRACE, Lifecycle};
-use shared::tools::{self, Program};
 
 /// How long a check may take in all. One takes a second or two, and about ten with a Prometheus.
 const LIMIT: Duration = Duration::from_secs(120);
-
-/// The programs that checkers need, each looked for once. Clones share them.
-#[derive(Clone, Debug, Default)]
-pub struct Tools {
-    choice: Option<PathBuf>,
-    envoy: Arc<OnceCell<Program>>,
-}
 
 /// What a check found.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -34,18 +27,6 @@ pub struct Outcome {
     pub printed: String,
     /// How long it took.
     pub seconds: f64,
-}
-
-impl Tools {
-    /// With an Envoy of somebody's choice, or the one that is found or installed.
-    pub fn new(envoy: Option<PathBuf>) -> Self {
-        Self { choice: envoy, envoy: Arc::default() }
-    }
-
-    pub(super) async fn envoy(&self) -> anyhow::Result<Program> {
-        let find = async || tools::envoy(self.choice.as_deref()).await.map_err(Unready::new);
-        Ok(self.envoy.get_or_try_init(find).await?.clone())
-    }
 }
 
 impl Outcome {

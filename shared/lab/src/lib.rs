@@ -21,11 +21,15 @@ mod requirement;
 
 mod dice;
 
+mod tools;
+
 mod bench;
 
 mod config;
 
 mod program;
+
+mod exercise;
 
 mod course;
 
@@ -41,10 +45,6 @@ mod tell;
 
 mod command;
 
-use std::future::Future;
-use std::path::PathBuf;
-use std::pin::Pin;
-
 #[cfg(doc)]
 use shared::lifecycle::Lifecycle;
 
@@ -52,36 +52,9 @@ pub use bench::Bench;
 pub use command::{Args, Command, run};
 pub use config::envoys_words;
 pub use dice::Dice;
-pub use examine::{Outcome, Tools};
+pub use examine::Outcome;
+pub use exercise::{Check, Checking, Exercise, Lab};
 pub use program::{Program, Question};
 pub use requirement::{Requirement, sentence_says};
+pub use tools::Tools;
 pub use verify::Proof;
-
-/// The exercises of one crate.
-#[derive(Clone, Debug)]
-pub struct Lab {
-    /// The crate, as `cargo run -p` names it.
-    pub demo: &'static str,
-    /// How its command is called up to the word `lab`: `cargo run -p demo4-lb --`.
-    pub command: &'static str,
-    /// The folder with the exercises.
-    pub folder: PathBuf,
-    /// The exercises, from easy to hard.
-    pub exercises: Vec<Exercise>,
-}
-
-/// One exercise: a folder, and the function that judges what is in it.
-#[derive(Clone, Copy, Debug)]
-pub struct Exercise {
-    /// Its folder in [`Lab::folder`]: `01-localities`.
-    pub folder: &'static str,
-    /// Its checker.
-    pub check: Check,
-}
-
-/// A checker. It notes requirements in the bench; an error that is a [`Requirement`] ends the check as one that is
-/// not met, and any other error is the machine's or the checker's own fault.
-pub type Check = for<'a> fn(&'a mut Bench) -> Checking<'a>;
-
-/// A check under way.
-pub type Checking<'a> = Pin<Box<dyn Future<Output = anyhow::Result<()>> + 'a>>;

@@ -23,7 +23,7 @@ impl KeyPem {
         let pem = pem.as_ref();
         let section = pem::one(pem, pem::PRIVATE_KEYS).map_err(PkiError::Key)?;
         let key = private_key(&section)?;
-        if super::provider().key_provider.load_private_key(key).is_err() {
+        if crate::provider::provider().key_provider.load_private_key(key).is_err() {
             return Err(PkiError::KeyRefused);
         }
         let text = std::str::from_utf8(section.text).map_err(|_| PkiError::KeyRefused)?;

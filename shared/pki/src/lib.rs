@@ -13,8 +13,7 @@
 //! make another authority, and what it issues cannot outlive it; a leaf without a name cannot be asked for.
 //! A [`KeyPem`] shows nothing of itself unless [`expose`](KeyPem::expose) is called, which is easy to search for.
 //!
-//! Knows nothing of connections: those are in [`tls`](crate::tls). Does no revocation: here a
-//! certificate is made useless by its short life.
+//! Connections are in [`mod@tls`]. There is no revocation: a certificate has a short life instead.
 //!
 //! ```
 //! use std::time::{Duration, SystemTime};
@@ -34,6 +33,8 @@
 //! # }
 //! ```
 #![forbid(unsafe_code)]
+
+mod provider;
 
 pub mod tls;
 
@@ -75,9 +76,3 @@ pub use untrusted::Untrusted;
 pub use usage::{UnknownUsage, Usage};
 pub use validity::Validity;
 pub use verify::{Identity, Purpose, verify};
-
-/// The one crypto library of the workspace. Named here, and not taken from the process, because a library that
-/// a dependency brings in by a feature would else make that choice ambiguous, and rustls panics then.
-pub(crate) fn provider() -> std::sync::Arc<rustls::crypto::CryptoProvider> {
-    std::sync::Arc::new(rustls::crypto::ring::default_provider())
-}

@@ -42,7 +42,7 @@ fn params(validity: Validity) -> Result<CertificateParams, PkiError> {
     // 128 random bits: unique without a register, and nothing that an attacker could have a signature
     // prepared for.
     let mut serial = [0; 16];
-    let random = super::provider().secure_random.fill(&mut serial);
+    let random = crate::provider::provider().secure_random.fill(&mut serial);
     random.map_err(|_| PkiError::Make { why: "the system has no randomness".to_owned() })?;
     params.serial_number = Some(serial.to_vec().into());
     Ok(params)

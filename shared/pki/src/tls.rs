@@ -137,7 +137,7 @@ impl Alpn {
 
 /// The crypto library that all TLS here uses.
 pub fn provider() -> Arc<CryptoProvider> {
-    crate::provider()
+    crate::provider::provider()
 }
 
 /// A server's side. With `clients`, it answers only clients with a certificate that those vouch for.

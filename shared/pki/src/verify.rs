@@ -83,7 +83,7 @@ pub fn verify(
     let anchors = roots.certificates().iter().map(|root| anchor_from_trusted_cert(root.der()));
     let anchors = anchors.collect::<Result<Vec<_>, _>>().map_err(explain)?;
     let others: Vec<CertificateDer<'_>> = authorities.iter().map(|found| found.der().clone()).collect();
-    let algorithms = super::provider().signature_verification_algorithms;
+    let algorithms = crate::provider::provider().signature_verification_algorithms;
     let usage = match purpose {
         Purpose::Server { .. } => KeyUsage::server_auth(),
         Purpose::Client => KeyUsage::client_auth(),

@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http_body_util::{Full, LengthLimitError};
 use serde_json::Value;
 use tokio::net::TcpStream;
+
+use crate::client;
 
 pub use answers::{Bucket, Cluster, Health, Host, Listener, Locality};
 pub use dump::{Dynamic, Kind, State};
@@ -186,7 +186,7 @@ impl Admin {
         answer.unwrap_or_else(|_| Err(AdminError::TooSlow { path: path.to_owned() }))
     }
 
-    /// One question over a connection of its own: nothing to keep, nothing to find stale later.
+    /// Sends one request over its own connection, because Envoy may have been restarted since the last one.
     async fn exchange(&self, path: &str) -> Result<Bytes, AdminError> {
         let broken = |source: Box<dyn std::error::Error + Send + Sync>| {
             let path = path.to_owned();
@@ -197,27 +197,13 @@ impl Admin {
         };
         let stream = TcpStream::connect(self.address).await;
         let stream = stream.map_err(|source| AdminError::Unreachable { address: self.address, source })?;
-        let handshake = http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = handshake.map_err(|error| broken(error.into()))?;
         let request = Request::builder()
             .uri(path)
             .header(header::HOST, self.address.to_string())
-            .body(Empty::<Bytes>::new())
+            .body(Full::default())
             .map_err(|error| broken(error.into()))?;
-        let exchange = async {
-            let response = sender.send_request(request).await.map_err(|error| broken(error.into()))?;
-            let (head, body) = response.into_parts();
-            let body = Limited::new(body, MOST).collect().await.map_err(broken)?.to_bytes();
-            Ok((head.status, body))
-        };
-        // The connection moves only while somebody polls it; here, rather than in a task that
-        // would outlive a question that is dropped.
-        tokio::pin!(exchange);
-        let (status, body) = tokio::select! {
-            biased;
-            answer = &mut exchange => answer?,
-            _ = connection => exchange.await?,
-        };
+        let (head, body) = client::send_over(stream, request, MOST).await.map_err(broken)?.into_parts();
+        let status = head.status;
         if status.is_success() {
             return Ok(body);
         }

@@ -18,7 +18,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::{Program, Source, ToolError, Toolbox, Wheel, command, tail, verify};
+use super::program::{Program, Source, command, tail};
+use super::{ToolError, Toolbox, Wheel, verify};
 use crate::child;
 
 /// The program's path in the wheel, and in what uv makes of it.

@@ -4,7 +4,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Program, Source, ToolError, command};
+use super::error::ToolError;
+use super::program::{Program, Source, command};
 use crate::child;
 
 /// Runs `path --version` for at most `limit`, and believes a line of the form

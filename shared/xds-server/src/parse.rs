@@ -12,7 +12,8 @@ use mesh_xds::resource::Resource;
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use serde_json::Value;
 
-use super::{FilesError, canonical, document, telling};
+use crate::error::FilesError;
+use crate::{canonical, document, telling};
 
 /// Envoy's API as `build.rs` found it.
 static API: LazyLock<Result<DescriptorPool, String>> = LazyLock::new(|| {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::discovery::{Found, MOST_WEIGHT};
+use crate::discovery::found::{Found, MOST_WEIGHT};
 use crate::topology::{Endpoint, REGION};
 
 /// What is known of a container.

@@ -1,6 +1,7 @@
 //! The experiment from start to end: start, ask, count, claim.
 
 mod limits;
+mod shares;
 mod sharing;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,17 +10,8 @@ use shared::cli::Stays;
 use shared::lifecycle::Lifecycle;
 use shared::ports;
 use shared::report::Story;
-use shared::reuseport::{SPREADS, ask};
-use shared::stats::Shares;
 
 use crate::instance::Instance;
-
-/// Fresh connections, as in the experiment that this one repeats.
-const REQUESTS: u64 = 300;
-
-/// Why shares are not checked on this system.
-const ALL_TO_ONE: &str =
-    "this system gives all connections of a shared port to one process: macOS to the last one that came";
 
 /// Two servers that stay up.
 pub(crate) struct Up {
@@ -53,24 +45,4 @@ pub(crate) async fn tell(stay: bool, story: &mut Story, life: &Lifecycle) -> any
     limits::stranger(address, story).await?;
     sharing::listeners(story, life).await?;
     Ok(Up { address, _servers: [first, second] })
-}
-
-/// Asks on so many fresh connections.
-async fn shares(address: SocketAddr) -> anyhow::Result<Shares> {
-    let mut shares = Shares::default();
-    for _ in 0..REQUESTS {
-        shares.count(&ask(address).await?);
-    }
-    Ok(shares)
-}
-
-/// Claims that these share evenly, where the system spreads connections.
-fn claim_even(story: &mut Story, id: &str, claim: &str, names: &[&str], shares: &Shares) {
-    let fit = shares.fit_evenly(names.iter().copied());
-    let expected = format!("1/{} each, chi² up to {:.2}", names.len(), fit.bound);
-    if SPREADS {
-        story.claim(id, claim, expected, format!("{shares}; chi² {:.2}", fit.statistic), fit.holds());
-    } else {
-        story.not_checked(id, claim, expected, format!("{ALL_TO_ONE}; seen: {shares}"));
-    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mesh_pki::{Files, Names, PkiError, Root, SpiffeId, Usage, Validity};
 
-use super::Failure;
+use super::failure::Failure;
 
 const ROOT_KEY: &str = "root-key.pem";
 

@@ -2,16 +2,18 @@
 
 #![forbid(unsafe_code)]
 
+mod failure;
+
 mod chain;
 mod show;
 mod trust;
 
-use std::error::Error;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use mesh_pki::Untrusted;
+
+use failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,23 +42,6 @@ enum Command {
     Show(show::Args),
     /// Decide whether a chain proves what it has to
     Verify(trust::Args),
-}
-
-/// Why there is nothing to print.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    /// The chain does not prove what it has to: exit code 1.
-    #[error(transparent)]
-    NotTrusted(Untrusted),
-    /// A file or an argument cannot be used: exit code 2.
-    #[error("{0}")]
-    Unusable(Box<dyn Error>),
-}
-
-impl Failure {
-    fn unusable(error: impl Error + 'static) -> Self {
-        Self::Unusable(Box::new(error))
-    }
 }
 
 fn main() -> ExitCode {

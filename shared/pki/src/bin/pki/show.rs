@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use comfy_table::{ContentArrangement, Table, presets};
 use mesh_pki::Certificate;
 
-use super::Failure;
+use super::failure::Failure;
 use super::trust::{NotReadable, read};
 
 /// The file to show.

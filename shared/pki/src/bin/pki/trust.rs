@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use mesh_pki::{Purpose, Roots, verify};
 
-use super::Failure;
+use super::failure::Failure;
 
 /// What to decide.
 #[derive(clap::Args)]

@@ -7,7 +7,7 @@ use shared::report::Story;
 use shared::reuseport::Connection;
 use shared::stats::Shares;
 
-use super::{REQUESTS, claim_even, shares};
+use super::shares::{REQUESTS, claim_even, shares};
 use crate::instance::Instance;
 use crate::tasks;
 
