@@ -1,7 +1,5 @@
 //! What a report counts, and its JSON form. How it is printed is tested in `testkit/tests/printed.rs`.
 
-#![expect(clippy::unwrap_used, reason = "in a test a panic is a finding")]
-
 use shared::report::{Claim, Output, Report, Step, Story, Verdict};
 
 fn story() -> Story {

@@ -1,7 +1,5 @@
 //! What every command promises: its exit codes, its end by a signal, and its errors.
 
-#![expect(clippy::unwrap_used, reason = "in a test a panic is a finding")]
-
 use std::fs::File;
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener};
