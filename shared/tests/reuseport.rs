@@ -74,7 +74,7 @@ fn one_line_at_a_time() -> (std::fs::File, Stdio) {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_server_that_nobody_expects_breaks_the_claims_about_shares() {
+fn an_unexpected_server_breaks_the_claims_about_shares() {
     let (reader, stdout) = one_line_at_a_time();
     let child = std::process::Command::new(PROGRAM).stdin(Stdio::null()).stdout(stdout).spawn().unwrap();
     let mut lines = std::io::BufReader::new(reader).lines().map(Result::unwrap);
