@@ -111,15 +111,15 @@ fn selector_and_label(query: &str) -> Option<(&str, &str)> {
     Some((selector.trim(), label.trim()))
 }
 
-/// Everything that Grafana would ask, asked of the demo's Prometheus: variables first, with whose values the rest is
-/// filled in, as if all of them were chosen.
+/// Runs every query of the dashboard against the demo's Prometheus, as Grafana does with all variables set to "All":
+/// the variables' queries first, whose results the other queries contain.
 async fn every_expression_has_data(span: (SystemTime, SystemTime)) {
     let prometheus = Api::new(([127, 0, 0, 1], ports::DEMO1_PROMETHEUS).into());
     let dashboard = Dashboard::ours().unwrap();
     let mut values = BTreeMap::new();
     for variable in dashboard.variables() {
         let (selector, label) = selector_and_label(&variable.query).expect("label_values(SELECTOR, LABEL)");
-        // Grafana asks for all series of the time that it shows, and not only for those of this moment.
+        // Grafana lists every series of the displayed time range, not only the current ones.
         let query = format!("last_over_time({}[2m])", dashboard::fill(selector, &values, ""));
         let series = prometheus.instant(&query, span.1).await.unwrap();
         let found: BTreeSet<&str> =
@@ -145,7 +145,7 @@ async fn every_expression_has_data(span: (SystemTime, SystemTime)) {
         let series = prometheus.range(&query, span, Duration::from_millis(500)).await.unwrap();
         let points = series.iter().flat_map(|one| &one.points).filter(|(_, value)| value.is_finite()).count();
         assert!(points > 0, "{title}: no data for {query}");
-        // Curves of one panel can be told apart.
+        // Each curve of a panel has a different name.
         let names: BTreeSet<String> = series.iter().map(|one| dashboard::legend(legend, one)).collect();
         assert!(names.len() == series.len() && !names.contains(""), "{title}: {names:?}");
         asked += 1;
@@ -154,25 +154,25 @@ async fn every_expression_has_data(span: (SystemTime, SystemTime)) {
 }
 
 #[test]
-fn without_a_prometheus_it_says_so_and_how_to_get_one_and_claims_nothing_that_needs_it() {
+fn without_prometheus_it_explains_how_to_get_one_and_leaves_what_needs_it_unchecked() {
     let _alone = alone();
     let nothing = tempfile::tempdir().unwrap();
     let mut command = DEMO.command(&["--envoy"]);
-    // A machine that has an Envoy, and nothing else.
+    // Looks like a machine that has an Envoy and no other program.
     command.arg(altered_envoy::real()).env("PATH", nothing.path()).env("MESH_TOOLS", nothing.path());
     let output = command.env_remove("PROMETHEUS").output().unwrap();
-    let told = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{told}\n{}", text(&output.stderr));
+    let printed = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{printed}\n{}", text(&output.stderr));
     let remedies =
         ["no Prometheus", "apt-get install", "brew install", "prometheus.io/download", "$PROMETHEUS"];
     for expected in remedies {
-        assert!(told.contains(expected), "{expected} is not in:\n{told}");
+        assert!(printed.contains(expected), "{expected} is not in:\n{printed}");
     }
-    let begins = |begin: &str| told.lines().filter(|line| line.starts_with(begin)).count();
+    let begins = |begin: &str| printed.lines().filter(|line| line.starts_with(begin)).count();
     let needing = CLAIMS.iter().filter(|(_, promql)| *promql).count();
-    assert_eq!(begins("   not checked: "), needing, "{told}");
-    assert_eq!(begins("   held: "), CLAIMS.len() - needing, "{told}");
-    assert!(told.contains(&format!("; {needing} not checked")), "{told}");
+    assert_eq!(begins("   not checked: "), needing, "{printed}");
+    assert_eq!(begins("   held: "), CLAIMS.len() - needing, "{printed}");
+    assert!(printed.contains(&format!("; {needing} not checked")), "{printed}");
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn an_interrupt_ends_it_early_and_leaves_nothing_behind() {
     running.signal(Signal::INT);
     let (code, printed) = running.finish();
     assert_eq!(code, Some(130));
-    assert!(!printed.contains("\n6. "), "it went on to its last step:\n{printed}");
+    assert!(!printed.contains("\n6. "), "it continued to its last step:\n{printed}");
     assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
 }
 
@@ -197,7 +197,7 @@ fn wrong_usage_ends_with_2_and_says_what_to_do() {
     let _alone = alone();
     for (args, expected) in [
         (&["--prometheus", "/nowhere/prometheus"][..], "/nowhere/prometheus is no Prometheus that runs here"),
-        // A program, but another one; not passed over for the one on PATH.
+        // Another program. The demo must not use the Prometheus on PATH instead.
         (&["--prometheus", "/bin/cat"], "/bin/cat is no Prometheus that runs here"),
         (&["--no-prometheus", "--pictures", "x"], "cannot be used with"),
         (&["--envoy", "/nowhere/envoy", "--no-prometheus"], "/nowhere/envoy"),
@@ -207,7 +207,7 @@ fn wrong_usage_ends_with_2_and_says_what_to_do() {
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", text(&output.stderr));
         assert!(text(&output.stderr).contains(expected), "{args:?}: {}", text(&output.stderr));
     }
-    // Whatever the environment names, it can be done without.
+    // With --no-prometheus the variable does not matter.
     for named in ["", "/nowhere/prometheus"] {
         let mut command = DEMO.command(&["--no-prometheus", "--envoy", "/nowhere/envoy"]);
         let output = command.env("PROMETHEUS", named).output().unwrap();

@@ -59,7 +59,7 @@ fn every_claim_holds(protocol: &str) -> Output {
 }
 
 #[test]
-fn an_envoy_with_a_listener_of_its_own_does_not_start_empty() {
+fn an_envoy_with_a_static_listener_breaks_the_claim_that_it_starts_empty() {
     let folder = tempfile::tempdir().unwrap();
     let any_port = json!({ "socket_address": { "address": "127.0.0.1", "port_value": 0 } });
     let echo = json!({ "@type": "type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo" });
@@ -78,11 +78,11 @@ fn an_envoy_with_a_listener_of_its_own_does_not_start_empty() {
     assert_eq!((&report["claims"][0]["expected"], &report["claims"][0]["seen"]), (&"0".into(), &"1".into()));
 }
 
-/// The xDS log's events, all of which must be JSON, and hold no key.
+/// Returns the events of the xDS log. Each line must be JSON, and none may contain a private key.
 fn xds_log(output: &Output) -> Vec<Value> {
     let lines = text(&output.stderr);
     assert!(!lines.contains("PRIVATE KEY"));
-    // Envoy may have to be installed first, which is said on stderr too.
+    // The demo may install Envoy first, which it reports on stderr too.
     lines
         .lines()
         .filter(|line| line.starts_with('{'))
@@ -91,29 +91,29 @@ fn xds_log(output: &Output) -> Vec<Value> {
 }
 
 #[test]
-fn every_claim_holds_over_the_state_of_the_world() {
+fn every_claim_holds_over_state_of_the_world_xds() {
     let events = xds_log(&every_claim_holds("sotw"));
     assert!(events.iter().any(|event| event["event"] == "nack"));
     assert!(events.iter().all(|event| event["delta"] == false));
 }
 
 #[test]
-fn every_claim_holds_over_the_incremental_protocol() {
+fn every_claim_holds_over_delta_xds() {
     let events = xds_log(&every_claim_holds("delta"));
     assert!(events.iter().any(|event| event["event"] == "nack"));
     assert!(events.iter().all(|event| event["delta"] == true));
 }
 
 #[test]
-fn a_protocol_that_there_is_not_is_wrong_usage() {
+fn an_unknown_protocol_is_wrong_usage() {
     let output = DEMO.run(&["--protocol", "rest"]);
     assert_eq!(output.status.code(), Some(2));
-    let complaint = text(&output.stderr);
-    assert!(complaint.contains("sotw") && complaint.contains("delta"), "{complaint}");
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("sotw") && stderr.contains("delta"), "{stderr}");
 }
 
 #[test]
-fn a_wrong_envoy_is_refused_before_anything_starts() {
+fn a_missing_envoy_is_wrong_usage() {
     let output = DEMO.run(&["--envoy", "/nowhere/envoy"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("/nowhere/envoy"));
@@ -151,15 +151,15 @@ fn stay_on_a_port_that_is_in_use_names_the_port_and_the_next_step() {
     lab_ports::assert_stay_names_a_port_in_use(DEMO, &LAB_PORTS);
 }
 
-/// Starts the story with a folder for temporary files of its own, and waits until Envoy has one in it.
+/// Starts the demo with its temporary files in this folder, and waits until Envoy has created its own there.
 fn begin(temporary: &Path) -> Child {
     let before = folders(temporary);
-    // Who runs the tests with `nohup` would hand the ignored SIGHUP on, and the story would rightly keep to it.
+    // A test run under `nohup` ignores SIGHUP. The demo would inherit that, and rightly ignore it too.
     let mut command = Command::new("env");
     command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_demo3-dynamic")]);
     command.env("TMPDIR", temporary).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut demo = command.spawn().unwrap();
-    // It may have to install Envoy first.
+    // The demo may install Envoy first.
     let ended = Instant::now() + Duration::from_secs(180);
     let fresh = |path: &PathBuf| !before.contains(path) && path.join("admin-address").exists();
     while !folders(temporary).iter().any(fresh) {
@@ -174,7 +174,7 @@ fn folders(temporary: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_signal_leaves_nothing_behind_and_what_a_kill_leaves_the_next_run_removes() {
+fn a_signal_leaves_nothing_behind_and_the_next_run_removes_what_a_kill_left() {
     let temporary = tempfile::tempdir().unwrap();
     for (signal, code) in [(Signal::KILL, None), (Signal::HUP, Some(129)), (Signal::QUIT, Some(131))] {
         let before = folders(temporary.path());

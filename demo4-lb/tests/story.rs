@@ -1,4 +1,5 @@
 //! The demo as a user runs it: what it claims, how it ends, and that nothing is left behind.
+
 use std::fs;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -130,11 +131,11 @@ fn an_envoy_that_rejects_two_percent_of_the_calls_breaks_the_claims_about_shares
 #[test]
 fn people_get_numbered_steps_a_table_and_a_summary() {
     let output = DEMO.run(&["--step", "plain"]);
-    let told = text(&output.stdout);
+    let printed = text(&output.stdout);
     for expected in ["\n1. ", " verdict ", "2 of 2 claims held in "] {
-        assert!(told.contains(expected), "no '{expected}' in:\n{told}");
+        assert!(printed.contains(expected), "no '{expected}' in:\n{printed}");
     }
-    assert!(!told.contains('\u{1b}'), "colours though stdout is no terminal");
+    assert!(!printed.contains('\u{1b}'), "colours although stdout is not a terminal");
 }
 
 #[test]
@@ -198,7 +199,7 @@ fn stay_keeps_the_mesh_up_until_ctrl_c() {
 }
 
 #[test]
-fn any_step_can_be_told_alone() {
+fn each_step_can_run_alone() {
     let _alone = alone();
     for step in ["cost", "outlier", "restart", "rolling", "localities"] {
         let output = DEMO.run(&["--json", "--step", step]);
@@ -209,9 +210,9 @@ fn any_step_can_be_told_alone() {
 }
 
 #[test]
-fn without_envoy_the_proxyless_client_tells_its_part_and_the_rest_is_not_checked() {
+fn without_envoy_the_claims_about_the_proxyless_client_are_checked_and_the_others_are_not() {
     let _alone = alone();
-    // There is no Envoy to be had, and none is asked for.
+    // There is no Envoy at this path, and the demo must not look for one.
     let output = DEMO
         .command(&["--json", "--data-plane", "proxyless"])
         .env("ENVOY", "/nowhere/envoy")
@@ -230,12 +231,12 @@ fn without_envoy_the_proxyless_client_tells_its_part_and_the_rest_is_not_checked
 }
 
 #[test]
-fn an_unknown_step_is_answered_with_the_known_ones() {
+fn an_unknown_step_is_wrong_usage_and_the_message_lists_the_steps() {
     let output = DEMO.run(&["--step", "nowhere"]);
     assert_eq!(output.status.code(), Some(2));
-    let complaint = text(&output.stderr);
+    let stderr = text(&output.stderr);
     for step in ["plain", "feedback", "cost"] {
-        assert!(complaint.contains(step), "{complaint}");
+        assert!(stderr.contains(step), "{stderr}");
     }
 }
 
@@ -253,9 +254,9 @@ fn a_wrong_envoy_is_refused_before_anything_starts() {
         [("/nowhere/envoy", "/nowhere/envoy"), (plain.to_str().unwrap(), "chmod"), ("/bin/true", "Envoy")];
     for (envoy, expected) in cases {
         let output = DEMO.command(&["--json"]).env("ENVOY", envoy).output().unwrap();
-        let complaint = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{envoy}: {complaint}");
-        assert!(complaint.contains(expected), "{envoy}: {complaint}");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{envoy}: {stderr}");
+        assert!(stderr.contains(expected), "{envoy}: {stderr}");
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(report["held"], false);
         assert!(!report["error"].as_str().unwrap().is_empty());
@@ -263,7 +264,7 @@ fn a_wrong_envoy_is_refused_before_anything_starts() {
 }
 
 #[test]
-fn an_envoy_of_no_name_is_no_choice() {
+fn an_empty_envoy_variable_counts_as_not_set() {
     let output = DEMO
         .command(&["--json", "--step", "calls", "--data-plane", "envoy"])
         .env("ENVOY", "")
@@ -280,23 +281,23 @@ fn an_unknown_flag_is_wrong_usage() {
 }
 
 #[test]
-fn an_envoy_that_exits_early_is_quoted() {
+fn the_log_of_an_envoy_that_exits_early_is_shown() {
     let folder = tempfile::tempdir().unwrap();
-    let envoy = altered_envoy::pretender(folder.path(), "echo 'no room in this mesh' >&2; exit 7");
+    let envoy = altered_envoy::pretender(folder.path(), "echo 'no memory left' >&2; exit 7");
     let output = DEMO.run(&["--envoy", envoy.to_str().unwrap()]);
-    let complaint = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{complaint}");
-    assert!(complaint.contains("no room in this mesh"), "{complaint}");
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("no memory left"), "{stderr}");
 }
 
 #[tokio::test]
-async fn an_envoy_that_never_gets_ready_is_given_up() {
+async fn an_envoy_that_never_becomes_ready_ends_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let envoy = altered_envoy::pretender(folder.path(), "exec sleep 600");
     let plan = Plan { envoy: Some(envoy), ready_limit: Duration::from_millis(300), ..Plan::default() };
     let (mut story, life) = (Story::new("demo4-lb", "", Output::Silent), Lifecycle::default());
     let error = scenario::run(&plan, &mut story, &life).await.err().unwrap();
     assert!(format!("{error:#}").contains("ready"), "{error:#}");
-    // Its end belongs to the lifecycle's.
+    // The lifecycle ends the program.
     life.shut_down(GRACE).await.unwrap();
 }

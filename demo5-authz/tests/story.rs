@@ -1,6 +1,6 @@
 //! The demo as a user runs it: what it claims, how it ends, and that nothing is left behind.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is a finding")]
 
 use std::process::Command;
 
@@ -113,15 +113,15 @@ fn an_envoy_that_lets_a_forged_name_through_breaks_the_claim_about_it() {
 #[test]
 fn people_get_numbered_steps_tables_and_a_summary() {
     let output = DEMO.run(&["--step", "rights"]);
-    let told = text(&output.stdout);
+    let printed = text(&output.stdout);
     for expected in ["\n1. ", "policies that decided", " verdict ", " claims held in "] {
-        assert!(told.contains(expected), "no '{expected}' in:\n{told}");
+        assert!(printed.contains(expected), "no '{expected}' in:\n{printed}");
     }
-    assert!(!told.contains('\u{1b}'), "colours though stdout is no terminal");
+    assert!(!printed.contains('\u{1b}'), "colours although stdout is not a terminal");
 }
 
 #[test]
-fn any_step_can_be_told_alone() {
+fn each_step_can_run_alone() {
     for step in ["headers", "certificates", "reloading", "bodies", "draining", "cost"] {
         let report = story::report(&DEMO.run(&["--json", "--step", step]), 0);
         assert_eq!((&report["held"], report["steps"].as_array().unwrap().len()), (&true.into(), 1), "{step}");
@@ -156,7 +156,7 @@ fn stay_keeps_everything_up_on_the_lab_ports_and_its_advice_works() {
     lab_ports::with_free(test, &LAB_PORTS, || {
         let mut running = DEMO.start(&["--stay", "--step", "headers"]);
         running.read_until("The policies are in");
-        // The commands that it prints, as a person would copy them.
+        // Runs the commands that it prints, as a user would.
         let run = |wanted: &[&str]| {
             let fits = |line: &&str| wanted.iter().all(|word| line.contains(word)) && line.starts_with("  ");
             let line = running
@@ -173,7 +173,7 @@ fn stay_keeps_everything_up_on_the_lab_ports_and_its_advice_works() {
         assert!(run(&["curl", "/metrics"]).contains("authz_denied_total{reason=\"not_permitted\"} 1"));
         let stats = run(&["curl", "filter=ext_authz"]);
         assert!(stats.contains("ext_authz.front.denied"), "{stats}");
-        // What it says instead of the role through cargo.
+        // The command that it prints runs the role by cargo; this is the same program.
         let file = running.printed().lines().find_map(|line| line.split("--token-file ").nth(1)).unwrap();
         let client = Command::new(env!("CARGO_BIN_EXE_demo5-client"))
             .args(["--token-file", file, "--json"])

@@ -119,7 +119,7 @@ async fn a_program_outlives_the_thread_that_asked_for_it() {
 #[tokio::test]
 async fn a_parent_that_is_killed_takes_its_programs_along() {
     if let Some(report) = processes::pid_report() {
-        // `exec`, so that there is no grandchild: nobody would end that.
+        // `exec` replaces the shell, so that the program is our child: a grandchild would keep running.
         let command = shell("trap '' TERM; exec sleep 600");
         let running = Running::start(command, &Lifecycle::default(), ()).await.unwrap();
         report.send(running.pid());

@@ -25,7 +25,7 @@ async fn program() -> Program {
     tools::envoy(choice.as_deref().map(Path::new)).await.unwrap()
 }
 
-/// A control plane that lets everybody connect, and never says a word.
+/// Starts a control plane that accepts connections and never sends anything.
 async fn silent_control_plane() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -74,7 +74,7 @@ fn one_line_at_a_time() -> (std::fs::File, Stdio) {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_server_that_nobody_expects_breaks_the_claims_about_shares() {
+fn an_unexpected_server_breaks_the_claims_about_shares() {
     let (reader, stdout) = one_line_at_a_time();
     let child = std::process::Command::new(PROGRAM).stdin(Stdio::null()).stdout(stdout).spawn().unwrap();
     let mut lines = std::io::BufReader::new(reader).lines().map(Result::unwrap);
@@ -126,7 +126,7 @@ async fn servers_take_their_place_from_the_environment_answer_by_name_and_stop_w
     assert_eq!(ask(address).await.unwrap(), "foo");
     let (second, joined) = serve("bar", address, &life).await;
     assert_eq!(joined, address);
-    // Wherever connections go, whoever is left gets them all.
+    // The remaining server gets every connection.
     assert_eq!(first.stop().await.unwrap().code(), Some(0));
     wait_until_ended(first.pid()).await;
     for _ in 0..20 {

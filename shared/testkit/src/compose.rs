@@ -1,4 +1,4 @@
-//! A demo's `compose.yaml`, brought up for a test under a name of its own, and taken down whatever happens.
+//! A demo's `compose.yaml`, brought up for a test under its own project name, and removed whatever happens.
 //!
 //! ```text
 //! Plan ──up()──> Stack ──containers(), port(), kill()──> facts
@@ -82,7 +82,7 @@ impl Plan {
         loop {
             tries += 1;
             match self.try_up(&program, more).await {
-                // Between our choice of a free port and Docker's use of it somebody else was faster.
+                // Another program took the port between our choice and Docker's use of it.
                 Err(ComposeError::Failed { said, .. }) if tries < 3 && is_taken(&said) => {}
                 up => return up,
             }
@@ -213,7 +213,7 @@ const DOWN: [&str; 7] = ["--profile", "*", "down", "--volumes", "--remove-orphan
 impl Drop for Stack {
     fn drop(&mut self) {
         if self.is_up {
-            // A test that failed. Blocking is right here: nothing may go on before this is done.
+            // A test that failed. Blocking is right here: the test must not continue before this is done.
             let mut down = self.compose.command(&DOWN).into_std();
             _ = down.stdin(std::process::Stdio::null()).output();
         }

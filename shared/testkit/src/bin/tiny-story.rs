@@ -8,7 +8,7 @@ use shared::cli::{self, Common, Stays, Unready};
 use shared::lifecycle::Lifecycle;
 use shared::report::{Story, line_out};
 
-/// A story of one step, or a role, that ends as it is told to
+/// A story of one step, or a role, whose argument chooses how it ends
 #[derive(Parser)]
 struct Args {
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! The command lines of Docker and Compose: which Compose there is, what it is told, and why it failed.
+//! The command lines of Docker and Compose: which Compose there is, which variables it gets, and why it failed.
 
 use std::io;
 use std::path::PathBuf;

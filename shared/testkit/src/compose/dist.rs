@@ -29,7 +29,7 @@ async fn lay_out_one(root: &Path, program: &Path) -> io::Result<()> {
     let dist = root.join("dist");
     std::fs::create_dir_all(&dist)?;
     let place = dist.join(name);
-    // It gets the time of what it was made from, which so tells whether it is still that.
+    // The copy has the modification time of its source, so equal times mean an up-to-date copy.
     if place.metadata().and_then(|there| there.modified()).ok() == Some(compiled.modified()?) {
         return Ok(());
     }
