@@ -131,7 +131,7 @@ async fn c53_a_slow_reader_gets_the_newest_state_and_delays_no_other_client() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_storm_of_publications_everybody_has_the_newest_in_either_dialect() {
+async fn after_many_rapid_publications_every_client_has_the_newest_in_either_variant() {
     const EDITIONS: u32 = 3000;
     let server = TestServer::start(Cache::default()).await;
     let topology = |edition| clusters(&["be"]).endpoints("be", edition).snapshot();
