@@ -415,7 +415,7 @@ async fn envoy_follows_the_files_and_a_broken_one_stops_nothing() {
     let refused = || async {
         let answer = Client::plain(control_plane.addresses[1]).get("/clients").await;
         let told = answer.map(|answer| answer.body).unwrap_or_default();
-        if told.contains("refused") { Ok(()) } else { Err(told) }
+        if told.contains("rejected") { Ok(()) } else { Err(told) }
     };
     wait_until("Envoy's refusal", OFTEN, LIMIT, refused).await.unwrap();
     answered_by("blue").await;

@@ -119,7 +119,7 @@ async fn a_person_drives_envoy_with_curl() {
     });
     for answer in futures::future::join_all(shifts).await {
         let why = answer["why"].as_str().unwrap_or_default();
-        assert!(answer["accepted"] == true || why.contains("took its place"), "{answer}");
+        assert!(answer["accepted"] == true || why.contains("another snapshot replaced it"), "{answer}");
     }
 
     let (status, snapshot) = call(admin, "GET", "/snapshot", "").await;

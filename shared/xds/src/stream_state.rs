@@ -212,7 +212,7 @@ impl StreamState {
         &mut self,
         kind: ResourceType,
         target: &Publication,
-        committed: Committed,
+        mut committed: Committed,
     ) -> Option<Response> {
         let has_news = match self.variant {
             XdsVariant::Sotw => sotw::needs_response(kind, &committed),
@@ -221,17 +221,11 @@ impl StreamState {
         if !has_news && !committed.must_respond {
             return None;
         }
-        let state = &self.types[kind];
-        let resources = || committed.resources().cloned().collect();
-        let (payload, removed) = match self.variant {
-            XdsVariant::Sotw if kind.is_root() => {
-                (sotw::full_payload(state, kind, &target.snapshot), Vec::new())
-            }
-            // This variant cannot express the removal. Whatever referred to the resource was removed.
-            XdsVariant::Sotw => (Payload::of(resources(), kind, &target.snapshot), Vec::new()),
-            XdsVariant::Delta => {
-                (Payload::of(resources(), kind, &target.snapshot), committed.removed_names.clone())
-            }
+        let payload = self.payload(kind, &target.snapshot, &committed);
+        let removed = match self.variant {
+            // This variant cannot express a removal. Whatever referred to the resource was removed, too.
+            XdsVariant::Sotw => Vec::new(),
+            XdsVariant::Delta => std::mem::take(&mut committed.removed_names),
         };
         if kind == ResourceType::Cluster {
             let references = committed.resources().flat_map(|resource| resource.references());
@@ -245,5 +239,12 @@ impl StreamState {
             self.pending_endpoints.drop_resolved(&self.types, &target.snapshot);
         }
         Some(Response { variant: self.variant, kind, version, nonce, payload, removed })
+    }
+    /// What the response carries: everything that the client subscribes to, or what is new.
+    fn payload(&self, kind: ResourceType, target: &Arc<Snapshot>, committed: &Committed) -> Payload {
+        if self.variant == XdsVariant::Sotw && kind.is_root() {
+            return sotw::full_payload(&self.types[kind], kind, target);
+        }
+        Payload::of(committed.resources().cloned().collect(), kind, target)
     }
 }

@@ -344,7 +344,7 @@ fn a_client_that_rejects_everything_is_not_sent_the_same_forever() {
             assert!(refused < 20, "it is sent the same for ever: {got}");
             queue.extend(client.nack(&got, "no"));
         }
-        // Only what it refused waits; with a correction all goes on.
+        // Only rejected resources wait. A correction releases them.
         let fixed = clusters(&["fixed"]).route("paths", 3, &["fixed"]).listener("web", 3, "paths");
         let got = client.publish(&fixed);
         let mut queue = client.ack_all(got);

@@ -1,4 +1,4 @@
-//! Who is shown what: groups, what everyone accepted, going back, and what nobody is sent again.
+//! The cache: groups, accepted snapshots, rollbacks, and quarantined versions.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -91,7 +91,7 @@ fn a_snapshot_is_accepted_when_every_client_accepted_it() {
     let (cache, one, two, good) = agreed(OnRejection::Keep);
     let better = clusters(&["better"]).snapshot();
     let seq = cache.set(EVERYONE, Arc::clone(&better));
-    assert!(same(cache.accepted(EVERYONE), &good), "nobody answered yet");
+    assert!(same(cache.accepted(EVERYONE), &good), "no client answered yet");
     one.report(SyncStatus::Synced(seq));
     two.report(SyncStatus::Pending);
     two.report(SyncStatus::Synced(seq - 1));
@@ -191,7 +191,7 @@ fn a_snapshot_with_a_quarantined_version_never_counts_as_accepted() {
     let seq = cache.set(EVERYONE, Arc::clone(&bad));
     one.quarantine_versions([cluster("bad", 1).version()]);
     one.report(SyncStatus::Rejected(seq));
-    // The one who refused goes; those who stay, and those who come, are sent all but what was refused.
+    // The client that rejected disconnects. The others, and new ones, are sent everything except the rejected version.
     drop(one);
     two.report(SyncStatus::Synced(seq));
     let newcomer = watch(&cache, "three");

@@ -1,4 +1,4 @@
-//! What a response carries, and when there is one (rules 34 to 43).
+//! The content of responses, and when the server sends one (rules 34 to 43).
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -144,7 +144,7 @@ fn c41_on_reconnect_only_differences_are_sent() {
     assert_eq!(summaries(&got), ["CDS changed new -gone"]);
     client.ack_all(got);
     assert!(client.resume(Secret).is_empty());
-    // And from then on it goes on as ever.
+    // After that, updates continue as usual.
     assert_eq!(summaries(&client.publish(&after.clone().secret("s", 2))), ["SDS s"]);
 }
 
@@ -212,7 +212,7 @@ fn c43_the_system_version_is_ignored() {
     let first = client.subscribe(Cluster, &[]).remove(0);
     client.ack(&first);
     let again = client.subscribe(Cluster, &["*", "a"]).remove(0);
-    // The whole is what it was, and yet the name is answered, with a version of its own.
+    // The system version is unchanged, but the name gets a response with its resource version.
     assert_eq!(again.version, first.version);
     assert_eq!(again.to_string(), "CDS a");
     assert_ne!(again.items[0].version, again.version);

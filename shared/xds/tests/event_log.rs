@@ -1,4 +1,4 @@
-//! What was said, for people and for programs: complete, bounded, readable, and without secrets.
+//! The event log: complete, bounded, readable, and without secrets.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -178,7 +178,7 @@ async fn connected_clients_are_known_after_their_events_are_dropped() {
     server.stop().await;
 }
 
-/// A event_log of at least three events that keeps `capacity` of them.
+/// An event log that recorded at least three events and keeps `capacity` of them.
 async fn keeping(capacity: usize) -> EventLog {
     let event_log = EventLog::with_capacity(capacity);
     let server = TestServer::start_with(event_log.clone(), Cache::default()).await;

@@ -1,4 +1,4 @@
-//! Load reports: what a client says it sent comes out as rates, and goes with the client.
+//! Load reports: a client's counts become rates, and are dropped when it disconnects.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -87,7 +87,7 @@ async fn rates_use_the_reported_interval_and_are_summed_over_clients() {
     let (two, _answers, _) = client("two", plane.address()).await;
     two.send(report("echo", "east", 30, Some(Duration::from_millis(500)))).await.unwrap();
     until("the sum of both", &loads, &[("east", 110.0)]).await;
-    // Newer news replaces older; clusters that nobody asks for do not count.
+    // A newer report replaces the older one. Other clusters do not count.
     one.send(report("xds", "east", 9999, Some(Duration::from_secs(1)))).await.unwrap();
     until("the other cluster to be left out", &loads, &[("east", 60.0)]).await;
     assert_eq!(loads.loads().iter().filter(|load| &*load.node == "one").count(), 1);

@@ -1,4 +1,4 @@
-//! What the xDS server counts: names as Prometheus wants them, values exact after a known event_log.
+//! The xDS server's metrics: valid Prometheus names, and exact values after a known exchange.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,4 +1,4 @@
-//! Make before break, and that waiting for it always ends (rules 44 to 48).
+//! Make before break, and that every wait for it ends (rules 44 to 48).
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,4 +1,4 @@
-//! What comes and goes, many at once, slow or returning (rules 50 to 54).
+//! Many clients, slow clients, and clients that reconnect (rules 50 to 54).
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -29,7 +29,7 @@ fn c50_a_synced_client_gets_no_heartbeats() {
     in_both_variants(|mut client| {
         client.start_like_envoy(&web());
         assert_eq!(client.stream.status(), SyncStatus::Synced(1));
-        // However often it is looked at: there is no heartbeat, because nothing that was sent expires.
+        // The server sends no heartbeats, however often it is polled, because its resources do not expire.
         for _ in 0..1000 {
             assert!(client.receive_pushes().is_empty());
         }
@@ -52,7 +52,7 @@ fn c51_an_on_demand_name_is_answered_now_and_when_it_starts_to_exist() {
     let come = client.publish(&clusters(&["a", "wanted"]));
     assert_eq!(summaries(&come), ["CDS wanted"]);
     client.ack(&come[0]);
-    // The wildcard brought it; whoever asks for it by name is answered all the same.
+    // The wildcard covers it already, but a request by name gets a response anyway.
     let there = client.request_delta(Cluster, |request| {
         request.resource_names_subscribe = vec!["wanted".to_owned()];
     });
@@ -131,7 +131,7 @@ async fn c53_a_slow_reader_gets_the_newest_state_and_delays_no_other_client() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_storm_of_publications_everybody_has_the_newest_in_either_dialect() {
+async fn after_many_rapid_publications_every_client_has_the_newest_in_either_variant() {
     const EDITIONS: u32 = 3000;
     let server = TestServer::start(Cache::default()).await;
     let topology = |edition| clusters(&["be"]).endpoints("be", edition).snapshot();
@@ -154,7 +154,7 @@ async fn after_a_storm_of_publications_everybody_has_the_newest_in_either_dialec
             }));
         }
         let cache = Arc::clone(&server.cache);
-        // As fast as it can, on a thread of its own: far more than a thousand a second.
+        // As fast as possible, on a separate thread: far more than a thousand per second.
         let storm = std::thread::spawn(move || {
             for edition in 2..=EDITIONS {
                 cache.set(EVERYONE, clusters(&["be"]).endpoints("be", edition).snapshot());
@@ -227,7 +227,7 @@ async fn c54_a_reconnecting_client_gets_only_what_changed() {
         server.stop().await;
         assert_eq!(stream.receive().await.unwrap(), None, "the server says goodbye");
 
-        // A new process: it has the same content, but for one assignment, and a memory of nothing.
+        // A new process, without state. It has the same content except one assignment.
         let server = TestServer::start_at(address, Cache::default()).await;
         server.cache.set(EVERYONE, clusters(&["a"]).cluster("b", 1).endpoints("b", 2).snapshot());
         let mut stream = GrpcStream::open(channel, variant, "n").await;

@@ -1,4 +1,4 @@
-//! The xDS server over real sockets: what strangers, crowds and slow readers must not be able to do to it.
+//! The xDS server over real sockets: malformed input, many clients and slow readers must not harm it.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -103,7 +103,7 @@ impl Under {
     }
 }
 
-/// A client of the aggregated service, in the state-of-the-topology variant.
+/// A client of the aggregated service, in the state-of-the-world variant.
 struct Client {
     requests: UnboundedSender<DiscoveryRequest>,
     responses: Streaming<DiscoveryResponse>,
@@ -137,7 +137,7 @@ impl Client {
 
     async fn next(&mut self) -> Result<DiscoveryResponse, Status> {
         let next = tokio::time::timeout(LIMIT, self.responses.message()).await.expect("an answer in time");
-        next.map(|response| response.expect("the stream goes on"))
+        next.map(|response| response.expect("the stream is still open"))
     }
 
     async fn subscribe(&mut self, kind: ResourceType, names: &[String]) -> Result<DiscoveryResponse, Status> {
@@ -213,7 +213,7 @@ async fn malformed_messages_end_only_their_own_stream() {
     use http_body_util::BodyExt;
     let under = Under::test(3).await;
     let bodies: [&[u8]; 5] = [
-        // Half a prefix, half a message, bytes that are no protobuf, compression that was not agreed
+        // Half a prefix, half a message, bytes that are not protobuf, compression that was not agreed
         // on, and a length of 4 GiB.
         &[0, 0, 0],
         &[0, 0, 0, 0, 9, 0x0a],

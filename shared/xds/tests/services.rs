@@ -1,4 +1,4 @@
-//! What stands beside xDS on the same port: health and reflection, for probes and for grpcurl.
+//! The standard services on the same port: health and reflection, for probes and for grpcurl.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -138,7 +138,7 @@ async fn mutual_tls_admits_only_clients_with_a_certificate_of_the_configured_ca(
     };
     asks(Some(credentials(&ours))).await.unwrap();
     assert!(asks(None).await.is_err(), "without a certificate");
-    assert!(asks(Some(credentials(&theirs))).await.is_err(), "with a stranger's certificate");
+    assert!(asks(Some(credentials(&theirs))).await.is_err(), "with a certificate of another CA");
     // Plaintext gets no further either.
     assert!(health::ask(address).await.is_err());
     life.shut_down(GRACE).await.unwrap();

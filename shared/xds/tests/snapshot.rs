@@ -1,4 +1,4 @@
-//! A snapshot that exists is consistent, and an error names both ends of what is wrong.
+//! Every snapshot is consistent, and an error names both resources.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -186,7 +186,7 @@ fn references_to_external_clusters_are_allowed() {
     let resources = || web().without(Cluster, "be").resources();
     assert!(Snapshot::with_external_clusters(resources(), &["be"]).is_ok());
     assert!(Snapshot::with_external_clusters(resources(), &["other"]).is_err());
-    // Clusters only: routes and secrets nobody has from elsewhere.
+    // Only clusters can be external: clients have no routes or secrets from elsewhere.
     assert!(Snapshot::with_external_clusters(web().without(Route, "paths").resources(), &["paths"]).is_err());
 }
 

@@ -1,4 +1,4 @@
-//! Streams on the stream: who the client is, which service it uses, how it ends (rules 1 to 9, 12, and a part of 27).
+//! Streams over gRPC: node, service, errors and the end of a stream (rules 1 to 9, 12, and a part of 27).
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -63,7 +63,7 @@ async fn c02_an_empty_type_is_an_error_on_the_aggregated_service_only() {
         assert_eq!(stream.receive().await.unwrap_err().code(), Code::InvalidArgument);
         let told = per_type(server.channel().await, Cluster, variant, "").await.unwrap();
         assert_eq!(told, Cluster.url());
-        // A type of another service is no type of this one.
+        // The type of another service is an error on this one.
         let refusal = per_type(server.channel().await, Cluster, variant, Route.url()).await.unwrap_err();
         assert_eq!(refusal.code(), Code::InvalidArgument);
     }
@@ -171,7 +171,7 @@ async fn c06_closing_or_cancelling_frees_every_watch() {
         count(|said| matches!(said, EventKind::Opened { .. })),
         count(|said| *said == EventKind::Closed)
     );
-    // Nothing that is published now is for anyone, and that hurts nobody.
+    // A publication without any client is harmless.
     server.cache.set("a", clusters(&["x"]).snapshot());
     server.stop().await;
 }
@@ -278,7 +278,7 @@ async fn c27_a_grpc_client_that_lists_no_names_gets_no_resources() {
             let mut stream = GrpcStream::open_as(server.channel().await, variant, node).await;
             stream.subscribe(Cluster, &[]);
             stream.subscribe(Endpoints, &["be"]);
-            // Requests are outcome in order, so the first answer tells whether the empty list got one.
+            // The server processes requests in order, so the first response shows whether the empty list got one.
             assert_eq!(stream.next().await.kind, expected, "{agent}");
         }
     }

@@ -1,4 +1,4 @@
-//! What a client subscribes to, and what an empty list means (rules 21 to 33).
+//! Subscriptions, and the meaning of an empty list (rules 21 to 33).
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

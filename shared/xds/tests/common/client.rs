@@ -1,7 +1,7 @@
-//! A client without a network: what it asks, how it answers, what it then holds.
+//! A client without a network: its requests, its answers, and the resources that it holds.
 //!
-//! It drives a `Stream` directly, and reads every response from the bytes that would go out, with the
-//! generated messages, so that the encoder is tested with everything else.
+//! It calls a `StreamState` directly. It decodes every response from the bytes that would go out, with the generated
+//! messages, so that the tests cover the encoder too.
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of this")]
 
@@ -34,7 +34,7 @@ pub struct Received {
     pub removed: Vec<String>,
 }
 
-/// One resource in it; only delta tells its version.
+/// One resource in it. Only delta responses have its version.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
     pub name: String,
@@ -43,7 +43,7 @@ pub struct Item {
 }
 
 impl fmt::Display for Received {
-    /// `CDS a b -c`: its type, what it carries, what it tells to be gone.
+    /// Writes `CDS a b -c`: the type, the names of its resources, and the removed names.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.kind)?;
         let mut names: Vec<_> = self.items.iter().map(|item| item.name.as_str()).collect();
@@ -55,7 +55,7 @@ impl fmt::Display for Received {
     }
 }
 
-/// The responses in short.
+/// A summary of each response.
 pub fn summaries(got: &[Received]) -> Vec<String> {
     got.iter().map(Received::to_string).collect()
 }
@@ -105,7 +105,7 @@ pub struct Client {
     published: Option<Arc<Publication>>,
 }
 
-/// Runs a test in both variants.
+/// Runs a test in both variants of the protocol.
 pub fn in_both_variants(test: impl Fn(Client)) {
     for variant in [XdsVariant::Sotw, XdsVariant::Delta] {
         test(Client::new(variant));
@@ -135,7 +135,7 @@ impl Client {
         self.variant == XdsVariant::Sotw
     }
 
-    /// The control plane publishes a topology.
+    /// Publishes a topology.
     pub fn publish(&mut self, topology: &Topology) -> Vec<Received> {
         self.publish_snapshot(topology.snapshot())
     }
@@ -163,7 +163,7 @@ impl Client {
         self.published = Some(Arc::new(Publication { seq, changes, snapshot }));
     }
 
-    /// What the server says on its own account, decoded.
+    /// Receives the responses that the server may send now, decoded.
     pub fn receive_pushes(&mut self) -> Vec<Received> {
         let responses = self.stream.pending_responses(&self.quarantine);
         responses.into_iter().map(|response| self.receive(response)).collect()
@@ -201,7 +201,7 @@ impl Client {
         })
     }
 
-    /// A state-of-the-topology request with the nonce, the version and the names that stand, and a change.
+    /// Sends a state-of-the-world request with the current nonce, version and names, and a change.
     pub fn request_sotw(
         &mut self,
         kind: ResourceType,
@@ -222,7 +222,7 @@ impl Client {
         self.note(outcome)
     }
 
-    /// A delta request that says nothing but what `change` puts into it.
+    /// Sends a delta request that is empty except for what `change` sets.
     pub fn request_delta(
         &mut self,
         kind: ResourceType,
@@ -298,7 +298,7 @@ impl Client {
         self.apply(got, |_| true);
     }
 
-    /// Takes a response over but for the resources with these names.
+    /// Applies a response except the resources with these names.
     pub fn apply_except(&mut self, got: &Received, bad: &[&str]) {
         self.apply(got, |name| !bad.contains(&name));
     }
@@ -350,7 +350,7 @@ impl Client {
         }
     }
 
-    /// Loses the stream, keeps what it holds, and opens another one.
+    /// Loses the stream, keeps its resources, and opens another stream.
     pub fn reconnect(&mut self) {
         self.stream = StreamState::new(self.variant, self.quirks);
         for kind in ResourceType::ALL {
@@ -366,7 +366,7 @@ impl Client {
         }
     }
 
-    /// Asks on a new stream for what it asked on the old one, and says what it has.
+    /// Repeats its subscription on a new stream, with the versions that it has.
     pub fn resume(&mut self, kind: ResourceType) -> Vec<Received> {
         if self.is_sotw() {
             return self.request_sotw(kind, |_| {});

@@ -1,4 +1,4 @@
-//! A control plane on a free port of the loopback, and clients that speak to it over gRPC.
+//! A control plane on a free loopback port, and clients that use it over gRPC.
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of this")]
 
@@ -122,7 +122,7 @@ impl GrpcStream {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         self.names.insert(type_url.to_owned(), names.clone());
         let (node, type_url) = (self.node.take(), type_url.to_owned());
-        // A stream that the server ended takes no more requests; what it answered last tells why.
+        // A stream that the server ended accepts no requests. Its status has the reason.
         match &self.ends {
             Ends::Sotw(sender, _) => {
                 _ = sender.send(DiscoveryRequest {
@@ -225,12 +225,12 @@ impl GrpcStream {
                 }
             })
         };
-        tokio::time::timeout(LIMIT, next).await.expect("the server says something")
+        tokio::time::timeout(LIMIT, next).await.expect("the server sends a response or a status")
     }
 
     /// The next response.
     pub async fn next(&mut self) -> Received {
-        self.receive().await.unwrap().expect("the stream goes on")
+        self.receive().await.unwrap().expect("the stream is still open")
     }
 
     /// Ends the client's half; returns how the server ends the stream.

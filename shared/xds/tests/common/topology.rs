@@ -1,4 +1,4 @@
-//! Small topologies for the tests: what exists is said by name, and an *edition* tells contents apart.
+//! Small topologies for the tests. Resources have a name, and an *edition* that distinguishes their content.
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of this")]
 

@@ -16,7 +16,7 @@ use super::client::{self, Client, Received};
 use super::steps::{BAD, Manner, Step, names_of};
 use super::topology::{self, Topology};
 
-/// State of the topology: a client that kept a part of a response, or dropped a part of what it had, has no
+/// State of the world: a client that kept a part of a response, or dropped a part of what it had, has no
 /// version for what it holds. One that reconnects with the last version that it accepted all the same
 /// cannot be helped, for no server can know.
 const PARTIAL: &str = "a part of something";

@@ -1,4 +1,4 @@
-//! What may happen, by chance: topologies, requests, answers, manners. Does not know what a client does at a step.
+//! Random steps: topologies, requests, answers, and how a client rejects. What a client does at a step is in `model.rs`.
 
 use mesh_xds::ResourceType::{self, Cluster, Endpoints, Listener, Route, Secret};
 use mesh_xds::XdsVariant;

@@ -1,6 +1,6 @@
 //! The control plane and the real Envoy, in both variants: what Envoy then holds, and what its callers get.
 //!
-//! Knows the topologies that are published, and what Envoy says of itself. What has to hold of the two is in the modules.
+//! This file has the topologies that are published. The assertions are in the modules.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

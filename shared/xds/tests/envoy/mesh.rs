@@ -117,7 +117,7 @@ pub(crate) async fn an_envoy(
 pub(crate) async fn replaced(mesh: Mesh, then: Snapshot) -> Mesh {
     mesh.plane.shut_down(GRACE).await.unwrap();
     let (cache, event_log, address, plane) = control_plane(mesh.address, OnRejection::Keep, &mesh.life).await;
-    // The client is back before there is a snapshot: it must wait, and must not be told that nothing is left.
+    // The client is back before there is a snapshot: it must wait, and must not get an empty response.
     let asked = async |kind: ResourceType| {
         let asks = event_log.wait_for(0, |event| {
             event.type_name == kind.service() && matches!(event.kind, EventKind::Request { .. })

@@ -1,4 +1,4 @@
-//! What Envoy refuses: traffic goes on, and the control plane rolls back, or waits for a correction.
+//! Envoy rejects a resource: traffic continues, and the control plane rolls back or waits for a correction.
 //!
 //! Knows one reason for a refusal, and not the others.
 
@@ -88,7 +88,7 @@ async fn correction(variant: EnvoyXdsVariant) {
     })
     .await;
     assert_eq!(mesh.sent_since(mark), ["EDS"]);
-    // Whoever comes new is shown what was accepted last in place of the refused, however often.
+    // A new client gets the last accepted version instead of the rejected one, at each connection.
     for _ in 0..2 {
         mesh.renew(variant).await;
         let at = mesh.listener().await;

@@ -1,4 +1,4 @@
-//! A control plane that was away, and knows nothing of what it said before. Does not look at traffic.
+//! A control plane that restarts, without the state of its earlier streams. Traffic is tested elsewhere.
 
 use mesh_xds::cache::{EVERYONE, OnRejection};
 use shared::envoy::EnvoyXdsVariant;

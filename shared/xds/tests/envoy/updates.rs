@@ -113,7 +113,7 @@ async fn swap(variant: EnvoyXdsVariant) {
     };
     more(20).await;
     let mark = mesh.event_log.mark();
-    // Blue and green change places at once; the order in which Envoy is told is the control plane's work.
+    // Blue and green change places at once; the control plane chooses the order of the updates.
     mesh.show(snapshot(topology("green", green))).await;
     more(50).await;
     over.store(true, Ordering::Relaxed);
