@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How much work the sidecar gets once it is back.
 const SHORT: Duration = Duration::from_secs(2);
 
-/// The maximum number of series of one Envoy whose statistics are filtered to those that the dashboard uses.
+/// The maximum number of series of one Envoy whose statistics are filtered to the series that the dashboard uses.
 pub const BUDGET: usize = 200;
 
 const UP: &str = r#"up{job="envoy",instance="c"}"#;
@@ -79,7 +79,7 @@ impl Mesh {
 
     /// Series cost memory: how many an Envoy has, and how many it needs.
     pub(super) async fn is_cut_down(&mut self, story: &mut Story, life: &Lifecycle) -> anyhow::Result<()> {
-        // b's Envoy has the same configuration as c's but for what it leaves out.
+        // b's Envoy has the same configuration as c's, except for the statistics that it leaves out.
         let all = self.page("envoy", "b", "").await?.len();
         let used = self.page("envoy", "b", "?usedonly").await?.len();
         self.revive("c", Keep::Needed, life).await?;

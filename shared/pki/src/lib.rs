@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 //!
-//! The chain of trust: root, intermediate, leaf, and what it takes to be believed.
+//! The chain of trust: root, intermediate, leaf, and what makes a chain trusted.
 //!
 //! ```text
 //! Root ── sign_intermediate(self) ──> Intermediate ── issue(&self) ──> Issued ──> chain.pem, key.pem
@@ -13,7 +13,7 @@
 //! make another authority, and what it issues cannot outlive it; a leaf without a name cannot be asked for.
 //! A [`KeyPem`] shows nothing of itself unless [`expose`](KeyPem::expose) is called, which is easy to search for.
 //!
-//! Connections are in [`mod@tls`]. There is no revocation: a certificate has a short life instead.
+//! Connections are in [`mod@tls`]. Certificates live for a short time, because this crate has no revocation.
 //!
 //! ```
 //! use std::time::{Duration, SystemTime};
