@@ -1,5 +1,7 @@
 //! A command as small as possible, for the tests of `shared::report` and `shared::cli`: its argument chooses how it ends.
 
+#![forbid(unsafe_code)]
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
