@@ -41,7 +41,7 @@ struct Args {
     #[arg(long, env = "ENDPOINTS", required = true)]
     endpoints: Option<Endpoints>,
     /// Who splits calls over regions: the client by locality weights, or the route by clusters' weights
-    #[arg(long, env = "SPLIT", value_parser = cli::one_of::<EventFormat>(&EventFormat::NAMES), default_value = "localities")]
+    #[arg(long, env = "SPLIT", value_enum, default_value = "localities")]
     split: Split,
     /// How often Envoy tries a call again that its backend did not begin
     #[arg(long, env = "RETRIES", default_value_t = 2, value_parser = clap::value_parser!(u32).range(..=10))]
@@ -50,7 +50,7 @@ struct Args {
     #[arg(long, env = "METRICS", value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
     /// Print what clients and control plane say to each other
-    #[arg(long, env = "XDS_LOG", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "timeline")]
+    #[arg(long, env = "XDS_LOG", value_parser = cli::one_of::<EventFormat>(&EventFormat::NAMES), num_args = 0..=1, require_equals = true, default_missing_value = "timeline")]
     xds_log: Option<EventFormat>,
     #[command(flatten)]
     role: Role,
