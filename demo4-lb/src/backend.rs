@@ -13,15 +13,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use mesh_net::Limits;
 use shared::lifecycle::Lifecycle;
 use shared::proto::DESCRIPTORS;
 use shared::proto::echo::echo_server::EchoServer;
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
-use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, HealthService};
 
@@ -171,15 +170,15 @@ async fn serve(answering: Answering, mut health: HealthReporter, listener: TcpLi
         let cut = cut.clone();
         move |accepted: std::io::Result<_>| accepted.map(|tcp| Cuttable::new(tcp, cut.clone()))
     };
-    let server = Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+    let limits = Limits::default();
+    let server = mesh_net::grpc_server(limits)
         .add_service(EchoServer::new(answering))
         .add_service(tonic_health::pb::health_server::HealthServer::new(health_service))
         .add_service(reflection().build_v1().expect("our own descriptors decode"))
         // Older grpcurl asks for this one.
         .add_service(reflection().build_v1alpha().expect("our own descriptors decode"))
         .serve_with_incoming_shutdown(
-            TcpListenerStream::new(listener).map(cuttable),
+            mesh_net::incoming(listener, limits).map(cuttable),
             draining.clone().cancelled_owned(),
         );
 

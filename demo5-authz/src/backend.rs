@@ -17,16 +17,14 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::routing::{any, get};
 use http::{HeaderMap, Method, StatusCode};
+use mesh_net::Limits;
 use serde_json::json;
 use shared::lifecycle::Lifecycle;
 use shared::proto::DESCRIPTORS;
 use shared::proto::hello::greeter_server::{Greeter, GreeterServer};
 use shared::proto::hello::{Arrived, DeleteGreetingReply, DeleteGreetingRequest, HelloReply, HelloRequest};
 use tokio::net::TcpListener;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::Routes;
-use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, HealthService};
@@ -68,18 +66,22 @@ impl Backend {
                 .route("/hello", any(page))
                 .route("/public", get(page))
                 .route("/vault", get(page))
-                .with_state(answering.clone());
+                .with_state(answering.clone())
+                .fallback(unknown);
             let mut routes = Routes::from(pages);
             routes = routes
                 .add_service(GreeterServer::new(answering))
                 .add_service(tonic_health::pb::health_server::HealthServer::new(health_service))
                 .add_service(reflection.build_v1().expect("our own descriptors decode"));
-            let incoming = TcpListenerStream::new(listener)
-                .map(|accepted| accepted.inspect(|tcp| drop(tcp.set_nodelay(true))));
-            let server = Server::builder()
+            // The shortest request of HTTP/1 is shorter than the preface of HTTP/2.
+            let limits = Limits { first_bytes: 16, ..Limits::default() };
+            let server = mesh_net::grpc_server(limits)
                 .accept_http1(true)
                 .add_routes(routes)
-                .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+                .serve_with_incoming_shutdown(
+                    mesh_net::incoming(listener, limits),
+                    stop.clone().cancelled_owned(),
+                );
             let overdue = async {
                 stop.cancelled().await;
                 health.set_service_status("", ServingStatus::NotServing).await;
@@ -161,4 +163,17 @@ async fn page(
     let json = http::HeaderValue::from_static("application/json");
     response.headers_mut().insert(http::header::CONTENT_TYPE, json);
     (StatusCode::OK, response)
+}
+
+/// Answers a path that does not exist in the protocol of the request: gRPC clients expect a gRPC status.
+async fn unknown(headers: HeaderMap) -> axum::response::Response {
+    let media = headers.get(http::header::CONTENT_TYPE).map(http::HeaderValue::as_bytes).unwrap_or_default();
+    if media.starts_with(b"application/grpc") {
+        let response =
+            Status::unimplemented("this server does not have that method").into_http::<tonic::body::Body>();
+        return response.map(axum::body::Body::new);
+    }
+    let mut response = axum::response::Response::new(axum::body::Body::from("not found\n"));
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response
 }

@@ -11,14 +11,12 @@ use std::time::Duration;
 
 use envoy_types::ext_authz::v3::pb::AuthorizationServer;
 use http::{Method, StatusCode};
+use mesh_net::Limits;
 use shared::lifecycle::Lifecycle;
 use shared::web;
 use tokio::net::TcpListener;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
-use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, HealthService};
 
@@ -83,17 +81,15 @@ async fn serve(authorizer: Authorizer, listener: TcpListener, linger: Duration, 
     for name in NAMES {
         health.set_service_status(name, ServingStatus::Serving).await;
     }
-    let incoming = TcpListenerStream::new(listener).map(|accepted| {
-        // Small answers must not wait for more to send (Nagle).
-        accepted.inspect(|tcp| drop(tcp.set_nodelay(true)))
-    });
+    let limits = Limits { streams: AT_ONCE, ..Limits::default() };
     let go_away = CancellationToken::new();
-    let server = Server::builder()
-        .max_concurrent_streams(AT_ONCE)
-        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+    let server = mesh_net::grpc_server(limits)
         .add_service(tonic_health::pb::health_server::HealthServer::new(health_service))
         .add_service(AuthorizationServer::new(authorizer).max_decoding_message_size(QUESTION))
-        .serve_with_incoming_shutdown(incoming, go_away.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(
+            mesh_net::incoming(listener, limits),
+            go_away.clone().cancelled_owned(),
+        );
     let leave = async {
         draining.cancelled().await;
         for name in NAMES {

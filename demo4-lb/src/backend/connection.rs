@@ -7,25 +7,23 @@ use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use mesh_net::Connection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 pub(super) struct Cuttable {
-    tcp: TcpStream,
+    tcp: Connection,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Cuttable {
-    pub(super) fn new(tcp: TcpStream, cut: CancellationToken) -> Self {
-        // Small replies must not wait for more to send (Nagle). A connection that refuses is already dead.
-        _ = tcp.set_nodelay(true);
+    pub(super) fn new(tcp: Connection, cut: CancellationToken) -> Self {
         Self { tcp, cut: Box::pin(cut.cancelled_owned()) }
     }
 
     /// The connection, unless it has been cut; wakes the reader when that happens.
-    fn uncut(&mut self, context: &mut Context<'_>) -> io::Result<Pin<&mut TcpStream>> {
+    fn uncut(&mut self, context: &mut Context<'_>) -> io::Result<Pin<&mut Connection>> {
         match self.cut.as_mut().poll(context) {
             Poll::Ready(()) => Err(ErrorKind::ConnectionAborted.into()),
             Poll::Pending => Ok(Pin::new(&mut self.tcp)),

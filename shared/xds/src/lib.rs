@@ -107,6 +107,7 @@ pub use cache::Cache;
 pub use control_plane::ControlPlane;
 pub use event_log::EventLog;
 pub use load_reports::LoadReports;
+pub use mesh_net::Limits;
 #[cfg(feature = "metrics")]
 pub use metrics::Metrics;
 pub use resource::Resource;

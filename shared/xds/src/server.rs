@@ -5,8 +5,6 @@
 
 mod context;
 
-mod incoming;
-
 mod service;
 
 mod stream_handler;
@@ -23,7 +21,7 @@ use std::time::Duration;
 
 use context::ServerContext;
 use envoy_types::pb::envoy::config::core::v3::Node;
-use incoming::incoming;
+use mesh_net::Limits;
 use service::{Aggregated, Clusters, Discovery, Endpoints, Listeners, Routes, Secrets};
 #[cfg(feature = "reflection")]
 use standard_services::with_reflection;
@@ -47,6 +45,10 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
 /// The default of [`ServerBuilder::eds_request_timeout`]. Envoy requests endpoints within milliseconds.
 const EDS_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The default of [`ServerBuilder::limits`]. Each Envoy and each gRPC client has one connection; an Envoy without ADS
+/// opens a stream for each resource that it subscribes to, and a second connection beyond this number.
+const LIMITS: Limits = Limits { connections: 16_384, ..Limits::DEFAULT };
 
 /// Why the server stopped.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +113,14 @@ impl ServerBuilder {
         self
     }
 
+    /// Sets how many connections and streams the server accepts, and how it notices clients that vanished. By default
+    /// 16,384 connections with 1,000 streams each; a connection that does not begin within 10 s is closed.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.0.limits = limits;
+        self
+    }
+
     /// Makes the server.
     pub fn build(self) -> Server {
         Server(Arc::new(self.0))
@@ -128,6 +138,7 @@ impl Server {
             quirks: Box::new(quirks_of),
             eds_request_timeout: EDS_REQUEST_TIMEOUT,
             tls: None,
+            limits: LIMITS,
             streams: AtomicU64::new(0),
             open: AtomicU64::new(0),
             stop,
@@ -160,7 +171,8 @@ impl Server {
     /// If the listener or the TLS configuration fails.
     pub async fn serve(self, listener: TcpListener) -> Result<(), ServerError> {
         let stop = self.0.stop.clone();
-        let mut server = tonic::transport::Server::builder();
+        let limits = self.0.limits;
+        let mut server = mesh_net::grpc_server(limits);
         if let Some(tls) = &self.0.tls {
             server = server.tls_config(tls.clone())?;
         }
@@ -169,17 +181,15 @@ impl Server {
         let routes = with_reflection(routes);
         #[cfg(feature = "health")]
         let (health, routes) = with_health(routes).await;
-        let serving = server
-            // If a client's machine vanishes, no packet says so. Without this its streams would stay open forever.
-            .http2_keepalive_interval(Some(Duration::from_secs(30)))
-            .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-            .add_routes(routes)
-            .serve_with_incoming_shutdown(incoming(listener), async {
+        let serving = server.add_routes(routes).serve_with_incoming_shutdown(
+            mesh_net::incoming(listener, limits),
+            async {
                 stop.cancelled().await;
                 // Clients that watch the health service learn of the end before their connection closes.
                 #[cfg(feature = "health")]
                 set_health(&health, ServingStatus::NotServing).await;
-            });
+            },
+        );
         tokio::select! {
             served = serving => Ok(served?),
             () = async { stop.cancelled().await; tokio::time::sleep(DRAIN_LIMIT).await } => {

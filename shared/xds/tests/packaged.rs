@@ -45,19 +45,24 @@ async fn cargo(folder: &Path, arguments: &[&str]) {
     assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Packages the crate and unpacks it in `folder`; returns where it is.
-async fn unpacked(folder: &Path) -> PathBuf {
-    cargo(&workspace(), &["package", "-p", "mesh-xds", "--no-verify", "--allow-dirty", "--offline"]).await;
-    let name = concat!("mesh-xds-", env!("CARGO_PKG_VERSION"));
-    let mut tar = Command::new("tar");
-    tar.arg("-xzf").arg(target().join("package").join(format!("{name}.crate"))).arg("-C").arg(folder);
-    assert!(child::output(tar, LIMIT).await.unwrap().status.success(), "the package does not unpack");
-    folder.join(name)
+/// Packages the crate together with the one that it depends on, and unpacks both in `folder`; returns where they are.
+async fn unpacked(folder: &Path) -> [PathBuf; 2] {
+    let packages = ["-p", "mesh-net", "-p", "mesh-xds"];
+    cargo(&workspace(), &[&["package", "--no-verify", "--allow-dirty", "--offline"], &packages[..]].concat())
+        .await;
+    let names =
+        [concat!("mesh-net-", env!("CARGO_PKG_VERSION")), concat!("mesh-xds-", env!("CARGO_PKG_VERSION"))];
+    for name in names {
+        let mut tar = Command::new("tar");
+        tar.arg("-xzf").arg(target().join("package").join(format!("{name}.crate"))).arg("-C").arg(folder);
+        assert!(child::output(tar, LIMIT).await.unwrap().status.success(), "{name} does not unpack");
+    }
+    names.map(|name| folder.join(name))
 }
 
 /// A project outside of the workspace whose program is the example `your_service`.
 async fn project(folder: &Path) {
-    let library = unpacked(folder).await;
+    let [net, library] = unpacked(folder).await;
     let manifest = format!(
         r#"
 [package]
@@ -73,9 +78,13 @@ tokio-util = "0.7"
 tonic = "0.14"
 tonic-health = "0.14"
 
+[patch.crates-io]
+mesh-net = {{ path = "{}" }}
+
 [workspace]
 "#,
-        library.display()
+        library.display(),
+        net.display()
     );
     fs::write(folder.join("Cargo.toml"), manifest).unwrap();
     // The versions that this workspace is tested with, all of which are on this machine.

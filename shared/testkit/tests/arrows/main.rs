@@ -22,8 +22,14 @@ struct Rule {
 }
 
 const RULES: &[Rule] = &[
-    Rule { krate: "shared", normal: &[], optional: &[("tls", "mesh-pki")], dev: &["mesh-testkit"] },
-    Rule { krate: "mesh-xds", normal: &[], optional: &[], dev: &["mesh-pki", "mesh-testkit", "shared"] },
+    Rule { krate: "mesh-net", normal: &[], optional: &[], dev: &["mesh-net"] },
+    Rule { krate: "shared", normal: &["mesh-net"], optional: &[("tls", "mesh-pki")], dev: &["mesh-testkit"] },
+    Rule {
+        krate: "mesh-xds",
+        normal: &["mesh-net"],
+        optional: &[],
+        dev: &["mesh-pki", "mesh-testkit", "shared"],
+    },
     Rule { krate: "mesh-pki", normal: &[], optional: &[], dev: &["mesh-pki", "mesh-testkit", "shared"] },
     Rule { krate: "mesh-xds-server", normal: &["mesh-xds", "shared"], optional: &[], dev: &["mesh-testkit"] },
     Rule {
@@ -68,13 +74,13 @@ const RULES: &[Rule] = &[
     },
     Rule {
         krate: "demo4-lb",
-        normal: &["mesh-features", "mesh-lab", "mesh-lab-xds", "mesh-xds", "shared"],
+        normal: &["mesh-features", "mesh-lab", "mesh-lab-xds", "mesh-net", "mesh-xds", "shared"],
         optional: &[],
         dev: &["mesh-testkit"],
     },
     Rule {
         krate: "demo5-authz",
-        normal: &["mesh-features", "mesh-lab", "mesh-pki", "shared"],
+        normal: &["mesh-features", "mesh-lab", "mesh-net", "mesh-pki", "shared"],
         optional: &[],
         dev: &["mesh-testkit"],
     },

@@ -23,6 +23,7 @@ pub(super) struct ServerContext {
     pub(super) quirks: Box<dyn Fn(&Node) -> ClientQuirks + Send + Sync>,
     pub(super) eds_request_timeout: Duration,
     pub(super) tls: Option<ServerTlsConfig>,
+    pub(super) limits: mesh_net::Limits,
     /// How many streams there ever were, which numbers them.
     pub(super) streams: AtomicU64,
     /// How many streams are open.
