@@ -109,3 +109,19 @@ async fn connections_beyond_the_limit_wait_until_a_place_is_free() {
 async fn connect(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).await.unwrap()
 }
+
+#[tokio::test]
+async fn streams_beyond_the_limit_wait_until_one_ends() {
+    let address = server(Limits { streams: 2, ..Limits::default() }).await;
+    let client = client(address).await;
+    let watch = || async {
+        let mut client = client.clone();
+        client.watch(HealthCheckRequest::default()).await.unwrap().into_inner()
+    };
+    let (first, _second) = (watch().await, watch().await);
+    let mut third = std::pin::pin!(watch());
+    let waits = tokio::time::timeout(Duration::from_millis(200), third.as_mut()).await;
+    assert!(waits.is_err(), "a third stream, though two are the limit");
+    drop(first);
+    tokio::time::timeout(LIMIT, third).await.expect("the stream opens");
+}

@@ -9,6 +9,8 @@ pub mod altered_envoy;
 
 pub mod lab_ports;
 
+pub mod broken_peers;
+
 pub mod compose;
 
 pub mod grpcio;
