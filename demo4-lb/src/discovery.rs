@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use shared::cli::Unready;
+use shared::cli::SetupError;
 
 use crate::topology::{Endpoint, Region};
 
@@ -98,8 +98,8 @@ impl Endpoints {
     /// answer are worth more than an empty list.
     ///
     /// # Errors
-    /// [`Unready`] if the source is not there or not readable at the start.
-    pub async fn follow(self, mut found: impl FnMut(Vec<Found>)) -> Result<(), Unready> {
+    /// [`SetupError`] if the source is not there or not readable at the start.
+    pub async fn follow(self, mut found: impl FnMut(Vec<Found>)) -> Result<(), SetupError> {
         match self {
             Self::Static(addresses) => {
                 found(addresses.into_iter().map(Found::from).collect());
@@ -109,8 +109,8 @@ impl Endpoints {
                 dns::follow(host, port, found).await;
                 Ok(())
             }
-            Self::File(path) => file::follow(path, found).await.map_err(Unready::new),
-            Self::Docker { service } => docker::follow(&service, found).await.map_err(Unready::new),
+            Self::File(path) => file::follow(path, found).await.map_err(SetupError::new),
+            Self::Docker { service } => docker::follow(&service, found).await.map_err(SetupError::new),
         }
     }
 }

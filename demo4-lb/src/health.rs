@@ -10,7 +10,7 @@ use futures::future::join_all;
 
 /// Asks these backends `every` so often, for ever, and calls `found` with all answers when one has changed.
 ///
-/// A backend that does not answer within the two seconds of [`shared::health::ask`] does not serve.
+/// A backend that does not answer within the two seconds of [`shared::health::probe`] does not serve.
 pub async fn follow(
     backends: Vec<SocketAddr>,
     every: Duration,
@@ -22,7 +22,7 @@ pub async fn follow(
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let asked = backends.iter().map(async |at| (*at, shared::health::ask(*at).await.is_ok()));
+        let asked = backends.iter().map(async |at| (*at, shared::health::probe(*at).await.is_ok()));
         let now: BTreeMap<SocketAddr, bool> = join_all(asked).await.into_iter().collect();
         if now != known {
             found(&now);

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use demo4_lb::plan::{Plan, Planes, Step};
 use demo4_lb::scenario;
-use shared::cli::{self, Common};
+use shared::cli::{self, CommonArgs};
 
 use mesh_xds::event_log::EventFormat;
 
@@ -30,7 +30,7 @@ Exit code: 0 every claim held, 1 one did not, 2 wrong usage or a missing program
 )]
 struct Args {
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
     /// Who picks a backend for each call
     #[arg(long, value_enum, default_value_t)]
     data_plane: Planes,

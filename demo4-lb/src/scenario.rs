@@ -10,9 +10,9 @@
 //! what it measured. So each can be run by itself.
 
 use clap::ValueEnum;
-use shared::cli::Unready;
+use shared::cli::SetupError;
 use shared::lifecycle::{GRACE, Lifecycle};
-use shared::report::Story;
+use shared::report::Recorder;
 use shared::tools;
 
 use crate::plan::{Plan, Step};
@@ -56,9 +56,9 @@ pub use mesh::Mesh;
 ///
 /// # Errors
 /// If something that the story needs cannot be had or breaks; a claim that does not hold is no error.
-pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Result<Mesh> {
+pub async fn run(plan: &Plan, story: &mut Recorder, life: &Lifecycle) -> anyhow::Result<Mesh> {
     let program = if plan.planes.has(DataPlane::Envoy) {
-        let program = tools::envoy(plan.envoy.as_deref()).await.map_err(Unready::new)?;
+        let program = tools::envoy(plan.envoy.as_deref()).await.map_err(SetupError::new)?;
         story.version("envoy", &program.version);
         Some(program)
     } else {
@@ -91,7 +91,7 @@ pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Re
 }
 
 impl Mesh {
-    async fn tell(&mut self, step: Step, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+    async fn tell(&mut self, step: Step, story: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
         match step {
             Step::Plain => self.plain(story, scope).await,
             Step::Calls => self.calls(story, scope).await,

@@ -194,7 +194,7 @@ async fn a_lingering_backend_says_that_it_leaves_and_still_answers_every_kind_of
     let backend = Backend::lingering(hour, "b1", "here", listener, &life);
     let calls = async {
         shared::poll::wait_until("NOT_SERVING", Duration::from_millis(1), LIMIT, async || {
-            if shared::health::ask(backend.address()).await.is_ok() { Err("it serves") } else { Ok(()) }
+            if shared::health::probe(backend.address()).await.is_ok() { Err("it serves") } else { Ok(()) }
         })
         .await
         .unwrap();

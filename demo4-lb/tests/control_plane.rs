@@ -16,7 +16,7 @@ use mesh_xds::ResourceType;
 use shared::envoy::{Bootstrap, Envoy, Serving};
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::poll::wait_until;
-use shared::ports::Held;
+use shared::ports::ReservedPort;
 use shared::tools;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -91,7 +91,7 @@ async fn a_backend_that_refuses_is_told_to_the_caller_with_the_next_step() {
 
 #[tokio::test]
 async fn what_it_counts_is_there_for_prometheus() {
-    let place = Held::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let place = ReservedPort::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let at = place.address();
     let args = ["--listen", "127.0.0.1:0", "--endpoints", "static:127.0.0.1:1", "--metrics", &at.to_string()];
     let control_plane = Role::control_plane(&args);

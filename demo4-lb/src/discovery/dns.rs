@@ -3,12 +3,12 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
-use shared::follow::{Change, Follower, Pace, Reading, Source};
+use shared::follow::{Change, Follower, PollTiming, Reading, Source};
 
 use super::found::{Found, LOOK_EVERY};
 
 /// An answer of a name server is complete, so a change needs no second look: a second one would only delay failover.
-const PACE: Pace = Pace { every: LOOK_EVERY, confirm: None };
+const PACE: PollTiming = PollTiming { every: LOOK_EVERY, confirm: None };
 
 /// A host name whose addresses are backends.
 struct Name {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mesh_lab::Bench;
+use mesh_lab::CheckContext;
 use shared::poll;
 
 use super::world::{backends, by_region, envoy, ports, require_answers, tally};
@@ -19,7 +19,7 @@ const AFTER: usize = 300;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
+pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
     let east = backends("east", 2, &bench.life).await?;
     let west = backends("west", 2, &bench.life).await?;
     let (envoy, caller) = envoy(bench, "envoy.yaml", &ports(east.iter().chain(&west))).await?;

@@ -9,7 +9,7 @@
 //! Rounds, and not seconds: a machine that is busy with other things makes a round longer, and changes nothing else.
 
 use mesh_lab::Program;
-use mesh_lab::{Bench, Question, Requirement};
+use mesh_lab::{CheckContext, Question, Requirement};
 use mesh_lab_xds::XdsEnvoy;
 use shared::stats;
 
@@ -44,7 +44,7 @@ struct Phase {
     rounds: Vec<Vec<u64>>,
 }
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
+pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
     let mut sites = sites(bench).await?;
     let program = bench.compile(FILE, HARNESS).await?;
     // Ask once before anything is started: a rule that cannot answer needs no Envoy.
@@ -77,10 +77,10 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
 }
 
 /// Three regions, nearest first: two with limits that are soon reached, and a large one far away.
-async fn sites(bench: &mut Bench) -> anyhow::Result<Vec<Site>> {
-    let limits = [bench.dice.number(100..=140), bench.dice.number(70..=90), 1000];
+async fn sites(bench: &mut CheckContext) -> anyhow::Result<Vec<Site>> {
+    let limits = [bench.rng.number(100..=140), bench.rng.number(70..=90), 1000];
     let mut sites = Vec::new();
-    for (name, limit) in bench.dice.names(3).into_iter().zip(limits) {
+    for (name, limit) in bench.rng.names(3).into_iter().zip(limits) {
         let backends = backends(&name, 1, &bench.life).await?;
         sites.push(Site { name, limit, weight: 0, backends });
     }
@@ -89,14 +89,14 @@ async fn sites(bench: &mut Bench) -> anyhow::Result<Vec<Site>> {
 }
 
 /// What the nearest region can take alone, and what is too much for the first two together.
-fn demands(bench: &mut Bench, sites: &[Site]) -> (u32, u32) {
+fn demands(bench: &mut CheckContext, sites: &[Site]) -> (u32, u32) {
     let (first, second) = (sites[0].limit, sites[1].limit);
-    (first * bench.dice.number(55..=75) / 100, first + second + bench.dice.number(60..=100))
+    (first * bench.rng.number(55..=75) / 100, first + second + bench.rng.number(60..=100))
 }
 
 /// The rule's weights for what was counted.
 async fn ask(
-    bench: &mut Bench,
+    bench: &mut CheckContext,
     program: &Program,
     sites: &[Site],
     counted: &[u64],
@@ -106,7 +106,7 @@ async fn ask(
         told.clone().map(|(site, load)| format!("{},{load},{},{}", site.name, site.limit, site.weight));
     let shown = told.map(|(site, load)| format!("{} with load {load} of {}", site.name, site.limit));
     let shown = format!("the weights of [{}]", shown.collect::<Vec<_>>().join(", "));
-    let question = Question { line: line.collect::<Vec<_>>().join(";"), shown: shown.clone() };
+    let question = Question { line: line.collect::<Vec<_>>().join(";"), description: shown.clone() };
     let answer = bench.ask(program, &[question]).await?.remove(0);
     let weights: Vec<u32> = answer.split(',').filter_map(|weight| weight.parse().ok()).collect();
     if weights.len() != sites.len() {
@@ -119,7 +119,7 @@ async fn ask(
     Ok(weights)
 }
 
-async fn show(bench: &mut Bench, mesh: &XdsEnvoy, sites: &[Site]) -> anyhow::Result<()> {
+async fn show(bench: &mut CheckContext, mesh: &XdsEnvoy, sites: &[Site]) -> anyhow::Result<()> {
     let region =
         |site: &Site| Region::new(&site.name, site.weight, site.backends.iter().map(Backend::address));
     let world = World { split: Split::Routes, ..World::of(XdsEnvoy::ANYWHERE, sites.iter().map(region)) };
@@ -158,7 +158,7 @@ async fn counted(mesh: &XdsEnvoy, sites: &[Site]) -> anyhow::Result<Vec<u64>> {
     Ok(sites.iter().map(of).collect())
 }
 
-fn judge(bench: &mut Bench, sites: &[Site], phases: &[Phase]) {
+fn judge(bench: &mut CheckContext, sites: &[Site], phases: &[Phase]) {
     let [quiet, busy, again] = phases else { return };
     let near = &sites[0];
     for (phase, when) in [(quiet, "while there is little to do"), (again, "when it is quiet again")] {
@@ -184,7 +184,7 @@ fn judge(bench: &mut Bench, sites: &[Site], phases: &[Phase]) {
 }
 
 /// No region over its limit in any round, and the nearest one not left empty.
-fn busy_judged(bench: &mut Bench, sites: &[Site], busy: &Phase) {
+fn busy_judged(bench: &mut CheckContext, sites: &[Site], busy: &Phase) {
     let near = |round: &Vec<u64>| round[0];
     let swings = busy.rounds.iter().map(near).min() < Some(u64::from(sites[0].limit) / 4)
         && busy.rounds.iter().map(near).max() > Some(u64::from(sites[0].limit));
@@ -201,7 +201,7 @@ fn busy_judged(bench: &mut Bench, sites: &[Site], busy: &Phase) {
     for (at, site) in sites.iter().enumerate().take(2) {
         let most = busy.rounds.iter().map(|round| round[at]).max().unwrap_or(0);
         let share = f64::from(site.limit) / f64::from(busy.demand);
-        let allowed = *stats::band(u64::from(busy.demand), share).end();
+        let allowed = *stats::acceptance_interval(u64::from(busy.demand), share).end();
         bench.require(
             format!("{} stays below its limit when there is much to do", site.name),
             format!("at most {} ({allowed} with what chance may add)", site.limit),

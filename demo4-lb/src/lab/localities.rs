@@ -1,6 +1,6 @@
 //! Exercise 1: three regions of unequal size are to get 70, 20 and 10 % of the calls.
 
-use mesh_lab::Bench;
+use mesh_lab::CheckContext;
 use shared::stats::Shares;
 
 use super::world::{backends, by_region, envoy, ports, require_answers};
@@ -12,7 +12,7 @@ const REGIONS: [(&str, u32, usize); 3] = [("east", 70, 1), ("west", 20, 3), ("so
 /// Enough that 70 % are told from 62 %.
 const CALLS: usize = 800;
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
+pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
     let mut all = Vec::new();
     for (region, _, size) in REGIONS {
         all.extend(backends(region, size, &bench.life).await?);

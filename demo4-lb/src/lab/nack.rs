@@ -3,7 +3,7 @@
 //! The numbers are those of the rules in this project's own tests of its control plane (`shared/xds/tests/acks.rs`
 //! and its neighbours): `c11` is the rule that a refused version is not sent again.
 
-use mesh_lab::{Bench, Question, Requirement};
+use mesh_lab::{CheckContext, Question, Requirement};
 
 const HARNESS: &str = include_str!("nack/harness.rs");
 
@@ -38,14 +38,14 @@ struct World {
     names: Vec<String>,
 }
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
-    let versions = (0..3).map(|_| format!("{:04x}", bench.dice.number(0x1000..=0xffff))).collect();
-    let world = World { versions, names: bench.dice.names(3) };
+pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
+    let versions = (0..3).map(|_| format!("{:04x}", bench.rng.number(0x1000..=0xffff))).collect();
+    let world = World { versions, names: bench.rng.names(3) };
     let scenarios = world.scenarios();
     let program = bench.compile(FILE, HARNESS).await?;
     let question = |scenario: &Scenario| Question {
         line: scenario.events.iter().map(|event| event.line.as_str()).collect::<Vec<_>>().join(";"),
-        shown: format!("what it does in \"{}\"", scenario.rule),
+        description: format!("what it does in \"{}\"", scenario.rule),
     };
     let questions: Vec<_> = scenarios.iter().map(question).collect();
     let answers = bench.ask(&program, &questions).await?;

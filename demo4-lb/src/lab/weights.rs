@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
 };
 use envoy_types::pb::google::protobuf::UInt32Value;
-use mesh_lab::{Bench, Question, Requirement};
+use mesh_lab::{CheckContext, Question, Requirement};
 use mesh_lab_xds::XdsEnvoy;
 use mesh_xds::{Resource, Snapshot, builders};
 use shared::stats::Shares;
@@ -33,14 +33,14 @@ struct Known {
     capacity: u32,
 }
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
+pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
     let known = discovered(bench).await?;
     let told = |one: &Known| format!("{},{},{}", one.region, one.backend.address(), one.capacity);
     let program = bench.compile(FILE, HARNESS).await?;
     let shown = known.iter().map(|one| format!("{} {}", one.backend.name(), one.capacity));
     let question = Question {
         line: known.iter().map(told).collect::<Vec<_>>().join(";"),
-        shown: format!("endpoints of [{}]", shown.collect::<Vec<_>>().join(", ")),
+        description: format!("endpoints of [{}]", shown.collect::<Vec<_>>().join(", ")),
     };
     let answer = bench.ask(&program, &[question]).await?.remove(0);
     let assignment = assignment(&answer)?;
@@ -62,18 +62,18 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
 
 /// One region with a large backend, one with three small ones of unequal size, and one that is just now emptied.
 /// Names, capacities and the order differ from check to check.
-async fn discovered(bench: &mut Bench) -> anyhow::Result<Vec<Known>> {
-    let regions = bench.dice.names(3);
+async fn discovered(bench: &mut CheckContext) -> anyhow::Result<Vec<Known>> {
+    let regions = bench.rng.names(3);
     let mut small = [4, 8, 12];
-    bench.dice.shuffle(&mut small);
-    let capacities = [vec![bench.dice.number(60..=90)], small.to_vec(), vec![0]];
+    bench.rng.shuffle(&mut small);
+    let capacities = [vec![bench.rng.number(60..=90)], small.to_vec(), vec![0]];
     let mut known = Vec::new();
     for (region, capacities) in regions.into_iter().zip(capacities) {
         let here = backends(&region, capacities.len(), &bench.life).await?;
         let here = here.into_iter().zip(capacities);
         known.extend(here.map(|(backend, capacity)| Known { backend, region: region.clone(), capacity }));
     }
-    bench.dice.shuffle(&mut known);
+    bench.rng.shuffle(&mut known);
     Ok(known)
 }
 
@@ -124,7 +124,7 @@ fn world(assignment: &ClusterLoadAssignment) -> anyhow::Result<Snapshot> {
 }
 
 /// Envoy's own account of where the backends are.
-async fn in_place(bench: &mut Bench, mesh: &XdsEnvoy, known: &[Known]) -> anyhow::Result<()> {
+async fn in_place(bench: &mut CheckContext, mesh: &XdsEnvoy, known: &[Known]) -> anyhow::Result<()> {
     let clusters = mesh.envoy.admin().clusters().await?;
     let hosts = clusters.into_iter().filter(|cluster| cluster.name == CLUSTER).flat_map(|one| one.hosts);
     let places: BTreeMap<_, _> = hosts.map(|host| (host.address, host.locality.region)).collect();
@@ -140,7 +140,7 @@ async fn in_place(bench: &mut Bench, mesh: &XdsEnvoy, known: &[Known]) -> anyhow
     Ok(())
 }
 
-fn judge(bench: &mut Bench, known: &[Known], seen: &Shares) {
+fn judge(bench: &mut CheckContext, known: &[Known], seen: &Shares) {
     let total = f64::from(known.iter().map(|one| one.capacity).sum::<u32>());
     let emptied: u64 =
         known.iter().filter(|one| one.capacity == 0).map(|one| seen.of(one.backend.name())).sum();
@@ -169,7 +169,7 @@ fn judge(bench: &mut Bench, known: &[Known], seen: &Shares) {
     }
     for (region, here) in regions.iter().filter(|(_, here)| here.len() > 1) {
         let within: Shares =
-            Shares::of_calls(here.iter().map(|one| (one.backend.name(), seen.of(one.backend.name()))));
+            Shares::from_counts(here.iter().map(|one| (one.backend.name(), seen.of(one.backend.name()))));
         let fit = within.fit(here.iter().map(|one| (one.backend.name(), f64::from(one.capacity))));
         let capacities = here.iter().map(|one| format!("{} {}", one.backend.name(), one.capacity));
         bench.require(

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Context;
-use mesh_lab::{Bench, Requirement};
+use mesh_lab::{CheckContext, Requirement};
 use mesh_lab_xds::XdsEnvoy;
 use shared::envoy::Serving;
 use shared::lifecycle::Lifecycle;
@@ -37,7 +37,7 @@ pub(super) fn ports<'a>(backends: impl IntoIterator<Item = &'a Backend>) -> Vec<
 
 /// Starts Envoy with the student's file, and returns it with a caller of its one listener.
 pub(super) async fn envoy(
-    bench: &Bench,
+    bench: &CheckContext,
     file: &str,
     values: &[(String, String)],
 ) -> anyhow::Result<(Serving, Caller)> {
@@ -63,7 +63,7 @@ pub(super) async fn tally(caller: &Caller, n: usize) -> Tally {
 }
 
 /// Notes that no call may fail, with what the first failure said.
-pub(super) fn require_answers(bench: &mut Bench, what: &str, calls: &[Call], advice: &str) {
+pub(super) fn require_answers(bench: &mut CheckContext, what: &str, calls: &[Call], advice: &str) {
     let seen: Tally = calls.iter().collect();
     let failed = seen.failed();
     let first = seen.first_failure.as_ref().map(|(_, status)| {

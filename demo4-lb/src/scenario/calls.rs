@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Context;
 use mesh_xds::ResourceType;
 use mesh_xds::control_plane::is_response;
-use shared::envoy::admin::Kind as Dump;
+use shared::envoy::admin::ResourceKind as Dump;
 use shared::lifecycle::Lifecycle;
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::claims::shares_fit;
 use super::lane::Lane;
@@ -22,7 +22,7 @@ const MESSAGES: u32 = 20;
 
 impl Mesh {
     /// Calls are spread evenly whoever picks; Envoy's own counters agree with what the client saw.
-    pub(super) async fn calls(&mut self, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+    pub(super) async fn calls(&mut self, story: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
         let backends = backends("backend", 3, scope).await?;
         self.show(&World::new(self.world.listen, backends.iter().map(Backend::address))).await?;
         for lane in self.lanes()? {
@@ -30,7 +30,7 @@ impl Mesh {
             let before = self.counted_by_envoy().await?;
             let seen = lane.measured().await;
             let after = self.counted_by_envoy().await?;
-            story.tell(format!("{}: {CALLS} calls, 8 at a time: {}", lane.name(), seen.latencies));
+            story.note(format!("{}: {CALLS} calls, 8 at a time: {}", lane.name(), seen.latencies));
             let fit = seen.shares.fit_evenly(backends.iter().map(Backend::name));
             let claim = format!("Three backends get equal shares ({})", lane.name());
             shares_fit(story, &lane.id("even-shares"), &claim, "a third each", &seen, fit);
@@ -64,7 +64,7 @@ impl Mesh {
     }
 
     /// The types in the order in which each was first sent.
-    fn told_in_order(&self, story: &mut Story) -> anyhow::Result<()> {
+    fn told_in_order(&self, story: &mut Recorder) -> anyhow::Result<()> {
         let events = self.control_plane()?.event_log().events();
         let first = |kind| events.iter().position(|event| is_response(event, kind));
         let mut order: Vec<_> =
@@ -83,7 +83,7 @@ impl Mesh {
 
     /// Envoy's configuration dump has what the control plane shows, in the same versions. Of endpoints Envoy tells no
     /// version; so their addresses are compared.
-    async fn holds_what_was_published(&self, story: &mut Story) -> anyhow::Result<()> {
+    async fn holds_what_was_published(&self, story: &mut Recorder) -> anyhow::Result<()> {
         let sidecar = self.envoy.as_ref().context("this run has no Envoy")?;
         let snapshot = self.world.snapshot(DataPlane::Envoy)?;
         let endpoints = self.world.regions.iter().flat_map(|region| &region.backends);
@@ -94,7 +94,7 @@ impl Mesh {
             .collect();
         published.extend(endpoints.map(|endpoint| format!("EDS {CLUSTER} {}", endpoint.address)));
         let admin = sidecar.envoy.admin();
-        let told = admin.dynamic().await?.into_iter().filter(|one| one.refused.is_none());
+        let told = admin.dynamic_resources().await?.into_iter().filter(|one| one.refused.is_none());
         let mut held: BTreeSet<String> = told
             .filter(|one| one.kind != Dump::Endpoints)
             .map(|one| format!("{} {} {}", service(one.kind), one.name, one.version))
@@ -113,7 +113,7 @@ impl Mesh {
     }
 
     /// No proxyless client can be asked what it holds; what it accepted is what it said to the control plane.
-    fn accepted_what_was_published(&self, story: &mut Story) -> anyhow::Result<()> {
+    fn accepted_what_was_published(&self, story: &mut Recorder) -> anyhow::Result<()> {
         let snapshot = self.world.snapshot(DataPlane::Proxyless)?;
         let shown = ResourceType::ALL.into_iter().filter(|kind| !snapshot.of(*kind).is_empty());
         let published: BTreeSet<String> = shown
@@ -138,7 +138,7 @@ impl Mesh {
 
 /// What is there is what was published, and there is something.
 fn claim_same(
-    story: &mut Story,
+    story: &mut Recorder,
     id: &str,
     claim: &str,
     published: &BTreeSet<String>,
@@ -159,7 +159,7 @@ fn service(kind: Dump) -> &'static str {
 }
 
 /// All four kinds of call pass, each whole and in order, and each call has one backend.
-async fn four_kinds(story: &mut Story, lane: &Lane) {
+async fn four_kinds(story: &mut Recorder, lane: &Lane) {
     let mut seen = BTreeMap::new();
     let mut well = true;
     for kind in Kind::ALL {

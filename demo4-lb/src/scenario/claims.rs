@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use shared::poll;
-use shared::report::Story;
+use shared::report::Recorder;
 use shared::stats::{Fit, Shares};
 
 use super::limits::LIMIT;
 use crate::caller::{Call, Tally};
 
 /// No call of these failed.
-pub(super) fn no_call_failed(story: &mut Story, id: &str, claim: &str, calls: &[Call]) {
+pub(super) fn no_call_failed(story: &mut Recorder, id: &str, claim: &str, calls: &[Call]) {
     let seen: Tally = calls.iter().collect();
     story.claim(
         id,
@@ -31,7 +31,14 @@ pub(super) fn failures(seen: &Tally) -> String {
 }
 
 /// Every call was answered, and the shares fit.
-pub(super) fn shares_fit(story: &mut Story, id: &str, claim: &str, expected: &str, seen: &Tally, fit: Fit) {
+pub(super) fn shares_fit(
+    story: &mut Recorder,
+    id: &str,
+    claim: &str,
+    expected: &str,
+    seen: &Tally,
+    fit: Fit,
+) {
     let mut told = format!("{}; chi² {:.2}", seen.shares, fit.statistic);
     if seen.failed() > 0 {
         told += &format!("; {}", failures(seen));

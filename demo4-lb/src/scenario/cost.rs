@@ -5,7 +5,7 @@ use std::time::Duration;
 use comfy_table::{Table, presets};
 use shared::cpu;
 use shared::lifecycle::Lifecycle;
-use shared::report::Story;
+use shared::report::Recorder;
 use shared::stats::Latencies;
 
 use super::mesh::{Mesh, backends};
@@ -31,7 +31,7 @@ struct Way {
 
 impl Mesh {
     /// One backend, so that every way ends at the same place.
-    pub(super) async fn cost(&mut self, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+    pub(super) async fn cost(&mut self, story: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
         let backends = backends("backend", 1, scope).await?;
         self.show(&World::new(self.world.listen, backends.iter().map(Backend::address))).await?;
         let direct = Caller::connect(&format!("http://{}", backends[0].address()))?;
@@ -64,7 +64,7 @@ impl Mesh {
 }
 
 /// What is claimed of Envoy; of the proxyless client the table tells enough.
-fn more_than_direct(story: &mut Story, ways: &[Way]) {
+fn more_than_direct(story: &mut Recorder, ways: &[Way]) {
     let (slower, dearer) = (
         ("cost-envoy", "A call through Envoy takes longer than a direct one"),
         ("cost-envoy-cpu", "A call through Envoy costs more CPU than a direct one"),
@@ -97,7 +97,7 @@ impl Way {
 
     async fn turn(&mut self, envoy: Option<u32>) {
         let used =
-            || Some(cpu::used_by(std::process::id())? + envoy.map_or(Some(Duration::ZERO), cpu::used_by)?);
+            || Some(cpu::cpu_time(std::process::id())? + envoy.map_or(Some(Duration::ZERO), cpu::cpu_time)?);
         let before = used();
         let calls = self.caller.calls(CALLS, 1).await;
         let spent = used().zip(before).map(|(after, before)| after.saturating_sub(before));
@@ -121,7 +121,7 @@ impl Way {
     }
 }
 
-fn tell(story: &mut Story, ways: &[Way]) {
+fn tell(story: &mut Recorder, ways: &[Way]) {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header([
         "way",
@@ -149,14 +149,14 @@ fn tell(story: &mut Story, ways: &[Way]) {
         ]);
     }
     for line in table.to_string().lines() {
-        story.tell(line);
+        story.note(line);
     }
-    story.tell(format!(
+    story.note(format!(
         "{} calls a way, one at a time; CPU is the client's, the backend's and Envoy's together",
         ROUNDS * CALLS as u64
     ));
     if cfg!(debug_assertions) {
         story
-            .tell("client and backend are a debug build here, Envoy is not: for figures, run with --release");
+            .note("client and backend are a debug build here, Envoy is not: for figures, run with --release");
     }
 }

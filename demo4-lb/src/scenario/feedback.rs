@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use shared::lifecycle::Lifecycle;
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::claims::{by_region, no_call_failed, shares_fit};
 use super::lane::Lane;
@@ -64,7 +64,7 @@ const UNREPORTED: f64 = 0.15;
 
 impl Mesh {
     /// The control plane turns the load that both Envoys report into weights.
-    pub(super) async fn feedback(&mut self, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+    pub(super) async fn feedback(&mut self, story: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
         let mut all = Vec::new();
         let mut regions = Vec::new();
         for (name, preference, _) in REGIONS {
@@ -186,7 +186,7 @@ impl Mesh {
     /// A client that reports nothing is given the same weights.
     async fn proxyless_follows(
         &self,
-        story: &mut Story,
+        story: &mut Recorder,
         all: &[Backend],
         planned: &str,
     ) -> anyhow::Result<()> {
@@ -255,7 +255,7 @@ fn sites() -> [Site; 3] {
 }
 
 /// Reported loads in small letters, and behind them in capitals what they should be.
-fn draw(story: &mut Story, samples: &[Sample], switched: usize) {
+fn draw(story: &mut Recorder, samples: &[Sample], switched: usize) {
     let letter = |name: &str| name.chars().next().unwrap_or('?');
     let measured = REGIONS.map(|(name, _, _)| Curve {
         letter: letter(name),
@@ -268,11 +268,11 @@ fn draw(story: &mut Story, samples: &[Sample], switched: usize) {
         values: samples.iter().map(|sample| sample.target[at]).collect(),
     });
     let curves = [measured, targets].concat();
-    story.tell(format!(
+    story.note(format!(
         "reported load in calls a second, one column each {LOOK:?}; feedback from column {}:",
         switched + 1
     ));
     for line in plot(&curves, ("east's capacity", REGIONS[0].2), "", HEIGHT) {
-        story.tell(line);
+        story.note(line);
     }
 }

@@ -1,7 +1,7 @@
 //! Three regions by weight: what each client makes of locality weights, and the split that holds everywhere.
 
 use shared::lifecycle::Lifecycle;
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::claims::{by_region, shares_fit};
 use super::mesh::{Mesh, backends};
@@ -16,7 +16,7 @@ const CALLS: usize = 500;
 
 impl Mesh {
     /// The same world told by locality weights (EDS), and by one cluster a region (RDS).
-    pub(super) async fn localities(&mut self, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+    pub(super) async fn localities(&mut self, story: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
         let mut all = Vec::new();
         let mut regions = Vec::new();
         for (name, weight) in WEIGHTS {
@@ -28,7 +28,7 @@ impl Mesh {
         let native = World::of(self.world.listen, regions);
         for split in [Split::Localities, Split::Routes] {
             self.show(&World { split, ..native.clone() }).await?;
-            story.tell(match split {
+            story.note(match split {
                 Split::Localities => "told by locality weights in one cluster (EDS):",
                 Split::Routes => "told by one cluster a region and weights in the route (RDS):",
             });

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use shared::lifecycle::Lifecycle;
 use shared::poll;
-use shared::report::Story;
+use shared::report::Recorder;
 use shared::stats::Shares;
 
 use super::claims::{failures, ms, wait_for};
@@ -25,7 +25,7 @@ const LEAST: u64 = 50;
 
 impl Mesh {
     /// Envoy takes the failing backend out and lets it back; tonic-xds goes on calling it.
-    pub(super) async fn outlier(&mut self, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+    pub(super) async fn outlier(&mut self, story: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
         let backends = backends("backend", 3, scope).await?;
         let world = World::new(self.world.listen, backends.iter().map(Backend::address));
         self.show(&World { care: Care::OutlierDetection, ..world }).await?;
@@ -43,7 +43,7 @@ impl Mesh {
 
     async fn ejects(
         &self,
-        story: &mut Story,
+        story: &mut Recorder,
         lane: &Lane,
         failing: &Backend,
         scope: &Lifecycle,
@@ -67,7 +67,7 @@ impl Mesh {
             calls.iter().filter(|call| call.started < out).collect(),
             calls.iter().filter(meanwhile).collect(),
         );
-        story.tell(format!("out after {}, and {} failed calls", ms(out - begun), before.failed()));
+        story.note(format!("out after {}, and {} failed calls", ms(out - begun), before.failed()));
         let n = during.failed() + during.shares.total();
         let (id, claim) =
             ("outlier-ejected", "Envoy takes out a backend that fails, and no call fails while it is out");
@@ -114,12 +114,12 @@ impl Mesh {
 /// Shown as what it is: this client has no such detection switched on by Envoy's settings.
 ///
 /// A backend that is taken out for a while, or called less, has no third of the calls: one failure proves nothing.
-async fn goes_on(story: &mut Story, lane: &Lane, backends: &[Backend]) {
+async fn goes_on(story: &mut Recorder, lane: &Lane, backends: &[Backend]) {
     // By now it could have known.
     lane.measured().await;
     let seen = lane.measured().await;
     let answered = seen.shares.iter();
-    let shares = Shares::of_calls(answered.chain([(backends[0].name(), seen.failed())]));
+    let shares = Shares::from_counts(answered.chain([(backends[0].name(), seen.failed())]));
     let fit = shares.fit_evenly(backends.iter().map(Backend::name));
     let answered_meanwhile = seen.shares.of(backends[0].name());
     story.claim(

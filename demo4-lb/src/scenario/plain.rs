@@ -1,7 +1,7 @@
 //! One address and no mesh: what is missing.
 
 use shared::lifecycle::Lifecycle;
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::claims::failures;
 use super::mesh::{Mesh, backends};
@@ -12,7 +12,7 @@ const CALLS: usize = 100;
 
 impl Mesh {
     /// A client with one address has one backend, and with that backend's end it has none.
-    pub(super) async fn plain(&self, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+    pub(super) async fn plain(&self, story: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
         let backends = backends("plain", 2, scope).await?;
         let [called, idle] = backends.as_slice() else { anyhow::bail!("two backends were started") };
         let caller = Caller::connect(&format!("http://{}", called.address()))?;

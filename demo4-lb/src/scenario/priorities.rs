@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use shared::lifecycle::Lifecycle;
 use shared::poll;
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::claims::{by_region, failures, shares_fit};
 use super::lane::Lane;
@@ -28,7 +28,7 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 
 impl Mesh {
     /// East has the higher priority and loses its backends one by one.
-    pub(super) async fn priorities(&mut self, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+    pub(super) async fn priorities(&mut self, story: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
         let east = backends("east", BACKENDS, scope).await?;
         let west = backends("west", BACKENDS, scope).await?;
         let near = Region::new("east", 1, east.iter().map(Backend::address));
@@ -70,7 +70,7 @@ impl Mesh {
     }
 
     /// Envoy checks health itself, and spills over in the proportion that its documentation gives.
-    async fn spills_over(&self, story: &mut Story, lane: &Lane, serving: usize) -> anyhow::Result<()> {
+    async fn spills_over(&self, story: &mut Recorder, lane: &Lane, serving: usize) -> anyhow::Result<()> {
         self.envoy_counts_healthy(serving).await?;
         // The worker has taken up what the main thread has just told after one more call.
         lane.caller.call().await;
@@ -111,15 +111,15 @@ impl Mesh {
     }
 }
 
-fn id_of(claim: &str, serving: usize, story: &Story) -> String {
+fn id_of(claim: &str, serving: usize, story: &Recorder) -> String {
     let id = format!("{claim}-{serving}-of-{BACKENDS}");
     // The last look is at a region that is whole again.
-    if story.has(&id) { format!("{claim}-healed") } else { id }
+    if story.has_claim(&id) { format!("{claim}-healed") } else { id }
 }
 
 /// The proxyless client is told only whom it shall call: the healthy ones of the first region that has any.
 async fn follows(
-    story: &mut Story,
+    story: &mut Recorder,
     lane: &Lane,
     serving: &[Backend],
     west: &[Backend],

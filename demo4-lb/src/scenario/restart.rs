@@ -8,7 +8,7 @@ use mesh_xds::event_log::{Event, EventKind};
 use shared::envoy::{AdminError, Started};
 use shared::lifecycle::Lifecycle;
 use shared::poll;
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::claims::{failures, ms, no_call_failed};
 use super::limits::{CALLS, LIMIT, RATE};
@@ -38,7 +38,7 @@ async fn early(envoy: &Started) -> anyhow::Result<String> {
 
 impl Mesh {
     /// Data planes need it for changes and to begin; what runs goes on.
-    pub(super) async fn restart(&mut self, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+    pub(super) async fn restart(&mut self, story: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
         let mut up = backends("backend", 3, scope).await?;
         self.show(&World::new(self.world.listen, up.iter().map(Backend::address))).await?;
         let lanes = self.lanes()?;
@@ -98,7 +98,7 @@ impl Mesh {
         for (lane, load) in lanes.iter().zip(&mut loads) {
             let first = load.first_answer_by(joined.name(), RETURN).await;
             let first = first.context("the backend that joined in the meantime never answered a call")?;
-            story.tell(format!(
+            story.note(format!(
                 "{}: first answer of a backend that joined in the meantime {} after the return",
                 lane.name(),
                 ms(first - back)
@@ -145,7 +145,7 @@ impl Mesh {
     }
 
     /// Envoy says what it has, and is sent only what it lacks.
-    async fn sent_the_difference(&self, story: &mut Story) -> anyhow::Result<()> {
+    async fn sent_the_difference(&self, story: &mut Recorder) -> anyhow::Result<()> {
         let event_log = self.control_plane()?.event_log();
         // Every type was asked for again before we look at what was sent.
         let of_envoy = |event: &Event| *event.node == *FIRST;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::Context;
 use mesh_xds::event_log::EventKind;
 use shared::lifecycle::Lifecycle;
-use shared::report::Story;
+use shared::report::Recorder;
 use shared::stats::Shares;
 
 use super::claims::{ms, no_call_failed, shares_fit, wait_for};
@@ -26,7 +26,7 @@ const NAME: &str = "backend";
 
 impl Mesh {
     /// One joins, one leaves, and then all are replaced, one at a time.
-    pub(super) async fn rolling(&mut self, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+    pub(super) async fn rolling(&mut self, story: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
         let mut up = backends(NAME, 3, scope).await?;
         self.show(&World::new(self.world.listen, up.iter().map(Backend::address))).await?;
         let lanes = self.lanes()?;
@@ -40,7 +40,7 @@ impl Mesh {
 
     async fn joins(
         &mut self,
-        story: &mut Story,
+        story: &mut Recorder,
         lanes: &[Lane],
         up: &mut Vec<Backend>,
         scope: &Lifecycle,
@@ -55,7 +55,7 @@ impl Mesh {
             let first = load.first_answer_by(joining.name(), LIMIT).await;
             let first = first.context("the joining backend never answered a call")?;
             let took = ms(first - published);
-            story.tell(format!(
+            story.note(format!(
                 "{}: {took} from the new world to the new backend's first answer",
                 lane.name()
             ));
@@ -82,7 +82,7 @@ impl Mesh {
 
     async fn leaves(
         &mut self,
-        story: &mut Story,
+        story: &mut Recorder,
         lanes: &[Lane],
         up: &mut Vec<Backend>,
         scope: &Lifecycle,
@@ -122,7 +122,7 @@ impl Mesh {
 
     async fn replaced(
         &mut self,
-        story: &mut Story,
+        story: &mut Recorder,
         lanes: &[Lane],
         up: &mut Vec<Backend>,
         scope: &Lifecycle,
@@ -166,7 +166,7 @@ async fn more(load: &Load, calls: usize) -> anyhow::Result<()> {
 
 /// Ends the loads, and claims for each lane that no call of it failed.
 async fn stop(
-    story: &mut Story,
+    story: &mut Recorder,
     id: &str,
     claim: &str,
     lanes: &[Lane],
