@@ -1,7 +1,5 @@
 //! The gRPC roles under peers that connect and send nothing, and calls of methods that do not exist.
 
-#![expect(clippy::unwrap_used, reason = "in a test a panic is a finding")]
-
 use std::path::Path;
 use std::process::Command;
 

@@ -18,8 +18,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use mesh_net::{Acceptor, Connection, Limits};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::lifecycle::Lifecycle;
@@ -27,7 +27,12 @@ use crate::lifecycle::Lifecycle;
 /// What a handler answers.
 pub type PageResponse = Response<Full<Bytes>>;
 
-/// Connections that are served at once; more wait in the kernel's queue.
+/// Connections that are served at once; more wait in the kernel's backlog. The first bytes need no deadline, because
+/// idle connections are closed after [`IDLE_TIMEOUT`].
+const LIMITS: Limits =
+    Limits { connections: MAX_CONNECTIONS, backlog: 1024, first_bytes: 0, ..Limits::DEFAULT };
+
+/// See [`LIMITS`].
 const MAX_CONNECTIONS: usize = 256;
 
 /// How often a connection is looked at: one on which nothing was asked or answered since is closed, unless it waits for us.
@@ -35,9 +40,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a client may take to send the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long to wait after the kernel refused to accept, mostly for want of file descriptors.
-const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// How long requests in flight may take once the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -64,26 +66,9 @@ where
 {
     let scope = life.clone();
     life.spawn(async move {
-        let (stop, permits) = (scope.token(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
-        let next = async || {
-            // The semaphore is never closed.
-            let permit = Arc::clone(&permits).acquire_owned().await.ok();
-            (listener.accept().await, permit)
-        };
-        while let Some((accepted, permit)) = stop.run_until_cancelled(next()).await {
-            match accepted {
-                Ok((connection, _)) => {
-                    let serving_connection = answer(connection, handler.clone(), scope.token(), IDLE_TIMEOUT);
-                    scope.spawn(async move {
-                        serving_connection.await;
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
-                }
-            }
+        let (stop, acceptor) = (scope.token(), Acceptor::new(listener, LIMITS));
+        while let Some(connection) = stop.run_until_cancelled(acceptor.accept()).await {
+            scope.spawn(answer(connection, handler.clone(), scope.token(), IDLE_TIMEOUT));
         }
     });
 }
@@ -126,7 +111,7 @@ impl Drop for RequestGuard {
     }
 }
 
-async fn answer<H, F>(connection: TcpStream, handler: H, stop: CancellationToken, idle_timeout: Duration)
+async fn answer<H, F>(connection: Connection, handler: H, stop: CancellationToken, idle_timeout: Duration)
 where
     H: Fn(Request<Incoming>) -> F + Send + 'static,
     F: Future<Output = PageResponse> + Send + 'static,
@@ -140,9 +125,6 @@ where
             Ok::<_, Infallible>(answer)
         }
     });
-    if let Err(error) = connection.set_nodelay(true) {
-        tracing::debug!(%error, "no TCP_NODELAY on a connection");
-    }
     let builder = auto::Builder::new(TokioExecutor::new());
     let serving = builder.serve_connection(TokioIo::new(connection), service);
     tokio::pin!(serving);
@@ -224,6 +206,7 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::*;
     use crate::lifecycle::GRACE;
@@ -258,7 +241,7 @@ mod tests {
     async fn serve_one(idle_timeout: Duration, takes: Duration) -> (TcpStream, impl Future<Output = ()>) {
         let (listener, address) = listener().await;
         let client = TcpStream::connect(address).await.unwrap();
-        let (connection, _) = listener.accept().await.unwrap();
+        let connection = Acceptor::new(listener, LIMITS).accept().await;
         let handler = move |_| async move {
             tokio::time::sleep(takes).await;
             text(StatusCode::OK, "at last")

@@ -25,8 +25,8 @@ pub struct Connection {
 
 impl Connection {
     pub(crate) fn new(tcp: TcpStream, limits: Limits, place: OwnedSemaphorePermit) -> Self {
-        let deadline = Box::pin(tokio::time::sleep(limits.handshake));
-        Self { tcp, handshake: Some((limits.first_bytes, deadline)), _place: place }
+        let deadline = || (limits.first_bytes, Box::pin(tokio::time::sleep(limits.handshake)));
+        Self { tcp, handshake: (limits.first_bytes > 0).then(deadline), _place: place }
     }
 
     /// The TCP connection itself.

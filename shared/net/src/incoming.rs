@@ -15,38 +15,52 @@ use crate::limits::Limits;
 /// retrying immediately would use a whole core until there is one.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts the connections of `listener`, one after the other and no more at once than `limits` allow.
-///
-/// A failed `accept` is logged and retried after a pause, so that the stream has no errors. It never ends.
-pub fn incoming(listener: TcpListener, limits: Limits) -> impl Stream<Item = io::Result<Connection>> + Send {
-    if let Err(error) = socket2::SockRef::from(&listener).listen(limits.backlog) {
-        tracing::debug!(%error, "cannot change the listener's backlog");
-    }
-    let places = Arc::new(Semaphore::new(limits.connections));
-    futures::stream::unfold(listener, move |listener| {
-        let places = Arc::clone(&places);
-        async move {
-            let place = places.acquire_owned().await.expect("the semaphore is never closed");
-            let tcp = accept(&listener).await;
-            Some((Ok(Connection::new(tcp, limits, place)), listener))
-        }
-    })
+/// A listener that never has more connections open than its limits allow.
+#[derive(Debug)]
+pub struct Acceptor {
+    listener: TcpListener,
+    limits: Limits,
+    places: Arc<Semaphore>,
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
-    loop {
-        match listener.accept().await {
-            Ok((tcp, _)) => {
-                // A small message must not wait for the ACK of the previous one.
-                if let Err(error) = tcp.set_nodelay(true) {
-                    tracing::debug!(%error, "cannot set TCP_NODELAY on a connection");
+impl Acceptor {
+    /// Applies the limits to `listener`.
+    pub fn new(listener: TcpListener, limits: Limits) -> Self {
+        if let Err(error) = socket2::SockRef::from(&listener).listen(limits.backlog) {
+            tracing::debug!(%error, "cannot change the listener's backlog");
+        }
+        Self { listener, limits, places: Arc::new(Semaphore::new(limits.connections)) }
+    }
+
+    /// Waits for a place and for the next connection. A failed `accept` is logged and retried after a pause.
+    pub async fn accept(&self) -> Connection {
+        let place = Arc::clone(&self.places).acquire_owned().await.expect("the semaphore is never closed");
+        Connection::new(self.accept_tcp().await, self.limits, place)
+    }
+
+    async fn accept_tcp(&self) -> TcpStream {
+        loop {
+            match self.listener.accept().await {
+                Ok((tcp, _)) => {
+                    // A small message must not wait for the ACK of the previous one.
+                    if let Err(error) = tcp.set_nodelay(true) {
+                        tracing::debug!(%error, "cannot set TCP_NODELAY on a connection");
+                    }
+                    return tcp;
                 }
-                return tcp;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(PAUSE).await;
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         }
     }
+}
+
+/// The connections of `listener` as a stream without errors and without an end, for tonic's server.
+pub fn incoming(listener: TcpListener, limits: Limits) -> impl Stream<Item = io::Result<Connection>> + Send {
+    futures::stream::unfold(Acceptor::new(listener, limits), |acceptor| async {
+        let connection = acceptor.accept().await;
+        Some((Ok(connection), acceptor))
+    })
 }

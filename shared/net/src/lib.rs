@@ -13,5 +13,5 @@ mod grpc;
 pub use connection::Connection;
 #[cfg(feature = "grpc")]
 pub use grpc::grpc_server;
-pub use incoming::incoming;
+pub use incoming::{Acceptor, incoming};
 pub use limits::Limits;

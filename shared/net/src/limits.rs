@@ -13,7 +13,7 @@ pub struct Limits {
     /// How long a peer may take until it has sent the first [`first_bytes`](Self::first_bytes).
     pub handshake: Duration,
     /// How many bytes a peer has to send within [`handshake`](Self::handshake). The HTTP/2 connection preface has 24, and
-    /// a TLS client's first message is longer.
+    /// a TLS client's first message is longer. 0 for a server that closes idle connections itself.
     pub first_bytes: usize,
     /// Open streams on one HTTP/2 connection. A client that needs more opens another connection, or waits.
     pub streams: u32,

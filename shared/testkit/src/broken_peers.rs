@@ -49,7 +49,7 @@ pub async fn assert_survives_without_descriptors(program: &str, arguments: &[&st
     shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut role = Role(shell.spawn().expect("sh starts"));
     let address = address(&mut role.0);
-    let check = || health::ask(address);
+    let check = || health::probe(address);
     wait_until("the role to serve", Duration::from_millis(20), LIMIT, check).await.expect("it starts");
 
     let mut peers = Vec::new();
