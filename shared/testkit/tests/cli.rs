@@ -31,7 +31,7 @@ fn an_error_ends_a_run_with_1_and_is_reported_with_its_causes() {
 }
 
 #[test]
-fn what_the_user_has_to_fix_first_ends_with_2() {
+fn a_setup_error_exits_with_2() {
     for args in [&["unready"][..], &["unready", "--role"]] {
         let output = TINY.run(args);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
