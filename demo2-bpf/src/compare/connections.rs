@@ -75,7 +75,7 @@ impl Comparison<'_> {
             None => self.claim_matches_envoy(id, claim, lives, |counted| counted.downstream_ended, None),
             // Envoy counts the end of those too whose beginning nobody watched.
             Some(why) => {
-                self.recorder.not_checked(id, claim, "connections that began and ended meanwhile", why)
+                self.recorder.not_checked(id, claim, "connections that began and ended meanwhile", why);
             }
         }
         self.histogram("life_us", "how long connections from clients lived");

@@ -39,7 +39,7 @@ impl Comparison<'_> {
         let (id, claim) = ("requests-read", "The kernel reads as many requests as were sent");
         match self.facts.other_traffic() {
             None => {
-                self.claim_equal(id, claim, begin("GET /hello"), &[("the client", sent), ("Envoy", counted)])
+                self.claim_equal(id, claim, begin("GET /hello"), &[("the client", sent), ("Envoy", counted)]);
             }
             Some(why) => self.recorder.not_checked(id, claim, format!("{sent} by the client"), why),
         }
