@@ -108,7 +108,7 @@ impl Dashboard {
     ///
     /// # Errors
     /// If the file is not what this module takes it for.
-    pub fn ours() -> serde_json::Result<Self> {
+    pub fn load_embedded() -> serde_json::Result<Self> {
         serde_json::from_str(JSON)
     }
 
@@ -131,7 +131,7 @@ impl Panel {
 }
 
 /// An expression with the variables' values in the places of their names, as Grafana fills them in before it asks.
-pub fn fill(expression: &str, values: &BTreeMap<String, String>, window: &str) -> String {
+pub fn substitute(expression: &str, values: &BTreeMap<String, String>, window: &str) -> String {
     let filled = expression.replace("$__rate_interval", window);
     values.iter().fold(filled, |filled, (name, value)| filled.replace(&format!("${name}"), value))
 }
@@ -157,9 +157,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_and_labels_are_filled_in_as_grafana_does() {
+    fn variables_and_labels_are_substituted_like_grafana_does() {
         let values = BTreeMap::from([("source".to_owned(), "a|front".to_owned())]);
-        let filled = fill(r#"rate(x{i=~"$source"}[$__rate_interval])"#, &values, "4s");
+        let filled = substitute(r#"rate(x{i=~"$source"}[$__rate_interval])"#, &values, "4s");
         assert_eq!(filled, r#"rate(x{i=~"a|front"}[4s])"#);
         let labels = BTreeMap::from([("instance".to_owned(), "a".to_owned())]);
         let series = Series { labels, points: Vec::new() };

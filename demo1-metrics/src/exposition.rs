@@ -81,7 +81,7 @@ mod tests {
                         y 1\nbroken{ 7\nalso broken\nz{} +Inf\n";
 
     #[test]
-    fn samples_are_read_with_their_labels_and_the_rest_is_passed_over() {
+    fn samples_are_parsed_with_labels_and_other_lines_are_ignored() {
         let samples = samples(PAGE);
         assert_eq!(samples.len(), 4, "{samples:?}");
         assert_eq!(samples[0].labels["b"], "q\"},{\n");
@@ -93,13 +93,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_page_stops_it(page in any::<String>(), odd in "[a-z{}\\\\\",= \n#]{0,80}") {
+        fn no_input_makes_the_parser_panic(page in any::<String>(), odd in "[a-z{}\\\\\",= \n#]{0,80}") {
             samples(&page);
             samples(&odd);
         }
 
         #[test]
-        fn what_is_written_is_read(
+        fn formatted_samples_parse_back(
             name in "[a-z_:][a-z0-9_:]{0,12}",
             labels in proptest::collection::btree_map("[a-z_][a-z0-9_]{0,8}", any::<String>(), 0..4),
             value in -1e12..1e12,

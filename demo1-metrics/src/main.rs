@@ -54,6 +54,6 @@ async fn main() -> ExitCode {
         stay: args.common.stay,
     };
     let idea = "four Envoys and three services, and whether their metrics tell the truth";
-    let tell = async |story: &mut _, life: &_| scenario::run(&plan, story, life).await;
+    let tell = async |recorder: &mut _, life: &_| scenario::run(&plan, recorder, life).await;
     cli::run(&args.common, "demo1-metrics", idea, tell).await
 }

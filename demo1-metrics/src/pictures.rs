@@ -75,7 +75,7 @@ impl Picture<'_> {
             .bold_line_style(BLACK.mix(0.1))
             .y_labels(6)
             .x_label_formatter(&|second| format!("{second:.0} s"))
-            .y_label_formatter(&|value| in_unit(*value, unit))
+            .y_label_formatter(&|value| format_value(*value, unit))
             .draw()?;
         for (name, from, to) in &self.marks {
             let orange = RGBColor(230, 159, 0);
@@ -90,7 +90,7 @@ impl Picture<'_> {
             let colour = COLOURS[number % COLOURS.len()];
             // When the colours are used up, thinner.
             let width = if number < COLOURS.len() { 2 } else { 1 };
-            for piece in pieces(points) {
+            for piece in segments(points) {
                 chart.draw_series(LineSeries::new(piece, colour.stroke_width(width)))?;
             }
             let y = 34 + 17 * i32::try_from(number).unwrap_or(0);
@@ -103,24 +103,24 @@ impl Picture<'_> {
 }
 
 /// The points without those that are no number, cut where too many of them are missing.
-fn pieces(points: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
-    let mut pieces: Vec<Vec<(f64, f64)>> = Vec::new();
+fn segments(points: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
+    let mut segments: Vec<Vec<(f64, f64)>> = Vec::new();
     for point in points.iter().filter(|(_, value)| value.is_finite()) {
-        match pieces.last_mut() {
+        match segments.last_mut() {
             Some(piece) if piece.last().is_some_and(|last| point.0 - last.0 <= GAP) => piece.push(*point),
-            _ => pieces.push(vec![*point]),
+            _ => segments.push(vec![*point]),
         }
     }
-    pieces
+    segments
 }
 
 /// From when to when a curve has values: the marks of an annotation.
 pub fn spans(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let ends = |piece: &Vec<(f64, f64)>| Some((piece.first()?.0, piece.last()?.0));
-    pieces(points).iter().filter_map(ends).collect()
+    segments(points).iter().filter_map(ends).collect()
 }
 
-fn in_unit(value: f64, unit: &str) -> String {
+fn format_value(value: f64, unit: &str) -> String {
     match unit {
         "percentunit" => format!("{:.0} %", 100.0 * value),
         "reqps" => format!("{value:.0}/s"),
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_shows_title_curves_and_marks_and_nothing_breaks_it() {
+    fn a_picture_contains_title_curves_and_marks_for_any_input() {
         let picture = Picture {
             title: "Errors <b> & more",
             unit: "percentunit",

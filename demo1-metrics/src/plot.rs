@@ -19,7 +19,7 @@ pub fn line(values: &[f64]) -> String {
 }
 
 /// The points (seconds since 1970, value) as one value a second from `begun`; a second without a point is not a number.
-pub fn each_second(points: &[(f64, f64)], begun: f64) -> Vec<f64> {
+pub fn per_second(points: &[(f64, f64)], begun: f64) -> Vec<f64> {
     let mut values = Vec::new();
     for (at, value) in points {
         #[expect(
@@ -41,19 +41,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_greatest_value_is_the_highest_and_gaps_stay_gaps() {
+    fn the_largest_value_gets_the_highest_bar_and_gaps_stay_gaps() {
         assert_eq!(line(&[0.0, 1.0, 2.0, f64::NAN, 4.0]), "▁▃▅ █");
         assert_eq!(line(&[]), "");
         assert_eq!(line(&[0.0, -1.0, f64::INFINITY]), "▁▁ ");
     }
 
     #[test]
-    fn each_point_stands_at_its_second() {
+    fn each_point_is_placed_at_its_second() {
         let points = [(102.0, 1.0), (103.1, 2.0), (105.0, 3.0), (1e9, 4.0)];
-        let values = each_second(&points, 100.0);
+        let values = per_second(&points, 100.0);
         assert!(values[0].is_nan() && values[1].is_nan() && values[4].is_nan());
         assert_eq!((values[2], values[3], values[5]), (1.0, 2.0, 3.0));
         assert_eq!((values.len(), values[3600]), (3601, 4.0));
-        assert_eq!(each_second(&[], 100.0).len(), 0);
+        assert_eq!(per_second(&[], 100.0).len(), 0);
     }
 }

@@ -28,18 +28,18 @@ use shared::temp_folder::TempFolder;
 use tokio::process::Command;
 
 pub use api::{Api, Series, seconds};
-pub use config::{EVERY, Target, Watch};
-pub use error::{PrometheusError, REMEDY};
+pub use config::{SCRAPE_INTERVAL, ScrapeConfig, Target};
+pub use error::{INSTALL_HINT, PrometheusError};
 pub use find::{Program, find};
 
 /// The alert rules.
 pub const ALERTS: &str = include_str!("../prometheus/alerts.yaml");
 
-const READY: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(20);
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How many lines of its log an error shows.
-const LINES: usize = 10;
+const LOG_TAIL_LINES: usize = 10;
 
 /// A running Prometheus. Dropping it kills it.
 #[derive(Debug)]
@@ -57,15 +57,15 @@ impl Prometheus {
     pub async fn start(
         program: &Program,
         at: SocketAddr,
-        watch: &Watch<'_>,
+        scrape: &ScrapeConfig<'_>,
         life: &Lifecycle,
     ) -> Result<Self, PrometheusError> {
         let folder = Arc::new(TempFolder::new("mesh-prometheus-").map_err(PrometheusError::Folder)?);
         let file = |name: &str| folder.path().join(name);
         let write =
             |name: &str, text: &str| std::fs::write(file(name), text).map_err(PrometheusError::Folder);
-        write("prometheus.yaml", &config::config(watch))?;
-        write("alerts.yaml", watch.rules)?;
+        write("prometheus.yaml", &config::config(scrape))?;
+        write("alerts.yaml", scrape.rules)?;
         let log = std::fs::File::create(file("log")).map_err(PrometheusError::Folder)?;
         let mut command = Command::new(&program.path);
         command
@@ -81,7 +81,9 @@ impl Prometheus {
         let running =
             running.map_err(|source| PrometheusError::NotStarted { path: program.path.clone(), source })?;
         let prometheus = Self { api: Api::new(at), running, folder };
-        let ready = poll::wait_until("Prometheus to be ready", LOOK, READY, || prometheus.api.ready());
+        let ready = poll::wait_until("Prometheus to be ready", POLL_INTERVAL, READY_TIMEOUT, || {
+            prometheus.api.ready()
+        });
         let why = tokio::select! {
             ready = ready => match ready {
                 Ok(()) => return Ok(prometheus),
@@ -104,5 +106,5 @@ impl Prometheus {
 fn log_tail(folder: &TempFolder) -> String {
     let log = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
     let lines: Vec<&str> = log.lines().collect();
-    lines[lines.len().saturating_sub(LINES)..].join("\n")
+    lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
 }

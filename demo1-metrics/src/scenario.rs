@@ -29,7 +29,7 @@ mod errors;
 
 mod outage;
 
-mod drawn;
+mod dashboard;
 
 pub use mesh::Mesh;
 pub use outage::BUDGET;
@@ -38,51 +38,51 @@ pub use outage::BUDGET;
 ///
 /// # Errors
 /// If something breaks; a claim that does not hold is no error, and a machine without Prometheus is none.
-pub async fn run(plan: &Plan, story: &mut Recorder, life: &Lifecycle) -> anyhow::Result<Mesh> {
+pub async fn run(plan: &Plan, recorder: &mut Recorder, life: &Lifecycle) -> anyhow::Result<Mesh> {
     let envoy = tools::envoy(plan.envoy.as_deref()).await.map_err(SetupError::new)?;
-    story.version("envoy", &envoy.version);
+    recorder.version("envoy", &envoy.version);
     let program = if plan.without_prometheus {
         None
     } else {
         prometheus::find(plan.prometheus.as_deref()).await.map_err(SetupError::new)?
     };
     match &program {
-        Some(program) => story.version("prometheus", &program.version),
-        None => story.note(format!(
+        Some(program) => recorder.version("prometheus", &program.version),
+        None => recorder.note(format!(
             "no Prometheus: counters are read from the same pages, and what needs PromQL is not checked\n   \
              (to get one: {})",
-            prometheus::REMEDY
+            prometheus::INSTALL_HINT
         )),
     }
     if plan.pictures.is_some() && program.is_none() {
-        return Err(SetupError::new(NothingToDraw).into());
+        return Err(SetupError::new(PicturesNeedPrometheus).into());
     }
     let mut mesh = Mesh::start(plan, envoy, program.as_ref(), life).await?;
-    let begun = SystemTime::now();
-    story.step("Every request is counted, by everybody whom it passes");
-    let first = mesh.counts(story).await?;
-    mesh.keeps_ids(story).await?;
-    story.step("Rate, errors and duration of each edge of the mesh");
-    mesh.edges(story, &first).await?;
-    story.step("B answers 300 ms later");
-    mesh.is_slow(story, &first).await?;
-    story.step("C fails every fifth request, and Envoy tries again");
-    mesh.fails(story).await?;
-    story.step("A sidecar is killed");
-    mesh.loses_a_sidecar(story).await?;
-    story.step("It returns, with statistics that are cut down");
-    mesh.is_cut_down(story, life).await?;
-    mesh.shows_the_run(story, begun).await?;
+    let started = SystemTime::now();
+    recorder.step("Every request is counted, by everybody whom it passes");
+    let first = mesh.check_counts(recorder).await?;
+    mesh.check_request_ids(recorder).await?;
+    recorder.step("Rate, errors and duration of each edge of the mesh");
+    mesh.check_edges(recorder, &first).await?;
+    recorder.step("B answers 300 ms later");
+    mesh.inject_delay(recorder, &first).await?;
+    recorder.step("C fails every fifth request, and Envoy tries again");
+    mesh.inject_errors(recorder).await?;
+    recorder.step("A sidecar is killed");
+    mesh.kill_sidecar(recorder).await?;
+    recorder.step("It returns, with statistics that are cut down");
+    mesh.restart_with_filtered_stats(recorder, life).await?;
+    mesh.plot_first_edge(recorder, started).await?;
     if let Some(folder) = &plan.pictures {
-        mesh.draws(story, begun, folder).await?;
+        mesh.draw_panels(recorder, started, folder).await?;
     }
     Ok(mesh)
 }
 
 /// Pictures were asked for, and nobody keeps what they would show.
 #[derive(Debug, thiserror::Error)]
-#[error("pictures are drawn of what Prometheus has, and there is none ({})", prometheus::REMEDY)]
-struct NothingToDraw;
+#[error("pictures are drawn of what Prometheus has, and there is none ({})", prometheus::INSTALL_HINT)]
+struct PicturesNeedPrometheus;
 
 impl LiveEnvironment for Mesh {
     fn instructions(&self) -> String {

@@ -30,14 +30,14 @@ use tokio::net::TcpListener;
 use shared::client::Client;
 
 /// The headers that are handed on.
-pub const HANDED_ON: [HeaderName; 2] =
+pub const PROPAGATED_HEADERS: [HeaderName; 2] =
     [HeaderName::from_static("x-request-id"), HeaderName::from_static("traceparent")];
 
 /// The largest body of a `PUT /fault`, in bytes.
-const BODY: usize = 4096;
+const MAX_BODY: usize = 4096;
 
 /// How long a call of another service may take.
-const CALL: Duration = Duration::from_secs(30);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Upper ends of the buckets of durations, in seconds.
 const BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
@@ -60,7 +60,7 @@ pub struct Service {
     client: Client,
     fault: std::sync::Mutex<Fault>,
     /// Requests so far while a share of them is to fail.
-    counted: AtomicU64,
+    counted_since_fault: AtomicU64,
     metrics: Metrics,
 }
 
@@ -134,38 +134,38 @@ impl Service {
         let service = Arc::new(Self {
             name: name.to_owned(),
             calls,
-            client: Client::new(CALL),
+            client: Client::new(CALL_TIMEOUT),
             fault: std::sync::Mutex::default(),
-            counted: AtomicU64::new(0),
+            counted_since_fault: AtomicU64::new(0),
             metrics: Metrics::new(name)?,
         });
-        let answering = Arc::clone(&service);
-        web::serve(listener, life, move |request| Arc::clone(&answering).answer(request));
+        let handler = Arc::clone(&service);
+        web::serve(listener, life, move |request| Arc::clone(&handler).handle(request));
         Ok(service)
     }
 
     /// From now on it misbehaves like this.
-    pub fn misbehave(&self, fault: Fault) {
+    pub fn set_fault(&self, fault: Fault) {
         *self.fault.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = fault;
-        self.counted.store(0, Ordering::Relaxed);
+        self.counted_since_fault.store(0, Ordering::Relaxed);
         self.metrics.delay.set(f64::from(fault.delay_ms) / 1000.0);
         self.metrics.error_ratio.set(f64::from(fault.error_percent) / 100.0);
     }
 
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> PageResponse {
+    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> PageResponse {
         match (request.method(), request.uri().path()) {
-            (&Method::GET, "/metrics") => self.expose(),
+            (&Method::GET, "/metrics") => self.metrics_page(),
             (&Method::PUT, "/fault") => self.put_fault(request).await,
             (_, "/metrics" | "/fault") => {
                 web::text(StatusCode::METHOD_NOT_ALLOWED, "GET /metrics, PUT /fault\n")
             }
             (&Method::GET, _) => {
                 let _in_flight = InFlight::new(&self.metrics.in_flight);
-                let begun = Instant::now();
-                let answer = self.work(request.headers()).await;
-                self.metrics.seconds.observe(begun.elapsed().as_secs_f64());
-                self.metrics.requests.with_label_values(&[answer.status().as_str()]).inc();
-                answer
+                let started = Instant::now();
+                let response = self.work(request.headers()).await;
+                self.metrics.seconds.observe(started.elapsed().as_secs_f64());
+                self.metrics.requests.with_label_values(&[response.status().as_str()]).inc();
+                response
             }
             _ => web::text(StatusCode::METHOD_NOT_ALLOWED, "GET any path for its work\n"),
         }
@@ -177,79 +177,79 @@ impl Service {
             tokio::time::sleep(Duration::from_millis(fault.delay_ms.into())).await;
         }
         if fault.error_percent > 0 {
-            let number = self.counted.fetch_add(1, Ordering::Relaxed);
+            let number = self.counted_since_fault.fetch_add(1, Ordering::Relaxed);
             let share = u64::from(fault.error_percent);
             // Spread evenly: whenever the whole part of n times the share grows.
             if (number + 1) * share / 100 > number * share / 100 {
-                return self.say(StatusCode::SERVICE_UNAVAILABLE, "was told to fail", headers);
+                return self.respond(StatusCode::SERVICE_UNAVAILABLE, "was told to fail", headers);
             }
         }
-        let mut answers = serde_json::Map::new();
+        let mut responses = serde_json::Map::new();
         for (name, uri) in &self.calls {
             match self.call(uri, headers).await {
-                Ok(answer) => drop(answers.insert(name.clone(), answer)),
+                Ok(response) => drop(responses.insert(name.clone(), response)),
                 Err(why) => {
-                    return self.say(StatusCode::BAD_GATEWAY, format!("{name}: {why}"), headers);
+                    return self.respond(StatusCode::BAD_GATEWAY, format!("{name}: {why}"), headers);
                 }
             }
         }
-        let said = if answers.is_empty() { "hello".into() } else { Value::Object(answers) };
-        self.say(StatusCode::OK, said, headers)
+        let message = if responses.is_empty() { "hello".into() } else { Value::Object(responses) };
+        self.respond(StatusCode::OK, message, headers)
     }
 
     async fn call(&self, uri: &Uri, headers: &HeaderMap) -> Result<Value, String> {
         let mut request = Request::new(Full::<Bytes>::default());
         *request.uri_mut() = uri.clone();
-        for name in HANDED_ON {
+        for name in PROPAGATED_HEADERS {
             if let Some(value) = headers.get(&name) {
                 request.headers_mut().insert(name, value.clone());
             }
         }
-        let answer = self.client.send(request).await.map_err(|error| error.to_string())?;
-        if !answer.status().is_success() {
-            return Err(format!("answered {}", answer.status()));
+        let response = self.client.send(request).await.map_err(|error| error.to_string())?;
+        if !response.status().is_success() {
+            return Err(format!("answered {}", response.status()));
         }
-        serde_json::from_slice(answer.body()).map_err(|error| error.to_string())
+        serde_json::from_slice(response.body()).map_err(|error| error.to_string())
     }
 
     /// The page: who this is, what the others said, and the ids that came with the request.
-    fn say(&self, status: StatusCode, said: impl Into<Value>, headers: &HeaderMap) -> PageResponse {
+    fn respond(&self, status: StatusCode, message: impl Into<Value>, headers: &HeaderMap) -> PageResponse {
         let id = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let page = json!({
             "service": self.name,
-            "said": said.into(),
-            "request_id": id(&HANDED_ON[0]),
-            "traceparent": id(&HANDED_ON[1]),
+            "response": message.into(),
+            "request_id": id(&PROPAGATED_HEADERS[0]),
+            "traceparent": id(&PROPAGATED_HEADERS[1]),
         });
         web::json(status, &page)
     }
 
     async fn put_fault(&self, request: Request<Incoming>) -> PageResponse {
-        let wrong = |reason: String| {
+        let bad_request = |reason: String| {
             web::json(
                 StatusCode::BAD_REQUEST,
                 &json!({ "reason": reason, "example": { "delay_ms": 300, "error_percent": 20 } }),
             )
         };
-        let body = match web::body(request, BODY).await {
+        let body = match web::body(request, MAX_BODY).await {
             Ok(body) => body,
-            Err(error) => return wrong(error.to_string()),
+            Err(error) => return bad_request(error.to_string()),
         };
         // An object, and not a list of its values, which serde would take too.
         let fault = serde_json::from_slice::<serde_json::Map<String, Value>>(&body);
         match fault.and_then(|fault| serde_json::from_value::<Fault>(Value::Object(fault))) {
-            Ok(fault) if fault.delay_ms > 10_000 => wrong("delay_ms: at most 10000".to_owned()),
-            Ok(fault) if fault.error_percent > 100 => wrong("error_percent: at most 100".to_owned()),
+            Ok(fault) if fault.delay_ms > 10_000 => bad_request("delay_ms: at most 10000".to_owned()),
+            Ok(fault) if fault.error_percent > 100 => bad_request("error_percent: at most 100".to_owned()),
             Ok(fault) => {
-                self.misbehave(fault);
+                self.set_fault(fault);
                 let Fault { delay_ms, error_percent } = fault;
                 web::json(StatusCode::OK, &json!({ "delay_ms": delay_ms, "error_percent": error_percent }))
             }
-            Err(error) => wrong(error.to_string()),
+            Err(error) => bad_request(error.to_string()),
         }
     }
 
-    fn expose(&self) -> PageResponse {
+    fn metrics_page(&self) -> PageResponse {
         let mut page = Vec::new();
         match TextEncoder::new().encode(&self.metrics.registry.gather(), &mut page) {
             Ok(()) => web::page(

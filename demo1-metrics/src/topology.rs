@@ -28,21 +28,21 @@ pub const RETRIES: u32 = 9;
 
 /// A port of a host, which is an address on one machine, and a name among containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct HostPort {
     /// An IP address or a name.
     pub host: String,
     /// The port.
     pub port: u16,
 }
 
-impl Place {
+impl HostPort {
     /// The place `host:port`.
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         Self { host: host.into(), port }
     }
 }
 
-impl From<SocketAddr> for Place {
+impl From<SocketAddr> for HostPort {
     fn from(address: SocketAddr) -> Self {
         Self::new(address.ip().to_string(), address.port())
     }
@@ -50,27 +50,27 @@ impl From<SocketAddr> for Place {
 
 /// Where the ends of all connections are, as whoever connects to them says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Places {
+pub struct PeerAddresses {
     /// Where the sidecar of each service takes requests for it.
-    pub inbound: BTreeMap<&'static str, Place>,
+    pub inbound: BTreeMap<&'static str, HostPort>,
     /// The services themselves.
-    pub services: BTreeMap<&'static str, Place>,
+    pub services: BTreeMap<&'static str, HostPort>,
 }
 
 /// Where one Envoy itself listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Own {
+pub struct EnvoyAddresses {
     /// Its admin interface.
-    pub admin: Place,
+    pub admin: HostPort,
     /// For requests of others.
-    pub inbound: Place,
+    pub inbound: HostPort,
     /// For requests of its own service, which only a makes.
-    pub outbound: Place,
+    pub outbound: HostPort,
 }
 
 /// What an Envoy's statistics leave out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Keep {
+pub enum StatsFilter {
     /// Nothing.
     #[default]
     All,
@@ -78,8 +78,8 @@ pub enum Keep {
     Needed,
 }
 
-/// The statistics that [`Keep::Needed`] keeps: begins of names as Envoy writes them in `/stats`.
-pub const NEEDED: [&str; 12] = [
+/// The statistics that [`StatsFilter::Needed`] keeps: begins of names as Envoy writes them in `/stats`.
+pub const NEEDED_STATS: [&str; 12] = [
     "http.in.downstream_cx_active",
     "http.in.downstream_rq_",
     "http.out.downstream_cx_active",
@@ -100,45 +100,48 @@ pub fn calls(service: &str) -> &'static [&'static str] {
 }
 
 /// Where a service calls another: at its own sidecar, which knows by the path whom it means.
-pub fn by_sidecar(own: &Own, service: &str) -> String {
-    format!("http://{}:{}/{service}", own.outbound.host, own.outbound.port)
+pub fn sidecar_uri(addresses: &EnvoyAddresses, service: &str) -> String {
+    format!("http://{}:{}/{service}", addresses.outbound.host, addresses.outbound.port)
 }
 
 /// The configuration of one Envoy, as JSON, which is YAML too.
 ///
 /// # Panics
 /// If `name` is none of [`ENVOYS`], or a place is missing.
-pub fn envoy(name: &str, own: &Own, places: &Places, keep: Keep) -> String {
-    let to = |service: &str| cluster(service, &places.inbound[service]);
-    let inbound = |cluster: &str| listener("in", &own.inbound, &[("/", cluster, 0)]);
+pub fn envoy(name: &str, addresses: &EnvoyAddresses, peers: &PeerAddresses, filter: StatsFilter) -> String {
+    let to = |service: &str| cluster(service, &peers.inbound[service]);
+    let inbound = |cluster: &str| listener("in", &addresses.inbound, &[("/", cluster, 0)]);
     let (listeners, clusters) = match name {
         "front" => (vec![inbound("a")], vec![to("a")]),
         "a" => (
-            vec![inbound("local"), listener("out", &own.outbound, &[("/b", "b", 0), ("/c", "c", RETRIES)])],
-            vec![cluster("local", &places.services["a"]), to("b"), to("c")],
+            vec![
+                inbound("local"),
+                listener("out", &addresses.outbound, &[("/b", "b", 0), ("/c", "c", RETRIES)]),
+            ],
+            vec![cluster("local", &peers.services["a"]), to("b"), to("c")],
         ),
-        other => (vec![inbound("local")], vec![cluster("local", &places.services[other])]),
+        other => (vec![inbound("local")], vec![cluster("local", &peers.services[other])]),
     };
     let mut config = json!({
         "node": { "id": name, "cluster": "demo1" },
-        "admin": { "address": address(&own.admin) },
+        "admin": { "address": address(&addresses.admin) },
         // Histograms are added up at each flush, 5 s apart unless said: a scrape would see them late.
         "stats_flush_interval": "0.1s",
         "static_resources": { "listeners": listeners, "clusters": clusters },
     });
-    if keep == Keep::Needed {
-        let patterns: Vec<Value> = NEEDED.iter().map(|prefix| json!({ "prefix": prefix })).collect();
+    if filter == StatsFilter::Needed {
+        let patterns: Vec<Value> = NEEDED_STATS.iter().map(|prefix| json!({ "prefix": prefix })).collect();
         config["stats_config"] = json!({ "stats_matcher": { "inclusion_list": { "patterns": patterns } } });
     }
     config.to_string()
 }
 
-pub(crate) fn address(at: &Place) -> Value {
+pub(crate) fn address(at: &HostPort) -> Value {
     json!({ "socket_address": { "address": at.host, "port_value": at.port } })
 }
 
 /// A listener whose routes are path prefixes: prefix, cluster, how often a failed request is tried again.
-pub(crate) fn listener(name: &str, at: &Place, routes: &[(&str, &str, u32)]) -> Value {
+pub(crate) fn listener(name: &str, at: &HostPort, routes: &[(&str, &str, u32)]) -> Value {
     let routes: Vec<Value> = routes
         .iter()
         .map(|(prefix, cluster, retries)| {
@@ -177,7 +180,7 @@ pub(crate) fn listener(name: &str, at: &Place, routes: &[(&str, &str, u32)]) -> 
 }
 
 /// A cluster of one endpoint.
-pub(crate) fn cluster(name: &str, at: &Place) -> Value {
+pub(crate) fn cluster(name: &str, at: &HostPort) -> Value {
     let kind = if at.host.parse::<IpAddr>().is_ok() { "STATIC" } else { "STRICT_DNS" };
     json!({
         "name": name,

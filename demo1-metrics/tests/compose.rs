@@ -13,11 +13,11 @@ use shared::client::Client;
 use shared::poll::wait_until;
 
 const LIMIT: Duration = Duration::from_secs(60);
-const OFTEN: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs docker"]
-async fn prometheus_counts_what_was_sent_shows_a_fault_and_tells_of_a_sidecar_that_died() {
+async fn prometheus_counts_requests_shows_a_fault_and_alerts_on_a_killed_sidecar() {
     let variables = ["", "PROMETHEUS_", "FRONT_ADMIN_", "A_ADMIN_", "B_ADMIN_", "C_ADMIN_", "A_", "B_", "C_"];
     let plan = Plan {
         file: Path::new(env!("CARGO_MANIFEST_DIR")).join("compose.yaml"),
@@ -34,9 +34,9 @@ async fn prometheus_counts_what_was_sent_shows_a_fault_and_tells_of_a_sidecar_th
         value.unwrap_or_else(|| panic!("no data for {query}"))
     };
 
-    let told = stack.run(&["run", "--rm", "load", "--duration", "4", "--rate", "50"]).await.unwrap();
-    assert!(told.contains("200 succeeded, 0 failed") && told.contains("up to"), "{told}");
-    prometheus.catch_up(7).await.unwrap();
+    let message = stack.run(&["run", "--rm", "load", "--duration", "4", "--rate", "50"]).await.unwrap();
+    assert!(message.contains("200 succeeded, 0 failed") && message.contains("up to"), "{message}");
+    prometheus.wait_for_scrapes(7).await.unwrap();
     let front = r#"envoy_http_downstream_rq_total{instance="front",envoy_http_conn_manager_prefix="in"}"#;
     for (query, expected) in [
         (front, 200.0),
@@ -52,9 +52,9 @@ async fn prometheus_counts_what_was_sent_shows_a_fault_and_tells_of_a_sidecar_th
     let fault = Request::put(format!("http://{}/fault", loopback("C_")));
     let fault = fault.body(Full::new(Bytes::from_static(br#"{"error_percent": 20}"#))).unwrap();
     assert_eq!(client.send(fault).await.unwrap().status(), 200);
-    let told = stack.run(&["run", "--rm", "load", "--duration", "4", "--rate", "50"]).await.unwrap();
-    assert!(told.contains("200 succeeded, 0 failed"), "{told}");
-    prometheus.catch_up(7).await.unwrap();
+    let message = stack.run(&["run", "--rm", "load", "--duration", "4", "--rate", "50"]).await.unwrap();
+    assert!(message.contains("200 succeeded, 0 failed"), "{message}");
+    prometheus.wait_for_scrapes(7).await.unwrap();
     let errors = count(r#"http_requests_total{instance="c",code="503"}"#).await;
     let retries = count(r#"envoy_cluster_upstream_rq_retry{instance="a",envoy_cluster_name="c"}"#).await;
     assert!(errors > 40.0 && errors == retries, "{errors} errors, {retries} retries");
@@ -62,7 +62,7 @@ async fn prometheus_counts_what_was_sent_shows_a_fault_and_tells_of_a_sidecar_th
     let containers = stack.containers("c-envoy").await.unwrap();
     stack.kill(&containers[0]).await.unwrap();
     let firing = r#"ALERTS{alertname="EnvoyDown",alertstate="firing"}"#;
-    let named = wait_until("EnvoyDown to fire", OFTEN, LIMIT, || async {
+    let named = wait_until("EnvoyDown to fire", POLL_INTERVAL, LIMIT, || async {
         let firing = prometheus.instant(firing, SystemTime::now()).await;
         let firing = firing.map_err(|error| error.to_string())?;
         let first = firing.first().ok_or("no alert")?;

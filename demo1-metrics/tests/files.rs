@@ -10,7 +10,9 @@ use std::time::Duration;
 use demo1_metrics::dashboard::{self, Dashboard, Source};
 use demo1_metrics::pictures::file_name;
 use demo1_metrics::scenario::BUDGET;
-use demo1_metrics::topology::{self, ENVOYS, Keep, NEEDED, Own, Place, Places, SERVICES};
+use demo1_metrics::topology::{
+    self, ENVOYS, EnvoyAddresses, HostPort, NEEDED_STATS, PeerAddresses, SERVICES, StatsFilter,
+};
 use serde_json::{Value, json};
 use shared::{ports, tools};
 
@@ -32,20 +34,20 @@ fn run(program: &str, args: &[&str]) -> Output {
     run.unwrap_or_else(|error| panic!("{program}: {error}"))
 }
 
-fn said(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
 
 #[test]
 #[ignore = "needs promtool"]
-fn the_alerts_fire_when_they_should_and_only_then() {
+fn the_alerts_pass_their_promtool_unit_tests() {
     for args in [
         &["check", "rules", "prometheus/alerts.yaml"][..],
         &["test", "rules", "prometheus/alerts.test.yaml"],
         &["check", "config", "prometheus/prometheus.yaml"],
     ] {
         let output = run("promtool", args);
-        assert!(output.status.success(), "{args:?}: {}", said(&output));
+        assert!(output.status.success(), "{args:?}: {}", output_text(&output));
     }
     // Each of them is tested, both ways.
     let (rules, tests) = (yaml("prometheus/alerts.yaml"), yaml("prometheus/alerts.test.yaml"));
@@ -62,40 +64,41 @@ fn the_alerts_fire_when_they_should_and_only_then() {
 }
 
 /// Where everything is among containers.
-fn among_containers() -> (Own, Places) {
-    let own = Own {
-        admin: Place::new("0.0.0.0", 9901),
-        inbound: Place::new("0.0.0.0", 10000),
-        outbound: Place::new("127.0.0.1", 10001),
+fn container_addresses() -> (EnvoyAddresses, PeerAddresses) {
+    let addresses = EnvoyAddresses {
+        admin: HostPort::new("0.0.0.0", 9901),
+        inbound: HostPort::new("0.0.0.0", 10000),
+        outbound: HostPort::new("127.0.0.1", 10001),
     };
-    let places = Places {
-        inbound: SERVICES.map(|name| (name, Place::new(name, 10000))).into(),
-        services: SERVICES.map(|name| (name, Place::new("127.0.0.1", 8080))).into(),
+    let peers = PeerAddresses {
+        inbound: SERVICES.map(|name| (name, HostPort::new(name, 10000))).into(),
+        services: SERVICES.map(|name| (name, HostPort::new("127.0.0.1", 8080))).into(),
     };
-    (own, places)
+    (addresses, peers)
 }
 
 #[tokio::test]
-async fn envoys_in_containers_are_those_of_the_story_and_envoy_accepts_them() {
+async fn container_configurations_match_the_scenario_and_envoy_accepts_them() {
     let choice = std::env::var_os("ENVOY");
     let program = tools::envoy(choice.as_deref().map(Path::new)).await.unwrap();
     for name in ENVOYS {
-        let (mut own, places) = among_containers();
+        let (mut addresses, peers) = container_addresses();
         if name == "front" {
-            own.inbound.port = ports::DEMO1_FRONT;
+            addresses.inbound.port = ports::DEMO1_FRONT;
         }
-        let expected: Value = serde_json::from_str(&topology::envoy(name, &own, &places, Keep::All)).unwrap();
+        let expected: Value =
+            serde_json::from_str(&topology::envoy(name, &addresses, &peers, StatsFilter::All)).unwrap();
         let path = format!("envoy/{name}.yaml");
         assert_eq!(yaml(&path), expected, "{path} should be\n{expected}");
         let mut command = tokio::process::Command::new(&program.path);
         command.args(["--mode", "validate", "-l", "warning", "--config-path"]).arg(file(&path));
         let output = shared::child::output(command, Duration::from_secs(60)).await.unwrap();
-        assert!(output.status.success(), "{path}: {}", said(&output));
+        assert!(output.status.success(), "{path}: {}", output_text(&output));
     }
 }
 
 #[test]
-fn prometheus_scrapes_everybody_by_name_in_containers_too() {
+fn prometheus_scrapes_every_container_by_name() {
     let config = yaml("prometheus/prometheus.yaml");
     let compose = yaml("compose.yaml");
     for (job, port, path, names) in
@@ -115,7 +118,7 @@ fn prometheus_scrapes_everybody_by_name_in_containers_too() {
 }
 
 #[test]
-fn the_lab_ports_are_the_same_everywhere_and_published_on_loopback_only() {
+fn lab_ports_agree_everywhere_and_are_published_on_loopback_only() {
     let compose = yaml("compose.yaml");
     let mut published = BTreeSet::new();
     for service in compose["services"].as_object().unwrap().values() {
@@ -143,7 +146,7 @@ fn the_lab_ports_are_the_same_everywhere_and_published_on_loopback_only() {
 }
 
 #[test]
-fn every_container_is_locked_up_and_tells_whether_it_is_well() {
+fn every_container_is_hardened_and_has_a_health_check() {
     let compose = yaml("compose.yaml");
     for (name, service) in compose["services"].as_object().unwrap() {
         assert_eq!(service["read_only"], true, "{name}");
@@ -165,7 +168,7 @@ fn every_container_is_locked_up_and_tells_whether_it_is_well() {
 }
 
 #[test]
-fn grafana_is_given_its_data_source_and_its_dashboard_under_the_names_that_they_have() {
+fn grafana_provisioning_uses_the_data_source_and_dashboard_uids() {
     let compose = yaml("compose.yaml");
     let grafana = &compose["services"]["grafana"];
     assert_eq!(grafana["profiles"], json!(["grafana"]));
@@ -177,7 +180,7 @@ fn grafana_is_given_its_data_source_and_its_dashboard_under_the_names_that_they_
         kind: given["type"].as_str().unwrap().to_owned(),
         uid: given["uid"].as_str().unwrap().to_owned(),
     };
-    let dashboard = Dashboard::ours().unwrap();
+    let dashboard = Dashboard::load_embedded().unwrap();
     let of_panels = dashboard.panels.iter().filter(|panel| panel.kind != "row");
     let of_panels = of_panels.flat_map(|panel| {
         panel.datasource.iter().chain(panel.targets.iter().map(|target| &target.datasource))
@@ -210,7 +213,7 @@ fn grafana_is_given_its_data_source_and_its_dashboard_under_the_names_that_they_
 }
 
 #[test]
-fn panels_have_their_own_place_and_name_and_say_what_they_mean() {
+fn panels_do_not_overlap_and_have_unique_titles_and_descriptions() {
     let json: Value = serde_json::from_str(dashboard::JSON).unwrap();
     let panels = json["panels"].as_array().unwrap();
     let (mut ids, mut titles, mut squares) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
@@ -219,23 +222,23 @@ fn panels_have_their_own_place_and_name_and_say_what_they_mean() {
         assert!(ids.insert(panel["id"].as_u64().unwrap()), "{title}");
         assert!(titles.insert(file_name(title)), "{title}");
         assert!(panel["type"] == "row" || panel["description"].as_str().unwrap().len() > 20, "{title}");
-        let place = |part: &str| panel["gridPos"][part].as_u64().unwrap();
-        assert!(place("x") + place("w") <= 24, "{title}");
-        for x in place("x")..place("x") + place("w") {
-            for y in place("y")..place("y") + place("h") {
+        let grid = |part: &str| panel["gridPos"][part].as_u64().unwrap();
+        assert!(grid("x") + grid("w") <= 24, "{title}");
+        for x in grid("x")..grid("x") + grid("w") {
+            for y in grid("y")..grid("y") + grid("h") {
                 assert!(squares.insert((x, y)), "{title} lies over another at {x}, {y}");
             }
         }
     }
     // What people choose from, and what was asked for.
-    let dashboard = Dashboard::ours().unwrap();
+    let dashboard = Dashboard::load_embedded().unwrap();
     let names: Vec<&str> = dashboard.variables().iter().map(|variable| variable.name.as_str()).collect();
     assert_eq!(names, ["source", "destination"]);
 }
 
 #[test]
-fn what_the_dashboard_and_the_alerts_read_of_envoy_is_what_the_inclusion_list_keeps() {
-    let dashboard = Dashboard::ours().unwrap();
+fn the_inclusion_list_keeps_every_statistic_that_dashboard_and_alerts_use() {
+    let dashboard = Dashboard::load_embedded().unwrap();
     let mut read: String = yaml("prometheus/alerts.yaml").to_string();
     for panel in &dashboard.panels {
         read.extend(panel.targets.iter().map(|target| target.expr.as_str()));
@@ -247,7 +250,7 @@ fn what_the_dashboard_and_the_alerts_read_of_envoy_is_what_the_inclusion_list_ke
     assert!(metrics.len() >= 8, "{metrics:?}");
     for metric in metrics {
         // As Envoy writes it: `cluster.NAME.upstream_rq_total`.
-        let kept = NEEDED.iter().any(|begin| {
+        let kept = NEEDED_STATS.iter().any(|begin| {
             let mut parts = begin.splitn(3, '.');
             let (kind, _, rest) = (parts.next().unwrap(), parts.next(), parts.next().unwrap());
             metric.starts_with(&format!("envoy_{kind}_{rest}"))
@@ -258,12 +261,12 @@ fn what_the_dashboard_and_the_alerts_read_of_envoy_is_what_the_inclusion_list_ke
 
 #[test]
 #[ignore = "needs pip"]
-fn the_dashboard_fits_grafanas_own_schema_and_a_misspelt_one_does_not() {
+fn the_dashboard_matches_grafanas_schema_and_a_misspelt_one_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path().to_str().unwrap();
     let get = ["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes"];
     let got = run("python3", &[&get[..], &["--dest", at, "--requirement", "grafana/schema.txt"]].concat());
-    assert!(got.status.success(), "{}", said(&got));
+    assert!(got.status.success(), "{}", output_text(&got));
     let wheels = std::fs::read_dir(at).unwrap().map(|entry| entry.unwrap().path());
     let wheel = wheels.into_iter().find(|path| path.extension().is_some_and(|end| end == "whl")).unwrap();
     let check = |name: &str, json: &str| {
@@ -276,7 +279,7 @@ fn the_dashboard_fits_grafanas_own_schema_and_a_misspelt_one_does_not() {
             .env("PYTHONPATH", &wheel)
             .output();
         let output = output.unwrap();
-        (output.status.code(), said(&output))
+        (output.status.code(), output_text(&output))
     };
     let (code, complaints) = check("ours.json", dashboard::JSON);
     assert_eq!(code, Some(0), "{complaints}");
@@ -298,10 +301,11 @@ fn the_dashboard_fits_grafanas_own_schema_and_a_misspelt_one_does_not() {
 }
 
 #[test]
-fn the_readme_names_the_budget_and_shows_pictures_that_are_there() {
+fn the_readme_states_the_budget_and_links_existing_pictures() {
     let readme = text("README.md");
     assert!(readme.contains(&format!("budget of {BUDGET} series")));
-    let titles = Dashboard::ours().unwrap().panels.into_iter().filter(|panel| !panel.targets.is_empty());
+    let titles =
+        Dashboard::load_embedded().unwrap().panels.into_iter().filter(|panel| !panel.targets.is_empty());
     let drawn: BTreeSet<String> = titles.map(|panel| file_name(&panel.title)).collect();
     let shown = readme.split("](pictures/").skip(1).map(|rest| rest.split(')').next().unwrap().to_owned());
     let shown: BTreeSet<String> = shown.collect();

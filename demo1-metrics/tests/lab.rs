@@ -27,12 +27,12 @@ fn command(work: &Path, args: &[&str]) -> Command {
     command
 }
 
-fn said(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
 /// A student's desk with one file on it.
-fn desk(exercise: &str, file: &str, text: &str) -> tempfile::TempDir {
+fn workspace(exercise: &str, file: &str, text: &str) -> tempfile::TempDir {
     let work = tempfile::tempdir().unwrap();
     let folder = work.path().join(exercise);
     fs::create_dir(&folder).unwrap();
@@ -42,45 +42,49 @@ fn desk(exercise: &str, file: &str, text: &str) -> tempfile::TempDir {
 
 #[test]
 #[ignore = "needs prometheus"]
-fn what_prometheus_refuses_is_told_with_its_words_and_place() {
-    let told = |exercise: &str, file: &str, text: &str, number: &str| {
-        let work = desk(exercise, file, text);
+fn a_rejected_expression_is_reported_with_prometheus_message_and_position() {
+    let message = |exercise: &str, file: &str, text: &str, number: &str| {
+        let work = workspace(exercise, file, text);
         let output = command(work.path(), &[number]).output().unwrap();
-        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-        said(&output).split_whitespace().collect::<Vec<_>>().join(" ")
+        assert_eq!(output.status.code(), Some(1), "{}", output_text(&output));
+        output_text(&output).split_whitespace().collect::<Vec<_>>().join(" ")
     };
-    let refused = told("01-ratio", "ratio.promql", "sum(\n  rate(x)", "1");
+    let refused = message("01-ratio", "ratio.promql", "sum(\n  rate(x)", "1");
     assert!(refused.contains("Prometheus refuses ratio.promql"), "{refused}");
     assert!(refused.contains(": 3:1: ") && refused.contains("parse error"), "{refused}");
-    let scalar = told("01-ratio", "ratio.promql", "1 + 1", "1");
+    let scalar = message("01-ratio", "ratio.promql", "1 + 1", "1");
     assert!(scalar.contains("it gives a scalar, and no series"), "{scalar}");
     let rules = "groups:\n- name: x\n  rules:\n  - alert: A\n    expr: sum(\n";
-    let refused = told("04-alert", "rules.yaml", rules, "4");
+    let refused = message("04-alert", "rules.yaml", rules, "4");
     assert!(refused.contains("Prometheus refuses rules.yaml: 5:"), "{refused}");
     assert!(refused.contains("unclosed left parenthesis"), "{refused}");
 }
 
 #[tokio::test]
-async fn without_a_prometheus_an_exercise_that_asks_one_is_not_checked_and_never_solved() {
+async fn without_prometheus_an_exercise_that_needs_it_is_not_checked() {
     let envoy = tools::envoy(std::env::var_os("ENVOY").as_deref().map(Path::new)).await.unwrap();
     let solution = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/01-ratio/solution/ratio.promql");
-    let work = desk("01-ratio", "ratio.promql", &fs::read_to_string(solution).unwrap());
+    let work = workspace("01-ratio", "ratio.promql", &fs::read_to_string(solution).unwrap());
     let nothing = tempfile::tempdir().unwrap();
     let mut command = command(work.path(), &["1", "--envoy"]);
     command.arg(envoy.path).env("PATH", nothing.path()).env("MESH_TOOLS", nothing.path());
     let output = command.env_remove("PROMETHEUS").output().unwrap();
-    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-    assert!(said(&output).contains("asks a Prometheus, and none was found"), "{}", said(&output));
-    assert!(!said(&output).contains("is solved"), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(2), "{}", output_text(&output));
+    assert!(
+        output_text(&output).contains("asks a Prometheus, and none was found"),
+        "{}",
+        output_text(&output)
+    );
+    assert!(!output_text(&output).contains("is solved"), "{}", output_text(&output));
 }
 
 #[test]
-fn statistics_under_a_budget_need_an_envoy_alone() {
+fn the_budget_exercise_needs_only_envoy() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/03-budget");
     for (files, code) in [("solution", 0), ("start", 1)] {
         let text = fs::read_to_string(folder.join(files).join("envoy.yaml")).unwrap();
-        let work = desk("03-budget", "envoy.yaml", &text);
+        let work = workspace("03-budget", "envoy.yaml", &text);
         let output = command(work.path(), &["3"]).env("PROMETHEUS", "/nowhere").output().unwrap();
-        assert_eq!(output.status.code(), Some(code), "{files}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(code), "{files}: {}", output_text(&output));
     }
 }

@@ -97,21 +97,21 @@ fn ok(body: &str) -> String {
 }
 
 /// An address where nobody listens.
-async fn nobody() -> SocketAddr {
+async fn unused_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap()
 }
 
 #[tokio::test]
-async fn a_service_calls_those_it_was_told_to_hands_ids_on_and_counts() {
+async fn a_service_calls_its_upstreams_propagates_ids_and_counts_requests() {
     let (b, c) = (Role::start(&["--name", "b"]), Role::start(&["--name", "c"]));
     let calls = format!("b=http://{}/,c=http://{}/", b.address, c.address);
     let a = Role::start(&["--name", "a", "--call", &calls]);
     let ids: &[(&str, &[u8])] =
         &[("x-request-id", b"r-1"), ("traceparent", b"00-1-2-01"), ("cookie", b"secret")];
     let (status, page) = a.call(Method::GET, "/", ids, "").await;
-    let page_of = |name: &str, said: Value| json!({ "service": name, "said": said, "request_id": "r-1", "traceparent": "00-1-2-01" });
-    let said = json!({ "b": page_of("b", "hello".into()), "c": page_of("c", "hello".into()) });
-    assert_eq!((status, page), (200, page_of("a", said)));
+    let page_of = |name: &str, output_text: Value| json!({ "service": name, "response": output_text, "request_id": "r-1", "traceparent": "00-1-2-01" });
+    let output_text = json!({ "b": page_of("b", "hello".into()), "c": page_of("c", "hello".into()) });
+    assert_eq!((status, page), (200, page_of("a", output_text)));
     for role in [&a, &b, &c] {
         let metrics = role.metrics().await;
         assert_eq!(exposition::sum(&metrics, "http_requests_total", &[("code", "200")]), 1.0);
@@ -125,7 +125,7 @@ async fn a_service_calls_those_it_was_told_to_hands_ids_on_and_counts() {
 }
 
 #[tokio::test]
-async fn a_fault_does_what_it_says_shows_in_the_metrics_and_ends() {
+async fn a_fault_takes_effect_appears_in_metrics_and_can_be_cleared() {
     let role = Role::start(&["--name", "b"]);
     let put = async |body: &str| role.call(Method::PUT, "/fault", &[], body).await;
     let fault = json!({ "delay_ms": 50, "error_percent": 20 });
@@ -150,7 +150,7 @@ async fn a_fault_does_what_it_says_shows_in_the_metrics_and_ends() {
 }
 
 #[tokio::test]
-async fn what_is_no_fault_is_refused_with_the_reason_and_changes_nothing() {
+async fn an_invalid_fault_is_rejected_with_a_reason_and_changes_nothing() {
     let role = Role::start(&["--name", "b"]);
     let long = " ".repeat(5000);
     for (body, reason) in [
@@ -180,7 +180,7 @@ async fn what_is_no_fault_is_refused_with_the_reason_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn whatever_a_called_service_does_its_caller_answers_with_502_and_names_it() {
+async fn a_failing_upstream_yields_502_with_its_name() {
     let garbage = peer("\0\0 no HTTP \r\n\r\n").await;
     let half = peer("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"ser").await;
     let no_json = peer(ok("hello")).await;
@@ -192,7 +192,7 @@ async fn whatever_a_called_service_does_its_caller_answers_with_502_and_names_it
     ))
     .await;
     for (called, why) in [
-        (nobody().await, "does not answer"),
+        (unused_address().await, "does not answer"),
         (garbage, "does not answer"),
         (half, "does not answer"),
         (no_json, "expected value"),
@@ -201,29 +201,35 @@ async fn whatever_a_called_service_does_its_caller_answers_with_502_and_names_it
     ] {
         let a = Role::start(&["--name", "a", "--call", &format!("b=http://{called}/")]);
         let (status, page) = a.get("/").await;
-        let said = page["said"].as_str().unwrap();
-        assert!(status == 502 && said.starts_with("b: ") && said.contains(why), "{why}: {status} {page}");
+        let output_text = page["response"].as_str().unwrap();
+        assert!(
+            status == 502 && output_text.starts_with("b: ") && output_text.contains(why),
+            "{why}: {status} {page}"
+        );
         let metrics = a.metrics().await;
         assert_eq!(exposition::sum(&metrics, "http_requests_total", &[("code", "502")]), 1.0);
     }
 }
 
 #[tokio::test]
-async fn the_load_does_not_wait_for_answers_and_counts_each() {
+async fn the_load_is_open_loop_and_counts_every_response() {
     let role = Role::start(&["--name", "b"]);
     let target = format!("http://{}/", role.address);
     role.call(Method::PUT, "/fault", &[], r#"{"delay_ms": 300}"#).await;
     let begun = Instant::now();
     let output = run(LOAD, &["--target", &target, "--rate", "100", "--duration", "1"]);
-    let (told, took) = (text(&output.stdout), begun.elapsed());
-    assert_eq!(output.status.code(), Some(0), "{told}");
-    assert!(told.starts_with("100 requests in ") && told.contains("100 succeeded, 0 failed"), "{told}");
+    let (message, took) = (text(&output.stdout), begun.elapsed());
+    assert_eq!(output.status.code(), Some(0), "{message}");
+    assert!(
+        message.starts_with("100 requests in ") && message.contains("100 succeeded, 0 failed"),
+        "{message}"
+    );
     // One after the other, 100 requests of 300 ms each would take longer than this.
     assert!(took < Duration::from_secs(30), "{took:?}");
     // Not one of them in a bucket that ends below the delay.
-    let first = told.lines().nth(2).unwrap();
-    assert!(first.trim_start().starts_with("up to"), "{told}");
-    assert!(!["200ms", "100ms"].iter().any(|end| first.contains(end)), "{told}");
+    let first = message.lines().nth(2).unwrap();
+    assert!(first.trim_start().starts_with("up to"), "{message}");
+    assert!(!["200ms", "100ms"].iter().any(|end| first.contains(end)), "{message}");
     assert_eq!(exposition::sum(&role.metrics().await, "http_requests_total", &[("code", "200")]), 100.0);
 
     role.call(Method::PUT, "/fault", &[], r#"{"error_percent": 10}"#).await;
@@ -234,7 +240,7 @@ async fn the_load_does_not_wait_for_answers_and_counts_each() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_held_up_counts_the_wait() {
+async fn queueing_delay_counts_towards_latency() {
     let uri = format!("http://{}/", peer(ok("")).await).parse().unwrap();
     let plan = Plan { uri, rate: 100, duration: Duration::from_millis(500) };
     let mut sent = 0;
@@ -253,7 +259,7 @@ async fn a_request_that_is_held_up_counts_the_wait() {
 }
 
 #[tokio::test]
-async fn wrong_flags_end_with_2_and_name_what_to_do() {
+async fn invalid_flags_exit_with_2_and_name_the_next_step() {
     let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let taken = holder.local_addr().unwrap().to_string();
     for (program, args, expected) in [
@@ -273,12 +279,12 @@ async fn wrong_flags_end_with_2_and_name_what_to_do() {
         assert_eq!(output.status.code(), Some(2), "{args:?}: {complaint}");
         assert!(complaint.contains(expected), "{args:?}: {complaint}");
     }
-    let gone = nobody().await.to_string();
+    let gone = unused_address().await.to_string();
     assert_eq!(run(SERVICE, &["healthcheck", "--listen", &gone]).status.code(), Some(1));
 }
 
 #[tokio::test]
-async fn a_client_gives_up_on_whoever_is_silent() {
+async fn a_client_times_out_on_a_silent_server() {
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let uri = format!("http://{}/", silent.local_addr().unwrap()).parse().unwrap();
     let refused = Client::new(Duration::from_millis(100)).get(uri).await.unwrap_err();
@@ -287,7 +293,7 @@ async fn a_client_gives_up_on_whoever_is_silent() {
 }
 
 #[tokio::test]
-async fn whatever_a_prometheus_answers_is_data_or_an_error_that_shows_the_question() {
+async fn any_prometheus_response_is_data_or_an_error_that_quotes_the_query() {
     let now = SystemTime::now();
     for (body, why) in [
         ("", "EOF"),
@@ -300,9 +306,9 @@ async fn whatever_a_prometheus_answers_is_data_or_an_error_that_shows_the_questi
         (r#"{"data":{"resultType":"scalar","result":[1,"2"]}}"#, "it gives a scalar, and no series"),
     ] {
         let refused = Api::new(peer(ok(body)).await).instant("up{x}", now).await.unwrap_err();
-        let told = refused.to_string();
-        assert!(matches!(refused, PrometheusError::Refused { .. }), "{body}: {told}");
-        assert!(told.contains("`up{x}`") && told.contains(why), "{body}: {told}");
+        let message = refused.to_string();
+        assert!(matches!(refused, PrometheusError::QueryRejected { .. }), "{body}: {message}");
+        assert!(message.contains("`up{x}`") && message.contains(why), "{body}: {message}");
     }
     // A value that is no number is passed over, and no value is none.
     let odd = r#"{"data":{"result":[{"metric":{},"value":[1,"seven"]}]}}"#;
@@ -311,8 +317,8 @@ async fn whatever_a_prometheus_answers_is_data_or_an_error_that_shows_the_questi
     assert_eq!(Api::new(peer(ok(nan)).await).value("x", now).await.unwrap(), None);
     let seven = r#"{"data":{"result":[{"metric":{},"value":[1,"7"]}]}}"#;
     assert_eq!(Api::new(peer(ok(seven)).await).value("x", now).await.unwrap(), Some(7.0));
-    let gone = Api::new(nobody().await).instant("x", now).await.unwrap_err();
-    assert!(matches!(gone, PrometheusError::NoAnswer(_)), "{gone}");
+    let gone = Api::new(unused_address().await).instant("x", now).await.unwrap_err();
+    assert!(matches!(gone, PrometheusError::NoResponse(_)), "{gone}");
     assert!(
         Api::new(peer("HTTP/1.1 503 x\r\ncontent-length: 0\r\n\r\n").await)
             .ready()

@@ -46,8 +46,8 @@ async fn main() -> ExitCode {
 
 async fn measure(life: &Lifecycle) -> anyhow::Result<()> {
     let bpftrace = Path::new("bpftrace");
-    if let Some(obstacle) = doctor::obstacle(&doctor::run_check(bpftrace).await) {
-        anyhow::bail!("this machine cannot watch its kernel: {obstacle}");
+    if let Some(blocking_problem) = doctor::blocking_problem(&doctor::run_checks(bpftrace).await) {
+        anyhow::bail!("this machine cannot watch its kernel: {blocking_problem}");
     }
     let envoy = tools::envoy(None).await?;
     let target = Source::Process.target(Some(&envoy), false, life).await?;
@@ -81,7 +81,7 @@ async fn measure(life: &Lifecycle) -> anyhow::Result<()> {
 /// Requests a second over all connections.
 async fn rate(target: &Target) -> anyhow::Result<f64> {
     let begun = Instant::now();
-    let tasks = (0..CONNECTIONS).map(|_| tokio::spawn(workload::hammer(target.call, begun + TURN)));
+    let tasks = (0..CONNECTIONS).map(|_| tokio::spawn(workload::send_until(target.call, begun + TURN)));
     let mut answered = 0;
     for task in try_join_all(tasks).await? {
         answered += task.context("the load broke off")?;

@@ -35,7 +35,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const PULL_LIMIT: Duration = Duration::from_secs(600);
 
 /// How often Docker is asked whether a container runs.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Envoy stays the container's first process, and gets SIGTERM when nobody holds the other end of its input. Docker
 /// passes that on only if the container ran already; so a first line has to say that somebody is there.
@@ -45,7 +45,7 @@ const UNTIL_THE_END: &str = r#"(read -r -t 30 && while read -r; do :; done; whil
 /// There is no such container, or it does not run.
 #[derive(Debug, thiserror::Error)]
 #[error("container {container} cannot be watched ({why}): `docker ps` lists those that run")]
-pub struct NoContainer {
+pub struct ContainerError {
     /// What was asked for.
     container: String,
     /// What Docker says.
@@ -71,7 +71,7 @@ pub async fn start(config: String, workers: u16, life: &Lifecycle) -> anyhow::Re
     let stop = life.token();
     let us = std::process::id();
     // One of this number is of another process that had it before us.
-    sweep(us).await.map_err(not_started)?;
+    remove_containers(us).await.map_err(not_started)?;
     // A task of its own, because Ctrl-C must not cut it short: Docker may have started the container before it tells.
     life.spawn(async move {
         let (run, kept) = match run(&config, workers, us).await {
@@ -82,7 +82,7 @@ pub async fn start(config: String, workers: u16, life: &Lifecycle) -> anyhow::Re
         if tell.send(run).is_ok() && kept.is_some() {
             stop.cancelled().await;
         }
-        if let Err(why) = sweep(us).await {
+        if let Err(why) = remove_containers(us).await {
             tracing::warn!("a container labelled {LABEL}={us} may still run: {why}");
         }
     });
@@ -106,7 +106,7 @@ async fn run(config: &str, workers: u16, us: u32) -> Result<(u32, (Child, ChildS
         return Err("docker was started without its pipes".to_owned());
     };
     let said = tokio::spawn(last_line(stderr));
-    let started = poll::wait_until("the container to run", LOOK, LIMIT, || pid(&name));
+    let started = poll::wait_until("the container to run", POLL_INTERVAL, LIMIT, || pid(&name));
     tokio::select! {
         biased;
         _ = docker.wait() => Err(said.await.unwrap_or_default()),
@@ -131,9 +131,9 @@ async fn last_line(stderr: ChildStderr) -> String {
 /// A container's first process, as this machine counts.
 ///
 /// # Errors
-/// [`NoContainer`] if there is none.
-pub async fn pid(container: &str) -> Result<u32, NoContainer> {
-    let refuse = |why| NoContainer { container: container.to_owned(), why };
+/// [`ContainerError`] if there is none.
+pub async fn pid(container: &str) -> Result<u32, ContainerError> {
+    let refuse = |why| ContainerError { container: container.to_owned(), why };
     let inspect = ["inspect", "--type", "container", "--format", "{{.State.Pid}}", container];
     match docker(&inspect, LIMIT).await.map_err(refuse)?.parse() {
         Ok(0) | Err(_) => Err(refuse("it does not run".to_owned())),
@@ -142,7 +142,7 @@ pub async fn pid(container: &str) -> Result<u32, NoContainer> {
 }
 
 /// Takes away containers of runs that were killed and could not, and those of process `us`.
-async fn sweep(us: u32) -> Result<(), String> {
+async fn remove_containers(us: u32) -> Result<(), String> {
     let format = format!("{{{{.ID}}}} {{{{.Label \"{LABEL}\"}}}}");
     let filter = format!("label={LABEL}");
     let listed = docker(&["ps", "--all", "--filter", &filter, "--format", &format], LIMIT).await?;

@@ -46,7 +46,7 @@ pub struct Check {
     /// What.
     pub name: &'static str,
     /// Whether all is well.
-    pub well: bool,
+    pub ok: bool,
     /// Which programs need it.
     pub needed: Need,
     /// What was seen.
@@ -56,14 +56,14 @@ pub struct Check {
 }
 
 /// What is said of a thing that only root may look at.
-const UNSEEN: &str = "cannot be seen without root";
+const NEEDS_ROOT: &str = "cannot be seen without root";
 
 impl Check {
     /// Its state in a word.
-    pub fn mark(&self) -> &'static str {
-        match (self.well, self.needed) {
+    pub fn status(&self) -> &'static str {
+        match (self.ok, self.needed) {
             (true, _) => "ok",
-            _ if self.seen == UNSEEN => "unseen",
+            _ if self.seen == NEEDS_ROOT => "unseen",
             (false, Need::None) => "absent",
             (false, _) => "MISSING",
         }
@@ -71,19 +71,19 @@ impl Check {
 }
 
 /// Looks at everything. Mounts tracefs if this user may and nobody has: bpftrace cannot do without.
-pub async fn run_check(bpftrace: &Path) -> Vec<Check> {
+pub async fn run_checks(bpftrace: &Path) -> Vec<Check> {
     mount_tracefs().await;
     let version = bpftrace_version(bpftrace).await;
     let root = rustix::process::geteuid().is_root();
     let tracefs = tracefs();
     // Root alone may look into it, so that it seems to be absent to others.
-    let unseen = tracefs.is_none() && hidden();
+    let unseen = tracefs.is_none() && is_inaccessible();
     let missing = missing_tracepoints(tracefs.as_deref());
     let old = version.as_deref().is_some_and(too_old);
     let btf = Path::new(BTF).exists();
-    let docker = said(Command::new("docker"), &["version", "--format", "{{.Server.Version}}"]).await;
+    let docker = output_of(Command::new("docker"), &["version", "--format", "{{.Server.Version}}"]).await;
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
-    let check = |name, well, needed, seen: String, remedy| Check { name, well, needed, seen, remedy };
+    let check = |name, ok, needed, seen: String, remedy| Check { name, ok, needed, seen, remedy };
     vec![
         check(
             "Linux",
@@ -117,7 +117,7 @@ pub async fn run_check(bpftrace: &Path) -> Vec<Check> {
             Need::All,
             match &tracefs {
                 Some(at) => at.display().to_string(),
-                None if unseen => UNSEEN.to_owned(),
+                None if unseen => NEEDS_ROOT.to_owned(),
                 None => "not mounted".to_owned(),
             },
             "mount -t tracefs tracefs /sys/kernel/tracing",
@@ -129,7 +129,7 @@ pub async fn run_check(bpftrace: &Path) -> Vec<Check> {
             if missing.is_empty() {
                 "all that are used".to_owned()
             } else if unseen {
-                UNSEEN.to_owned()
+                NEEDS_ROOT.to_owned()
             } else {
                 format!("without {}", missing.join(", "))
             },
@@ -156,17 +156,17 @@ pub async fn run_check(bpftrace: &Path) -> Vec<Check> {
 
 /// Whether something is missing that a program needs.
 pub fn missing(checks: &[Check]) -> bool {
-    checks.iter().any(|check| !check.well && check.needed != Need::None)
+    checks.iter().any(|check| !check.ok && check.needed != Need::None)
 }
 
 /// What this machine lacks for one program, if others can run.
-pub fn lack(program: Program) -> Option<String> {
-    lack_in(program, &tracefs()?, Path::new(BTF).exists())
+pub fn missing_for(program: Program) -> Option<String> {
+    missing_for_host(program, &tracefs()?, Path::new(BTF).exists())
 }
 
 /// The same of a machine with this tracefs, and with BTF or not.
-pub fn lack_in(program: Program, tracefs: &Path, btf: bool) -> Option<String> {
-    let missing = without(program.tracepoints(), tracefs);
+pub fn missing_for_host(program: Program, tracefs: &Path, btf: bool) -> Option<String> {
+    let missing = missing_from(program.tracepoints(), tracefs);
     match (missing.as_slice(), btf || !program.needs_btf()) {
         ([], true) => None,
         ([], false) => Some(format!("this kernel has no {BTF}")),
@@ -175,15 +175,15 @@ pub fn lack_in(program: Program, tracefs: &Path, btf: bool) -> Option<String> {
 }
 
 /// The first thing that all programs need and that is missing, as a sentence.
-pub fn obstacle(checks: &[Check]) -> Option<String> {
-    let check = checks.iter().find(|check| check.needed == Need::All && !check.well)?;
+pub fn blocking_problem(checks: &[Check]) -> Option<String> {
+    let check = checks.iter().find(|check| check.needed == Need::All && !check.ok)?;
     Some(format!("{}: {} ({})", check.name, check.seen, check.remedy))
 }
 
 /// bpftrace's version by its own words: `0.17.0`.
 pub async fn bpftrace_version(bpftrace: &Path) -> Option<String> {
-    let said = said(Command::new(bpftrace), &["--version"]).await?;
-    said.strip_prefix("bpftrace v").map(str::to_owned)
+    let output_of = output_of(Command::new(bpftrace), &["--version"]).await?;
+    output_of.strip_prefix("bpftrace v").map(str::to_owned)
 }
 
 fn too_old(version: &str) -> bool {
@@ -192,7 +192,7 @@ fn too_old(version: &str) -> bool {
     numbers.next().flatten().zip(numbers.next().flatten()).is_some_and(|version| version < BPFTRACE)
 }
 
-async fn said(mut command: Command, arguments: &[&str]) -> Option<String> {
+async fn output_of(mut command: Command, arguments: &[&str]) -> Option<String> {
     command.args(arguments);
     let output = shared::child::output(command, LIMIT).await.ok()?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -207,7 +207,7 @@ fn memlock(kernel: &str) -> Check {
     let seen = limit.map_or_else(|| "unlimited".to_owned(), |bytes| format!("{} KiB", bytes / 1024));
     Check {
         name: "memlock",
-        well: !counted || limit.is_none_or(|bytes| bytes >= MEMLOCK),
+        ok: !counted || limit.is_none_or(|bytes| bytes >= MEMLOCK),
         needed: Need::None,
         seen: if counted { seen } else { format!("{seen}, which this kernel does not count for maps") },
         remedy: "ulimit -l unlimited",
@@ -216,18 +216,18 @@ fn memlock(kernel: &str) -> Check {
 
 /// What the kernel was built with, where it tells.
 async fn config(kernel: &str) -> Check {
-    let text = match said(Command::new("zcat"), &["/proc/config.gz"]).await {
+    let text = match output_of(Command::new("zcat"), &["/proc/config.gz"]).await {
         Some(text) => Some(text),
         None => fs::read_to_string(format!("/boot/config-{kernel}")).ok(),
     };
-    let without = |text: &String| -> Vec<&str> {
+    let missing_from = |text: &String| -> Vec<&str> {
         let has = |option: &&str| text.lines().any(|line| line == format!("{option}=y"));
         CONFIG.into_iter().filter(|option| !has(option)).collect()
     };
-    let missing = text.as_ref().map(without);
+    let missing = text.as_ref().map(missing_from);
     Check {
         name: "config",
-        well: missing.as_ref().is_none_or(Vec::is_empty),
+        ok: missing.as_ref().is_none_or(Vec::is_empty),
         needed: Need::None,
         seen: match missing {
             // Nothing follows from that: the checks above looked at what counts.
@@ -244,7 +244,7 @@ fn tracefs() -> Option<PathBuf> {
 }
 
 /// Whether a tracefs is there that this user may not look into.
-fn hidden() -> bool {
+fn is_inaccessible() -> bool {
     let denied = |at| fs::metadata(at).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
     TRACEFS.iter().any(|at| denied(Path::new(at).join("events")))
 }
@@ -252,17 +252,17 @@ fn hidden() -> bool {
 async fn mount_tracefs() {
     if cfg!(target_os = "linux") && tracefs().is_none() && rustix::process::geteuid().is_root() {
         // If it fails the check below says so.
-        said(Command::new("mount"), &["-t", "tracefs", "tracefs", TRACEFS[0]]).await;
+        output_of(Command::new("mount"), &["-t", "tracefs", "tracefs", TRACEFS[0]]).await;
     }
 }
 
 fn missing_tracepoints(tracefs: Option<&Path>) -> Vec<String> {
     let Some(tracefs) = tracefs else { return vec!["tracefs".to_owned()] };
-    without(Program::ALL.into_iter().flat_map(Program::tracepoints).collect(), tracefs)
+    missing_from(Program::ALL.into_iter().flat_map(Program::tracepoints).collect(), tracefs)
 }
 
 /// Those of these tracepoints that are not in this tracefs.
-fn without(mut used: Vec<&str>, tracefs: &Path) -> Vec<String> {
+fn missing_from(mut used: Vec<&str>, tracefs: &Path) -> Vec<String> {
     used.sort_unstable();
     used.dedup();
     let there =

@@ -24,31 +24,31 @@ pub struct Facts {
     /// Its worker threads: thread, number.
     pub workers: BTreeMap<u32, u32>,
     /// Sockets that listen on its listener's port, by `/proc/PID/net/tcp`.
-    pub listening: u64,
+    pub listening_sockets: u64,
     /// What the client did.
     pub sent: Sent,
     /// What Envoy counted meanwhile, for certain while bpftrace watched.
-    pub counted: Counted,
+    pub envoy_counters: EnvoyCounters,
     /// The same from before it was started until after it had ended.
-    pub counted_around: Counted,
+    pub envoy_counters_outer: EnvoyCounters,
     /// What Envoy timed meanwhile, where that was asked for and it did.
-    pub timed: Option<Timed>,
+    pub envoy_times: Option<EnvoyTimes>,
     /// Turns of its workers' loops by Envoy, at least and at most, where that was asked for and it counts them.
-    pub turns: Option<(u64, u64)>,
+    pub loop_iterations: Option<(u64, u64)>,
     /// Segments that its network sent again, by `/proc/PID/net/snmp`, from before bpftrace was started until after
     /// it had ended.
-    pub sent_again: Option<u64>,
+    pub retransmitted: Option<u64>,
     /// Context switches by `/proc/PID/task/TID/status`, counted for certain while bpftrace watched.
-    pub switches: Switches,
+    pub context_switches: ContextSwitches,
     /// The same from before it was started until after it had ended.
-    pub switches_around: Switches,
+    pub context_switches_outer: ContextSwitches,
 }
 
 impl Facts {
     /// Why the client's numbers say nothing about what others counted, if so: it was not alone. An Envoy of ours is
     /// used by our client only, whatever it counts; so there the witnesses have to agree.
     pub fn other_traffic(&self) -> Option<String> {
-        let (sent, counted) = (&self.sent, &self.counted_around);
+        let (sent, counted) = (&self.sent, &self.envoy_counters_outer);
         let connections = sent.connections + sent.resets;
         // A request that was begun before its reset may have been counted.
         let requests = sent.requests..=sent.requests + sent.resets;
@@ -64,7 +64,7 @@ impl Facts {
 }
 
 /// How often threads gave up a core: thread, of its own will and not.
-pub type Switches = BTreeMap<u32, (u64, u64)>;
+pub type ContextSwitches = BTreeMap<u32, (u64, u64)>;
 
 /// What the client did, by its own notes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,33 +87,33 @@ pub struct Sent {
 
 /// Requests that Envoy timed, in whole milliseconds: sums of what was cut off, and of one more for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Timed {
+pub struct EnvoyTimes {
     /// Requests of clients.
     pub requests: u64,
     /// They took at least this.
-    pub requests_least_ms: u64,
+    pub requests_min_ms: u64,
     /// Requests to backends.
     pub calls: u64,
     /// They took less than this.
-    pub calls_most_ms: u64,
+    pub calls_max_ms: u64,
 }
 
-impl Timed {
+impl EnvoyTimes {
     /// What was timed since `before`.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
         Self {
             requests: self.requests.saturating_sub(before.requests),
-            requests_least_ms: self.requests_least_ms.saturating_sub(before.requests_least_ms),
+            requests_min_ms: self.requests_min_ms.saturating_sub(before.requests_min_ms),
             calls: self.calls.saturating_sub(before.calls),
-            calls_most_ms: self.calls_most_ms.saturating_sub(before.calls_most_ms),
+            calls_max_ms: self.calls_max_ms.saturating_sub(before.calls_max_ms),
         }
     }
 }
 
 /// What Envoy counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counted {
+pub struct EnvoyCounters {
     /// Connections from clients.
     pub downstream_connections: u64,
     /// Connections from clients that ended.
@@ -134,7 +134,7 @@ pub struct Counted {
     pub by_worker: BTreeMap<u32, u64>,
 }
 
-impl Counted {
+impl EnvoyCounters {
     /// What was counted since `before`.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
@@ -167,7 +167,7 @@ pub struct Recording {
 /// A file that is no recording.
 #[derive(Debug, thiserror::Error)]
 #[error("not a recording: its first line must be {{\"type\": \"facts\", ...}} ({0})")]
-pub struct NotARecording(serde_json::Error);
+pub struct RecordingError(serde_json::Error);
 
 #[derive(Serialize, Deserialize)]
 struct First<F> {
@@ -179,10 +179,10 @@ impl Recording {
     /// Reads what [`to_lines`](Self::to_lines) wrote.
     ///
     /// # Errors
-    /// [`NotARecording`] if the facts are missing or of another form.
-    pub fn parse(text: &str) -> Result<Self, NotARecording> {
+    /// [`RecordingError`] if the facts are missing or of another form.
+    pub fn parse(text: &str) -> Result<Self, RecordingError> {
         let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
-        let first: First<Facts> = serde_json::from_str(first).map_err(NotARecording)?;
+        let first: First<Facts> = serde_json::from_str(first).map_err(RecordingError)?;
         let lines = rest.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned);
         Ok(Self { facts: first.data, lines: lines.collect() })
     }

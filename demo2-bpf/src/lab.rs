@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mesh_lab::{Exercise, Lab};
 
-mod watch;
+mod tracing;
 
 mod accept;
 
@@ -16,15 +16,15 @@ mod slow;
 
 /// The exercises, from easy to hard, for this bpftrace: the one of the first call.
 pub fn lab(bpftrace: &Path) -> Lab {
-    watch::use_bpftrace(bpftrace);
+    tracing::set_bpftrace(bpftrace);
     Lab {
         demo: "demo2-bpf",
         command: "sudo target/debug/demo2-bpf",
         folder: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/lab")),
         exercises: vec![
-            Exercise { folder: "01-accept", check: |bench| Box::pin(accept::check(bench)) },
-            Exercise { folder: "02-lifetimes", check: |bench| Box::pin(lifetimes::check(bench)) },
-            Exercise { folder: "03-slow", check: |bench| Box::pin(slow::check(bench)) },
+            Exercise { folder: "01-accept", check: |context| Box::pin(accept::check(context)) },
+            Exercise { folder: "02-lifetimes", check: |context| Box::pin(lifetimes::check(context)) },
+            Exercise { folder: "03-slow", check: |context| Box::pin(slow::check(context)) },
         ],
     }
 }

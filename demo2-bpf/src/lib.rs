@@ -9,8 +9,8 @@
 //! 2. [`program.rs`](program): the bpftrace programs, one question each.
 //! 3. [`trace.rs`](trace): bpftrace's JSON output as Rust values.
 //! 4. [`watch.rs`](watch): one program's run, with counts taken before and after it.
-//! 5. [`judge.rs`](judge): compares a trace with the other counts and makes claims of the result.
-//! 6. `judge/connections.rs`: the claims about connections, as an example.
+//! 5. [`compare.rs`](compare): compares a trace with the other counts and makes claims of the result.
+//! 6. `compare/connections.rs`: the claims about connections, as an example.
 //! 7. [`scenario.rs`](scenario): the steps of a run.
 
 #![forbid(unsafe_code)]
@@ -21,7 +21,7 @@ pub mod trace;
 
 pub mod facts;
 
-pub mod judge;
+pub mod compare;
 
 pub mod draw;
 
@@ -31,7 +31,7 @@ pub mod tracer;
 
 pub mod workload;
 
-pub mod witness;
+pub mod reference;
 
 pub mod container;
 
@@ -39,7 +39,7 @@ pub mod target;
 
 pub mod plan;
 
-pub mod watch;
+pub mod runner;
 
 pub mod scenario;
 

@@ -109,7 +109,7 @@ async fn main() -> ExitCode {
         record: args.record.clone(),
     };
     let idea = "an Envoy seen from the kernel, and every count held against a second witness";
-    let tell = async |story: &mut _, life: &_| scenario::run(&plan, story, life).await;
+    let tell = async |recorder: &mut _, life: &_| scenario::run(&plan, recorder, life).await;
     cli::run(&args.common, "demo2-bpf", idea, tell).await
 }
 
@@ -124,10 +124,10 @@ fn source(args: &Args) -> Source {
 }
 
 async fn doctor(args: &Args) -> ExitCode {
-    let checks = doctor::run_check(&args.bpftrace).await;
+    let checks = doctor::run_checks(&args.bpftrace).await;
     for check in &checks {
-        line_out(&format!("{:>8}  {:<12} {}", check.mark(), check.name, check.seen));
-        if !check.well && check.mark() != "unseen" {
+        line_out(&format!("{:>8}  {:<12} {}", check.status(), check.name, check.seen));
+        if !check.ok && check.status() != "unseen" {
             line_out(&format!("          {:<12} -> {}", "", check.remedy));
         }
     }

@@ -14,13 +14,13 @@ pub enum Program {
     /// What do the bytes say?
     Requests,
     /// How long is a request in Envoy?
-    Inside,
+    Latency,
     /// How does the event loop turn?
     Loop,
     /// Does a thread get a core when it wants one?
     Sched,
     /// What was torn down, what was sent twice?
-    Trouble,
+    Errors,
 }
 
 impl Program {
@@ -31,10 +31,10 @@ impl Program {
         Self::States,
         Self::Bytes,
         Self::Requests,
-        Self::Inside,
+        Self::Latency,
         Self::Loop,
         Self::Sched,
-        Self::Trouble,
+        Self::Errors,
     ];
 
     /// Its name, and that of its file without the ending.
@@ -45,10 +45,10 @@ impl Program {
             Self::States => "states",
             Self::Bytes => "bytes",
             Self::Requests => "requests",
-            Self::Inside => "inside",
+            Self::Latency => "latency",
             Self::Loop => "loop",
             Self::Sched => "sched",
-            Self::Trouble => "trouble",
+            Self::Errors => "errors",
         }
     }
 
@@ -60,10 +60,10 @@ impl Program {
             Self::States => "How many connections come and go, and how long do they live?",
             Self::Bytes => "How many bytes go in and out?",
             Self::Requests => "What do the bytes say?",
-            Self::Inside => "How long is a request in Envoy, and how long at the backend?",
+            Self::Latency => "How long is a request in Envoy, and how long at the backend?",
             Self::Loop => "How does the event loop turn?",
             Self::Sched => "Does a worker get a core when it wants one?",
-            Self::Trouble => "What was torn down, and what was sent twice?",
+            Self::Errors => "What was torn down, and what was sent twice?",
         }
     }
 
@@ -75,10 +75,10 @@ impl Program {
             Self::States => include_str!("../bpf/states.bt"),
             Self::Bytes => include_str!("../bpf/bytes.bt"),
             Self::Requests => include_str!("../bpf/requests.bt"),
-            Self::Inside => include_str!("../bpf/inside.bt"),
+            Self::Latency => include_str!("../bpf/latency.bt"),
             Self::Loop => include_str!("../bpf/loop.bt"),
             Self::Sched => include_str!("../bpf/sched.bt"),
-            Self::Trouble => include_str!("../bpf/trouble.bt"),
+            Self::Errors => include_str!("../bpf/errors.bt"),
         }
     }
 
@@ -90,10 +90,10 @@ impl Program {
             Self::States => include_str!("../recorded/states.jsonl"),
             Self::Bytes => include_str!("../recorded/bytes.jsonl"),
             Self::Requests => include_str!("../recorded/requests.jsonl"),
-            Self::Inside => include_str!("../recorded/inside.jsonl"),
+            Self::Latency => include_str!("../recorded/latency.jsonl"),
             Self::Loop => include_str!("../recorded/loop.jsonl"),
             Self::Sched => include_str!("../recorded/sched.jsonl"),
-            Self::Trouble => include_str!("../recorded/trouble.jsonl"),
+            Self::Errors => include_str!("../recorded/errors.jsonl"),
         }
     }
 
@@ -101,10 +101,10 @@ impl Program {
     pub fn arguments(self, pid: u32, listener_port: u16, backend_port: u16, network: u64) -> Vec<String> {
         match self {
             Self::Listen => Vec::new(),
-            Self::States | Self::Trouble => {
+            Self::States | Self::Errors => {
                 vec![listener_port.to_string(), backend_port.to_string(), network.to_string()]
             }
-            Self::Inside => {
+            Self::Latency => {
                 [pid, listener_port.into(), backend_port.into()].map(|it| it.to_string()).to_vec()
             }
             _ => vec![pid.to_string()],

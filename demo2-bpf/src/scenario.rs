@@ -13,28 +13,28 @@ use shared::lifecycle::Lifecycle;
 use shared::report::{Recorder, line_err};
 use shared::tools;
 
+use crate::compare::compare;
 use crate::doctor;
 use crate::facts::{Facts, Recording};
-use crate::judge::judge;
 use crate::plan::Plan;
 use crate::program::Program;
+use crate::runner::Runner;
 use crate::target::{Source, Target};
 use crate::trace::Trace;
-use crate::watch::Watch;
 
 /// This machine cannot watch its kernel, and a recorded run is no answer to what was asked: exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "this machine cannot watch its kernel: {obstacle}; `demo2-bpf doctor` tells more, --replay judges a recorded run"
+    "this machine cannot watch its kernel: {blocking_problem}; `demo2-bpf doctor` tells more, --replay judges a recorded run"
 )]
-pub struct CannotWatch {
+pub struct CannotTrace {
     /// What is in the way, and the remedy.
-    obstacle: String,
+    blocking_problem: String,
 }
 
 /// What stays up after the story.
 #[derive(Debug)]
-pub struct Watched {
+pub struct RunningTarget {
     target: Option<Target>,
 }
 
@@ -42,41 +42,41 @@ pub struct Watched {
 ///
 /// # Errors
 /// If something breaks; a claim that does not hold is no error, and a machine that cannot watch its kernel is none.
-pub async fn run(plan: &Plan, story: &mut Recorder, life: &Lifecycle) -> anyhow::Result<Watched> {
+pub async fn run(plan: &Plan, recorder: &mut Recorder, life: &Lifecycle) -> anyhow::Result<RunningTarget> {
     let programs: Vec<Program> =
         Program::ALL.into_iter().filter(|one| plan.program.is_none_or(|only| only == *one)).collect();
     if plan.replay {
-        replay(&programs, story)?;
-        return Ok(Watched { target: None });
+        replay(&programs, recorder)?;
+        return Ok(RunningTarget { target: None });
     }
-    let checks = doctor::run_check(&plan.bpftrace).await;
-    if let Some(obstacle) = doctor::obstacle(&checks) {
+    let checks = doctor::run_checks(&plan.bpftrace).await;
+    if let Some(blocking_problem) = doctor::blocking_problem(&checks) {
         // Whoever asks for a certain Envoy, or for a recording, is not served with what another one did.
         if plan.source != Source::Process || plan.record.is_some() {
-            return Err(SetupError::new(CannotWatch { obstacle }).into());
+            return Err(SetupError::new(CannotTrace { blocking_problem }).into());
         }
-        story.note(format!("this machine cannot watch its kernel: {obstacle}"));
-        story.note("so what follows is judged from a recorded run; `demo2-bpf doctor` tells more");
-        replay(&programs, story)?;
-        return Ok(Watched { target: None });
+        recorder.note(format!("this machine cannot watch its kernel: {blocking_problem}"));
+        recorder.note("so what follows is judged from a recorded run; `demo2-bpf doctor` tells more");
+        replay(&programs, recorder)?;
+        return Ok(RunningTarget { target: None });
     }
-    Ok(Watched { target: Some(live(plan, &programs, story, life).await?) })
+    Ok(RunningTarget { target: Some(live(plan, &programs, recorder, life).await?) })
 }
 
 /// Judges what a real run left, and says so on stderr too: whoever reads JSON may not look at versions.
-fn replay(programs: &[Program], story: &mut Recorder) -> anyhow::Result<()> {
+fn replay(programs: &[Program], recorder: &mut Recorder) -> anyhow::Result<()> {
     line_err("what follows is judged from a recorded run, not from this machine");
     for (number, program) in programs.iter().enumerate() {
         let recording = Recording::parse(program.recorded())?;
         let facts = &recording.facts;
         if number == 0 {
-            story.version("replay of", &format!("{} on Linux {}", facts.date, facts.kernel));
-            story.version("bpftrace", &facts.bpftrace);
-            story.version("envoy", &facts.envoy);
+            recorder.version("replay of", &format!("{} on Linux {}", facts.date, facts.kernel));
+            recorder.version("bpftrace", &facts.bpftrace);
+            recorder.version("envoy", &facts.envoy);
         }
-        story.step(&format!("{} ({}.bt, recorded)", program.question(), program.name()));
+        recorder.step(&format!("{} ({}.bt, recorded)", program.question(), program.name()));
         let trace = Trace::parse(recording.lines.iter().map(String::as_str))?;
-        judge(*program, &trace, facts, story);
+        compare(*program, &trace, facts, recorder);
     }
     Ok(())
 }
@@ -84,7 +84,7 @@ fn replay(programs: &[Program], story: &mut Recorder) -> anyhow::Result<()> {
 async fn live(
     plan: &Plan,
     programs: &[Program],
-    story: &mut Recorder,
+    recorder: &mut Recorder,
     life: &Lifecycle,
 ) -> anyhow::Result<Target> {
     let envoy = match plan.source {
@@ -97,34 +97,34 @@ async fn live(
         bpftrace: doctor::bpftrace_version(&plan.bpftrace).await.unwrap_or_default(),
         ..Facts::default()
     };
-    story.version("bpftrace", &versions.bpftrace);
+    recorder.version("bpftrace", &versions.bpftrace);
     if let Some(envoy) = &envoy {
-        story.version("envoy", &envoy.version);
+        recorder.version("envoy", &envoy.version);
     }
-    let watch = Watch { plan, versions, life };
+    let runner = Runner { plan, versions, life };
     let title = |program: Program| format!("{} ({}.bt)", program.question(), program.name());
     let mut rest = programs;
     let target = if programs.first() == Some(&Program::Listen)
-        && plan.source.is_ours()
-        && doctor::lack(Program::Listen).is_none()
+        && plan.source.starts_envoy()
+        && doctor::missing_for(Program::Listen).is_none()
     {
         rest = &programs[1..];
-        story.step(&title(Program::Listen));
-        watch.start(envoy.as_ref(), story).await?
+        recorder.step(&title(Program::Listen));
+        runner.start(envoy.as_ref(), recorder).await?
     } else {
         plan.source.target(envoy.as_ref(), plan.stay, life).await?
     };
     if envoy.is_none() {
-        story.version("envoy", &target.version);
+        recorder.version("envoy", &target.version);
     }
     for program in rest {
-        story.step(&title(*program));
-        if let Some(why) = doctor::lack(*program) {
-            story.not_checked(program.name(), program.question(), "all that it counts", why);
+        recorder.step(&title(*program));
+        if let Some(why) = doctor::missing_for(*program) {
+            recorder.not_checked(program.name(), program.question(), "all that it counts", why);
             continue;
         }
         if *program == Program::Listen {
-            story.not_checked(
+            recorder.not_checked(
                 "listen-reuseport",
                 "Envoy makes one listening socket a worker, all on one port",
                 "sockets made at its start",
@@ -133,14 +133,14 @@ async fn live(
             continue;
         }
         // An Envoy that ends midway breaks this or that; why it broke is what a person needs to know.
-        let recording = watch.work(*program, &target).await;
-        let recording = recording.map_err(|error| target.alive().err().unwrap_or(error))?;
-        watch.judged(*program, &recording, story)?;
+        let recording = runner.run(*program, &target).await;
+        let recording = recording.map_err(|error| target.check_alive().err().unwrap_or(error))?;
+        runner.record_and_compare(*program, &recording, recorder)?;
     }
     Ok(target)
 }
 
-impl LiveEnvironment for Watched {
+impl LiveEnvironment for RunningTarget {
     fn instructions(&self) -> String {
         let Some(target) = &self.target else {
             return "Nothing runs: this was a recorded run. Ctrl-C ends.".to_owned();

@@ -5,9 +5,9 @@
 
 mod error;
 
-mod watched;
+mod envoy;
 
-mod ours;
+mod started;
 
 mod running;
 
@@ -20,13 +20,13 @@ use shared::lifecycle::Lifecycle;
 use shared::tools::Program;
 
 use crate::container;
-use crate::witness;
+use crate::reference;
 
-pub use error::NoTarget;
-pub use ours::{CONFIG, PORTS, WORKERS, answer};
-use ours::{in_container, process};
+pub use envoy::Target;
+pub use error::TargetError;
 use running::running;
-pub use watched::Target;
+pub use started::{CONFIG, PORTS, WORKERS, answer};
+use started::{in_container, process};
 
 /// Which Envoy to watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub enum Source {
 
 impl Source {
     /// Whether we start it, so that its start can be watched.
-    pub fn is_ours(&self) -> bool {
+    pub fn starts_envoy(&self) -> bool {
         matches!(self, Self::Process | Self::Container)
     }
 
@@ -76,18 +76,18 @@ impl Source {
             Self::Container => in_container(stay, life).await,
             Self::Pid { pid, admin, target } => {
                 if !Path::new(&format!("/proc/{pid}")).exists() {
-                    return Err(SetupError::new(NoTarget::NoProcess { pid: *pid }).into());
+                    return Err(SetupError::new(TargetError::NoProcess { pid: *pid }).into());
                 }
-                if witness::workers(*pid).is_empty() {
-                    return Err(SetupError::new(NoTarget::NotEnvoy { pid: *pid }).into());
+                if reference::worker_threads(*pid).is_empty() {
+                    return Err(SetupError::new(TargetError::NotEnvoy { pid: *pid }).into());
                 }
                 running(*pid, *admin, *target).await
             }
             Self::Attach { container, admin, target } => {
                 let first = container::pid(container).await.map_err(SetupError::new)?;
                 // A script may be the container's first process, and Envoy its child.
-                let inside = || SetupError::new(NoTarget::NoEnvoyInside { container: container.clone() });
-                running(witness::envoy_below(first).ok_or_else(inside)?, *admin, *target).await
+                let inside = || SetupError::new(TargetError::NoEnvoyInside { container: container.clone() });
+                running(reference::find_envoy_process(first).ok_or_else(inside)?, *admin, *target).await
             }
         }
     }

@@ -37,7 +37,7 @@ pub struct Trace {
 /// A line that is not what bpftrace prints.
 #[derive(Debug, thiserror::Error)]
 #[error("bpftrace printed something that is not understood: {line}")]
-pub struct NotATrace {
+pub struct TraceParseError {
     /// The line, cut short.
     line: String,
 }
@@ -46,11 +46,11 @@ impl Trace {
     /// Reads bpftrace's lines.
     ///
     /// # Errors
-    /// [`NotATrace`] for a line that is no JSON object, or whose data are not as its type says.
-    pub fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Result<Self, NotATrace> {
+    /// [`TraceParseError`] for a line that is no JSON object, or whose data are not as its type says.
+    pub fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Result<Self, TraceParseError> {
         let mut trace = Self::default();
         for line in lines.into_iter().map(str::trim).filter(|line| !line.is_empty()) {
-            trace.add(line).ok_or_else(|| NotATrace { line: line.chars().take(200).collect() })?;
+            trace.add(line).ok_or_else(|| TraceParseError { line: line.chars().take(200).collect() })?;
         }
         Ok(trace)
     }

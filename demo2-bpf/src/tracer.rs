@@ -23,19 +23,19 @@ use crate::program::Program;
 use crate::trace;
 
 /// How long attaching may take. It takes about a second.
-const READY_LIMIT: Duration = Duration::from_secs(60);
+const ATTACH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long the end may take, with its maps printed.
-const STOP_LIMIT: Duration = Duration::from_secs(20);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How often it is told to end: version 0.17 misses a signal that comes while it reads events.
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often we knock.
-const KNOCK: Duration = Duration::from_millis(10);
+const WAKE_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How much of a line, and of its complaints, is kept: in bytes.
-const MOST: u64 = 1 << 20;
+const MAX_OUTPUT: u64 = 1 << 20;
 
 /// Why bpftrace did not watch.
 #[derive(Debug, thiserror::Error)]
@@ -49,18 +49,18 @@ pub enum TracerError {
         source: io::Error,
     },
     /// It ended by itself.
-    #[error("bpftrace ended by itself while it watched {name} ({status}); it said:\n{said}")]
-    Ended {
+    #[error("bpftrace ended by itself while it watched {name} ({status}); it said:\n{stderr_tail}")]
+    Exited {
         /// Our program.
         name: &'static str,
         /// How.
         status: String,
         /// The last of what it said.
-        said: String,
+        stderr_tail: String,
     },
     /// It did not attach, or did not end.
-    #[error("bpftrace with {name} did not {what} within {limit:?}; it said:\n{said}")]
-    Late {
+    #[error("bpftrace with {name} did not {what} within {limit:?}; it said:\n{stderr_tail}")]
+    Timeout {
         /// Our program.
         name: &'static str,
         /// What it should have done.
@@ -68,7 +68,7 @@ pub enum TracerError {
         /// The time it had.
         limit: Duration,
         /// The last of what it said.
-        said: String,
+        stderr_tail: String,
     },
 }
 
@@ -78,8 +78,8 @@ pub struct Tracer {
     name: &'static str,
     running: Running,
     lines: tokio::io::Lines<BufReader<tokio::io::Take<ChildStdout>>>,
-    kept: Vec<String>,
-    complaints: JoinHandle<String>,
+    lines_read: Vec<String>,
+    stderr_text: JoinHandle<String>,
 }
 
 impl Tracer {
@@ -93,14 +93,14 @@ impl Tracer {
         arguments: &[String],
         life: &Lifecycle,
     ) -> Result<Self, TracerError> {
-        Self::watch(bpftrace, program.name(), program.source(), arguments, life).await
+        Self::start_script(bpftrace, program.name(), program.source(), arguments, life).await
     }
 
     /// Starts the program with this name and this text, which says [`READY`](trace::READY), as all of ours do.
     ///
     /// # Errors
     /// As [`Tracer::start`].
-    pub async fn watch(
+    pub async fn start_script(
         bpftrace: &Path,
         name: &'static str,
         source: &str,
@@ -118,22 +118,22 @@ impl Tracer {
         let mut tracer = Self {
             name,
             running,
-            lines: BufReader::new(stdout.take(64 * MOST)).lines(),
-            kept: Vec::new(),
-            complaints: tokio::spawn(complaints(stderr)),
+            lines: BufReader::new(stdout.take(64 * MAX_OUTPUT)).lines(),
+            lines_read: Vec::new(),
+            stderr_text: tokio::spawn(stderr_text(stderr)),
         };
-        let limit = tokio::time::sleep(READY_LIMIT);
+        let limit = tokio::time::sleep(ATTACH_TIMEOUT);
         tokio::pin!(limit);
         loop {
             tokio::select! {
                 line = tracer.lines.next_line() => match line {
                     Ok(Some(line)) if trace::is_ready(&line) => return Ok(tracer),
-                    Ok(Some(line)) => tracer.kept.push(line),
-                    Ok(None) | Err(_) => return Err(tracer.ended().await),
+                    Ok(Some(line)) => tracer.lines_read.push(line),
+                    Ok(None) | Err(_) => return Err(tracer.exit_error().await),
                 },
                 // The sleep of the standard library is the system call that the probes listen for.
-                _ = tokio::task::spawn_blocking(|| std::thread::sleep(KNOCK)) => {}
-                () = &mut limit => return Err(tracer.late("attach its probes", READY_LIMIT).await),
+                _ = tokio::task::spawn_blocking(|| std::thread::sleep(WAKE_INTERVAL)) => {}
+                () = &mut limit => return Err(tracer.timeout_error("attach its probes", ATTACH_TIMEOUT).await),
             }
         }
     }
@@ -145,26 +145,26 @@ impl Tracer {
     pub async fn stop(mut self) -> Result<Vec<String>, TracerError> {
         // Whoever is gone already printed no maps.
         if tokio::time::timeout(Duration::ZERO, self.running.exited()).await.is_ok() {
-            return Err(self.ended().await);
+            return Err(self.exit_error().await);
         }
-        let mut again = tokio::time::interval(AGAIN);
-        let limit = tokio::time::sleep(STOP_LIMIT);
+        let mut retry = tokio::time::interval(RETRY_INTERVAL);
+        let limit = tokio::time::sleep(STOP_TIMEOUT);
         tokio::pin!(limit);
         loop {
             tokio::select! {
                 biased;
                 line = self.lines.next_line() => match line {
-                    Ok(Some(line)) => self.kept.push(line),
+                    Ok(Some(line)) => self.lines_read.push(line),
                     Ok(None) | Err(_) => break,
                 },
-                _ = again.tick() => self.ask_to_end(),
-                () = &mut limit => return Err(self.late("end", STOP_LIMIT).await),
+                _ = retry.tick() => self.request_stop(),
+                () = &mut limit => return Err(self.timeout_error("end", STOP_TIMEOUT).await),
             }
         }
-        match tokio::time::timeout(STOP_LIMIT, self.running.exited()).await {
-            Ok(Some(status)) if status.success() => Ok(self.kept),
-            Ok(_) => Err(self.ended().await),
-            Err(_) => Err(self.late("end", STOP_LIMIT).await),
+        match tokio::time::timeout(STOP_TIMEOUT, self.running.exited()).await {
+            Ok(Some(status)) if status.success() => Ok(self.lines_read),
+            Ok(_) => Err(self.exit_error().await),
+            Err(_) => Err(self.timeout_error("end", STOP_TIMEOUT).await),
         }
     }
 
@@ -172,7 +172,7 @@ impl Tracer {
     ///
     /// Not by SIGINT: bpftrace heeds that once, and when it comes again while maps are printed it is killed by it,
     /// so that whoever is impatient can leave. SIGTERM may come any number of times.
-    fn ask_to_end(&self) {
+    fn request_stop(&self) {
         // Its output is still open, so it has not been reaped, and the number is its own.
         if let Some(pid) = Pid::from_raw(self.running.pid().cast_signed()) {
             // The one possible failure is that it has just ended.
@@ -180,34 +180,34 @@ impl Tracer {
         }
     }
 
-    async fn ended(mut self) -> TracerError {
-        let status = match tokio::time::timeout(STOP_LIMIT, self.running.exited()).await {
+    async fn exit_error(mut self) -> TracerError {
+        let status = match tokio::time::timeout(STOP_TIMEOUT, self.running.exited()).await {
             Ok(Some(status)) => status.to_string(),
             _ => "exit status unknown".to_owned(),
         };
-        let said = self.said().await;
-        TracerError::Ended { name: self.name, status, said }
+        let stderr_tail = self.stderr_tail().await;
+        TracerError::Exited { name: self.name, status, stderr_tail }
     }
 
-    async fn late(mut self, what: &'static str, limit: Duration) -> TracerError {
+    async fn timeout_error(mut self, what: &'static str, limit: Duration) -> TracerError {
         let name = self.name;
         self.running.kill().await;
-        let said = self.said().await;
-        TracerError::Late { name, what, limit, said }
+        let stderr_tail = self.stderr_tail().await;
+        TracerError::Timeout { name, what, limit, stderr_tail }
     }
 
     /// The last lines of its complaints, without the one that means nothing.
-    async fn said(&mut self) -> String {
-        let said = tokio::time::timeout(STOP_LIMIT, &mut self.complaints).await;
-        let said = said.ok().and_then(Result::ok).unwrap_or_default();
-        let lines: Vec<&str> = said.lines().filter(|line| !line.contains("RLIMIT_MEMLOCK")).collect();
+    async fn stderr_tail(&mut self) -> String {
+        let stderr_tail = tokio::time::timeout(STOP_TIMEOUT, &mut self.stderr_text).await;
+        let stderr_tail = stderr_tail.ok().and_then(Result::ok).unwrap_or_default();
+        let lines: Vec<&str> = stderr_tail.lines().filter(|line| !line.contains("RLIMIT_MEMLOCK")).collect();
         lines[lines.len().saturating_sub(10)..].join("\n")
     }
 }
 
-async fn complaints(stderr: ChildStderr) -> String {
-    let mut said = Vec::new();
+async fn stderr_text(stderr: ChildStderr) -> String {
+    let mut stderr_tail = Vec::new();
     // What was read before an error is still worth showing.
-    _ = stderr.take(MOST).read_to_end(&mut said).await;
-    String::from_utf8_lossy(&said).into_owned()
+    _ = stderr.take(MAX_OUTPUT).read_to_end(&mut stderr_tail).await;
+    String::from_utf8_lossy(&stderr_tail).into_owned()
 }

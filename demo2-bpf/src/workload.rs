@@ -71,7 +71,7 @@ pub async fn once(listener: SocketAddr) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`run`].
-pub async fn hammer(listener: SocketAddr, until: Instant) -> io::Result<u64> {
+pub async fn send_until(listener: SocketAddr, until: Instant) -> io::Result<u64> {
     let mut stream = TcpStream::connect(listener).await?;
     stream.set_nodelay(true)?;
     let mut answered = 0;
@@ -110,30 +110,31 @@ async fn answer(stream: &mut TcpStream) -> io::Result<u64> {
             break end + 4;
         }
         if head.len() > HEAD || stream.read_buf(&mut head).await? == 0 {
-            return Err(not_http("it ends before its head does"));
+            return Err(invalid_http("it ends before its head does"));
         }
     };
     let text = String::from_utf8_lossy(&head[..end]).to_ascii_lowercase();
     if !text.starts_with("http/1.1 200") {
-        return Err(not_http(text.lines().next().unwrap_or_default()));
+        return Err(invalid_http(text.lines().next().unwrap_or_default()));
     }
     let length = text.lines().find_map(|line| line.strip_prefix("content-length:"));
-    let length: usize =
-        length.and_then(|length| length.trim().parse().ok()).ok_or_else(|| not_http("no content-length"))?;
+    let length: usize = length
+        .and_then(|length| length.trim().parse().ok())
+        .ok_or_else(|| invalid_http("no content-length"))?;
     let mut left = length.saturating_sub(head.len() - end);
     let mut rest = [0; 4096];
     while left > 0 {
         let most = left.min(rest.len());
         let read = stream.read(&mut rest[..most]).await?;
         if read == 0 {
-            return Err(not_http("it ends before its body does"));
+            return Err(invalid_http("it ends before its body does"));
         }
         left -= read;
     }
     Ok((end + length) as u64)
 }
 
-fn not_http(what: &str) -> io::Error {
+fn invalid_http(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the answer is not as expected: {what}"))
 }
 

@@ -22,7 +22,7 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
-fn a_replay_judges_the_recorded_run_and_says_from_when_it_is() {
+fn a_replay_evaluates_the_recorded_run_and_states_its_date() {
     let output = run(&["--replay", "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -34,26 +34,26 @@ fn a_replay_judges_the_recorded_run_and_says_from_when_it_is() {
 }
 
 #[test]
-fn without_bpftrace_it_says_so_and_shows_a_recorded_run() {
+fn without_bpftrace_it_reports_that_and_replays_a_recorded_run() {
     let output = run(&["--bpftrace", "/nowhere/bpftrace", "--program", "accept"]);
-    let told = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{told}");
+    let reported = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{reported}");
     for words in ["cannot watch its kernel", "recorded run", "demo2-bpf doctor", "2 of 2 claims held"] {
-        assert!(told.contains(words), "{words} is not in {told}");
+        assert!(reported.contains(words), "{words} is not in {reported}");
     }
 }
 
 #[test]
-fn a_bpftrace_of_no_name_is_no_choice() {
+fn an_empty_bpftrace_path_selects_the_default() {
     let mut doctor = Command::new(env!("CARGO_BIN_EXE_demo2-bpf"));
     let output = doctor.arg("doctor").env("BPFTRACE", "").env("PATH", "/nowhere").output().unwrap();
-    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    let reported = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    assert!(told.contains("MISSING  bpftrace"), "{told}");
+    assert!(reported.contains("MISSING  bpftrace"), "{reported}");
 }
 
 #[test]
-fn a_recorded_run_is_no_answer_to_whoever_asks_for_a_certain_envoy_or_a_recording() {
+fn a_recorded_run_is_not_used_if_a_specific_envoy_or_a_recording_is_requested() {
     let folder = tempfile::tempdir().unwrap();
     let record = folder.path().join("kept");
     for args in [
@@ -73,10 +73,10 @@ fn a_recorded_run_is_no_answer_to_whoever_asks_for_a_certain_envoy_or_a_recordin
 }
 
 #[test]
-fn the_doctor_names_what_is_missing_and_the_remedy() {
+fn the_doctor_names_what_is_missing_and_how_to_fix_it() {
     let output = run(&["doctor", "--bpftrace", "/nowhere/bpftrace"]);
-    let told = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{told}");
+    let reported = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{reported}");
     for words in [
         "MISSING  bpftrace",
         "apt-get install bpftrace",
@@ -87,12 +87,12 @@ fn the_doctor_names_what_is_missing_and_the_remedy() {
         "memlock",
         "config",
     ] {
-        assert!(told.contains(words), "{words} is not in {told}");
+        assert!(reported.contains(words), "{words} is not in {reported}");
     }
 }
 
 #[test]
-fn an_old_bpftrace_is_told_as_missing() {
+fn an_old_bpftrace_is_reported_as_missing() {
     let folder = tempfile::tempdir().unwrap();
     let bpftrace = folder.path().join("bpftrace");
     for (version, words) in
@@ -100,31 +100,34 @@ fn an_old_bpftrace_is_told_as_missing() {
     {
         fs::write(&bpftrace, format!("#!/bin/sh\necho bpftrace {version}\n")).unwrap();
         fs::set_permissions(&bpftrace, fs::Permissions::from_mode(0o755)).unwrap();
-        let told = run(&["doctor", "--bpftrace", bpftrace.to_str().unwrap()]);
-        let told = String::from_utf8_lossy(&told.stdout).into_owned();
-        assert!(told.contains(words), "{words} is not in {told}");
+        let reported = run(&["doctor", "--bpftrace", bpftrace.to_str().unwrap()]);
+        let reported = String::from_utf8_lossy(&reported.stdout).into_owned();
+        assert!(reported.contains(words), "{words} is not in {reported}");
     }
 }
 
 #[test]
-fn what_a_kernel_lacks_is_an_obstacle_to_the_programs_that_need_it_only() {
+fn a_missing_kernel_feature_blocks_only_programs_that_need_it() {
     let folder = tempfile::tempdir().unwrap();
     for point in Program::ALL.into_iter().flat_map(Program::tracepoints) {
         fs::create_dir_all(folder.path().join("events").join(point.replace(':', "/"))).unwrap();
     }
     let lacking = |btf| -> Vec<Program> {
-        Program::ALL.into_iter().filter(|it| doctor::lack_in(*it, folder.path(), btf).is_some()).collect()
+        Program::ALL
+            .into_iter()
+            .filter(|it| doctor::missing_for_host(*it, folder.path(), btf).is_some())
+            .collect()
     };
     assert_eq!(lacking(true), []);
-    assert_eq!(lacking(false), [Program::States, Program::Requests, Program::Inside, Program::Trouble]);
+    assert_eq!(lacking(false), [Program::States, Program::Requests, Program::Latency, Program::Errors]);
     fs::remove_dir(folder.path().join("events/tcp/tcp_retransmit_skb")).unwrap();
-    assert_eq!(lacking(true), [Program::Trouble]);
-    let why = doctor::lack_in(Program::Trouble, folder.path(), true).unwrap();
+    assert_eq!(lacking(true), [Program::Errors]);
+    let why = doctor::missing_for_host(Program::Errors, folder.path(), true).unwrap();
     assert!(why.contains("tcp:tcp_retransmit_skb"), "{why}");
 }
 
 #[test]
-fn wrong_words_end_with_exit_code_2_and_what_would_be_right() {
+fn invalid_arguments_exit_with_2_and_name_valid_values() {
     for (args, words) in [
         (&["--program", "nothing"][..], "listen, accept, states"),
         (&["--pid", "1"], "--admin"),

@@ -21,7 +21,7 @@ fn services() -> Vec<(String, Value)> {
 }
 
 #[test]
-fn the_lab_ports_are_the_same_everywhere_and_published_on_loopback_only() {
+fn lab_ports_agree_everywhere_and_are_published_on_loopback_only() {
     assert_eq!(PORTS, [DEMO2_ENVOY, DEMO2_ADMIN, DEMO2_BACKEND].map(|port| port.to_string()));
     for port in PORTS {
         assert_eq!(CONFIG.matches(&format!("port_value: {port}")).count(), 1, "{port}");
@@ -38,15 +38,15 @@ fn the_lab_ports_are_the_same_everywhere_and_published_on_loopback_only() {
 
 #[test]
 fn the_two_envoys_differ_in_addresses_only() {
-    let (alone, composed) = (yaml("envoy/envoy.yaml"), yaml("envoy/compose.yaml"));
-    let alone = alone.to_string().replace("127.0.0.1", "ADDRESS").replace("STATIC", "TYPE");
+    let (exclusive, composed) = (yaml("envoy/envoy.yaml"), yaml("envoy/compose.yaml"));
+    let exclusive = exclusive.to_string().replace("127.0.0.1", "ADDRESS").replace("STATIC", "TYPE");
     let composed = composed.to_string().replace("0.0.0.0", "ADDRESS").replace("STRICT_DNS", "TYPE");
     let composed = composed.replace(r#""address":"backend""#, r#""address":"ADDRESS""#);
-    assert_eq!(alone, composed);
+    assert_eq!(exclusive, composed);
 }
 
 #[test]
-fn every_container_is_locked_up_and_only_the_tools_may_watch_the_kernel() {
+fn every_container_is_hardened_and_only_the_tools_container_may_trace_the_kernel() {
     for (name, service) in services() {
         assert_eq!(service["read_only"], true, "{name}");
         assert_eq!(service["cap_drop"], json!(["ALL"]), "{name}");
@@ -71,7 +71,7 @@ fn every_container_is_locked_up_and_only_the_tools_may_watch_the_kernel() {
 }
 
 #[test]
-fn every_program_says_what_it_asks_how_it_is_used_what_came_out_and_where_it_is_blind() {
+fn every_program_documents_its_question_usage_output_and_limits() {
     for program in Program::ALL {
         let (name, source) = (program.name(), program.source());
         let head = source.split("*/").next().unwrap();

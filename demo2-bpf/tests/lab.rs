@@ -19,23 +19,23 @@ async fn every_solution_passes_and_every_start_and_wrong_solution_fails_for_its_
 }
 
 #[test]
-fn without_bpftrace_there_is_no_verdict_but_the_word_what_is_missing() {
+fn without_bpftrace_exercises_report_what_is_missing() {
     let work = tempfile::tempdir().unwrap();
     for number in ["1", "2", "3"] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_demo2-bpf"));
         command.args(["lab", number, "--bpftrace", "/nowhere/bpftrace"]).env("LAB_WORK", work.path());
         let output = command.output().unwrap();
-        let (told, missing) =
+        let (reported, missing) =
             (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert_eq!(output.status.code(), Some(2), "{told}{missing}");
+        assert_eq!(output.status.code(), Some(2), "{reported}{missing}");
         assert!(missing.contains("this machine cannot"), "{missing}");
-        assert!(!told.contains("is solved"), "{told}");
+        assert!(!reported.contains("is solved"), "{reported}");
     }
 }
 
 #[test]
 #[ignore = "needs root and bpftrace"]
-fn whoever_uses_sudo_can_edit_the_files_that_were_laid_out() {
+fn a_sudo_user_can_edit_the_files_that_were_created() {
     let work = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_demo2-bpf"));
     command.args(["lab", "1"]).env("LAB_WORK", work.path()).env("SUDO_UID", "1234").env("SUDO_GID", "1235");

@@ -12,7 +12,7 @@ use demo2_bpf::program::Program;
 use demo2_bpf::target::{self, Source, Target};
 use demo2_bpf::trace::Trace;
 use demo2_bpf::tracer::Tracer;
-use demo2_bpf::{witness, workload};
+use demo2_bpf::{reference, workload};
 use mesh_testkit::compose::{Plan, Stack};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -46,7 +46,7 @@ fn held(output: &Output) -> Value {
 
 #[test]
 #[ignore = "needs root and bpftrace"]
-fn every_count_of_the_kernel_agrees_with_the_second_witness() {
+fn every_kernel_count_agrees_with_its_reference() {
     let folder = tempfile::tempdir().unwrap();
     let report = held(&run(&["--json", "--record", folder.path().to_str().unwrap()]));
     assert_eq!(report["claims"].as_array().unwrap().len(), 20, "{report:#}");
@@ -56,7 +56,7 @@ fn every_count_of_the_kernel_agrees_with_the_second_witness() {
 
 #[test]
 #[ignore = "needs root, bpftrace and docker"]
-fn an_envoy_in_a_container_of_ours_is_watched_and_goes_with_us() {
+fn an_envoy_in_our_container_is_traced_and_removed_at_the_end() {
     let report = held(&run(&["--json", "--container"]));
     assert_eq!(report["claims"].as_array().unwrap().len(), 20, "{report:#}");
     assert_eq!(report["versions"]["envoy"], "1.40.0");
@@ -66,34 +66,34 @@ fn an_envoy_in_a_container_of_ours_is_watched_and_goes_with_us() {
 }
 
 /// The claims that were not checked, by their ids.
-fn unchecked(report: &Value) -> Vec<&str> {
+fn not_checked_ids(report: &Value) -> Vec<&str> {
     let claims = report["claims"].as_array().unwrap().iter();
-    let unchecked = claims.filter(|claim| claim["verdict"] == "not checked");
-    unchecked.map(|claim| claim["id"].as_str().unwrap()).collect()
+    let not_checked_ids = claims.filter(|claim| claim["verdict"] == "not checked");
+    not_checked_ids.map(|claim| claim["id"].as_str().unwrap()).collect()
 }
 
 /// An Envoy that another demo could have started: here the test did.
-async fn other(life: &Lifecycle) -> Target {
+async fn second_target(life: &Lifecycle) -> Target {
     let envoy = shared::tools::envoy(None).await.unwrap();
     Source::Process.target(Some(&envoy), false, life).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root and bpftrace"]
-async fn an_envoy_that_runs_as_a_process_already_is_watched_by_its_pid() {
+async fn a_running_envoy_process_is_traced_by_its_pid() {
     let life = Lifecycle::default();
-    let target = other(&life).await;
+    let target = second_target(&life).await;
     let admin = target.admin.address().to_string();
     let pid = target.pid.to_string();
     let args = ["--json", "--pid", &pid, "--admin", &admin];
-    let report = held(&beside(&args).await);
-    assert_eq!(unchecked(&report), ["listen-reuseport"], "{report:#}");
-    target.alive().unwrap();
+    let report = held(&run_with_other_traffic(&args).await);
+    assert_eq!(not_checked_ids(&report), ["listen-reuseport"], "{report:#}");
+    target.check_alive().unwrap();
     life.shut_down(LIMIT).await.unwrap();
 }
 
 /// Runs the demo while the test's own tasks go on.
-async fn beside(args: &[&str]) -> Output {
+async fn run_with_other_traffic(args: &[&str]) -> Output {
     let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
     let run = move || demo(&args.iter().map(String::as_str).collect::<Vec<_>>()).output().unwrap();
     tokio::task::spawn_blocking(run).await.unwrap()
@@ -101,15 +101,15 @@ async fn beside(args: &[&str]) -> Output {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root and bpftrace"]
-async fn a_connection_that_others_keep_open_is_no_obstacle_and_their_requests_leave_the_client_s_claims_open()
+async fn connections_of_other_clients_do_not_block_tracing_and_their_requests_leave_client_claims_unchecked()
 {
     let life = Lifecycle::default();
-    let target = other(&life).await;
+    let target = second_target(&life).await;
     let (pid, admin) = (target.pid.to_string(), target.admin.address().to_string());
     let args = ["--json", "--pid", &pid, "--admin", &admin];
     let idle = tokio::net::TcpStream::connect(target.call).await.unwrap();
-    let report = held(&beside(&[&args[..], &["--program", "accept"]].concat()).await);
-    assert_eq!(unchecked(&report), [""; 0], "{report:#}");
+    let report = held(&run_with_other_traffic(&[&args[..], &["--program", "accept"]].concat()).await);
+    assert_eq!(not_checked_ids(&report), [""; 0], "{report:#}");
 
     let stop = life.child();
     let (token, call) = (stop.token(), target.call);
@@ -119,18 +119,27 @@ async fn a_connection_that_others_keep_open_is_no_obstacle_and_their_requests_le
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
-    let report = held(&beside(&args).await);
-    let open = unchecked(&report);
-    for id in
-        ["accept-all-client", "states-downstream-client", "states-lives", "bytes-client", "requests-read"]
-    {
+    let report = held(&run_with_other_traffic(&args).await);
+    let open = not_checked_ids(&report);
+    for id in [
+        "accept-connections-client",
+        "states-downstream-client",
+        "states-closed",
+        "bytes-client",
+        "requests-read",
+    ] {
         assert!(open.contains(&id), "{id} is not in {open:?}");
     }
     let claims = report["claims"].as_array().unwrap();
     let claim = |id: &str| claims.iter().find(|claim| claim["id"] == id).unwrap();
-    for id in
-        ["accept-all", "accept-by-worker", "states-downstream", "states-upstream", "bytes-in", "bytes-out"]
-    {
+    for id in [
+        "accept-connections",
+        "accept-by-worker",
+        "states-downstream",
+        "states-upstream",
+        "bytes-in",
+        "bytes-out",
+    ] {
         assert_eq!(claim(id)["verdict"], "held", "{report:#}");
     }
     assert!(claim("bytes-client")["why"].as_str().unwrap().starts_with("other traffic: Envoy counted"));
@@ -142,7 +151,7 @@ async fn a_connection_that_others_keep_open_is_no_obstacle_and_their_requests_le
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Linux"]
-async fn the_backend_is_the_one_that_answers_whatever_else_an_envoy_has_and_how_it_is_called() {
+async fn the_backend_is_found_by_traffic_whatever_other_clusters_envoy_has() {
     let life = Lifecycle::default();
     let backend = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = backend.local_addr().unwrap().port();
@@ -168,9 +177,9 @@ async fn the_backend_is_the_one_that_answers_whatever_else_an_envoy_has_and_how_
     let source = Source::Pid { pid: envoy.pid(), admin: envoy.admin().address(), target: None };
     let target = source.target(None, false, &life).await.unwrap();
     assert_eq!(target.backend_port, port);
-    let before = witness::counted(&target.admin).await.unwrap();
+    let before = reference::envoy_counters(&target.admin).await.unwrap();
     workload::run(target.call, 0).await.unwrap();
-    let counted = witness::counted(&target.admin).await.unwrap().since(&before);
+    let counted = reference::envoy_counters(&target.admin).await.unwrap().since(&before);
     assert_eq!((counted.downstream_connections, counted.downstream_requests), (23, 92));
     assert!(counted.upstream_connections >= 9, "{counted:?}");
 
@@ -184,9 +193,9 @@ async fn the_backend_is_the_one_that_answers_whatever_else_an_envoy_has_and_how_
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root and bpftrace"]
-async fn an_envoy_that_ends_midway_is_told_and_nothing_hangs() {
+async fn an_envoy_that_exits_during_a_run_is_reported_and_nothing_hangs() {
     let life = Lifecycle::default();
-    let target = other(&life).await;
+    let target = second_target(&life).await;
     let admin = target.admin.address().to_string();
     let pid = target.pid.to_string();
     let args = ["--pid", &pid, "--admin", &admin, "--program", "accept"];
@@ -196,20 +205,20 @@ async fn an_envoy_that_ends_midway_is_told_and_nothing_hangs() {
         fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|it| it.contains("tracepoint"))
     };
     let watching = || async {
-        let children = children_of(child.id());
+        let children = child_processes(child.id());
         if children.iter().any(|(pid, _)| watches(pid)) { Ok(()) } else { Err(format!("{children:?}")) }
     };
     shared::poll::wait_until("bpftrace to start", Duration::from_millis(2), LIMIT, watching).await.unwrap();
     life.shut_down(LIMIT).await.unwrap();
     let output = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap()).await.unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    let told = format!("the Envoy that was watched (process {pid}) has ended");
-    assert!(stderr(&output).contains(&told), "{}", stderr(&output));
+    let reported = format!("the Envoy that was watched (process {pid}) has ended");
+    assert!(stderr(&output).contains(&reported), "{}", stderr(&output));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root, bpftrace and docker"]
-async fn an_envoy_that_runs_in_a_container_already_is_watched_from_outside() {
+async fn an_envoy_in_a_running_container_is_traced_from_the_host() {
     let plan = Plan {
         file: Path::new(env!("CARGO_MANIFEST_DIR")).join("compose.yaml"),
         programs: [env!("CARGO_BIN_EXE_demo2-backend"), env!("CARGO_BIN_EXE_demo2-bpf")]
@@ -229,7 +238,7 @@ async fn an_envoy_that_runs_in_a_container_already_is_watched_from_outside() {
     let args = [&attach[..], &["--target", &target]].concat();
     let report = held(&run(&args));
     // It had been started before, and a published port's proxy passes no reset on.
-    assert_eq!(unchecked(&report), ["listen-reuseport", "trouble-resets"], "{report:#}");
+    assert_eq!(not_checked_ids(&report), ["listen-reuseport", "errors-resets"], "{report:#}");
 
     // From a container in Envoy's own network there is no such proxy.
     let state = ["inspect", "--format", "{{.State.Pid}}", &envoy.id];
@@ -237,17 +246,17 @@ async fn an_envoy_that_runs_in_a_container_already_is_watched_from_outside() {
     let pid = String::from_utf8(pid.stdout).unwrap();
     let watch = ["demo2-bpf", "--json", "--pid", pid.trim(), "--admin", "127.0.0.1:12001"];
     stack.run(&["build", "tools"]).await.unwrap();
-    let said = stack.run(&[&["run", "--rm", "tools"][..], &watch].concat()).await.unwrap();
-    let report: Value = serde_json::from_str(&said).unwrap();
+    let output_of = stack.run(&[&["run", "--rm", "tools"][..], &watch].concat()).await.unwrap();
+    let report: Value = serde_json::from_str(&output_of).unwrap();
     assert_eq!(report["held"], true, "{report:#}");
     assert_eq!(report["versions"]["replay of"], Value::Null, "{report:#}");
-    assert_eq!(unchecked(&report), ["listen-reuseport"], "{report:#}");
+    assert_eq!(not_checked_ids(&report), ["listen-reuseport"], "{report:#}");
     assert_eq!(stack.down().await.unwrap(), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root, bpftrace and docker"]
-async fn an_envoy_that_a_script_started_in_its_container_is_found_below_it() {
+async fn an_envoy_started_by_a_script_in_its_container_is_found_among_the_child_processes() {
     let life = Lifecycle::default();
     let backend = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = backend.local_addr().unwrap().port();
@@ -267,21 +276,23 @@ async fn an_envoy_that_a_script_started_in_its_container_is_found_below_it() {
     let ready =
         shared::poll::wait_until("Envoy", Duration::from_millis(20), LIMIT, || interface.ready()).await;
     let (at, named) = (admin.to_string(), ["--attach", container.as_str()]);
-    let output = beside(&[&named[..], &["--json", "--admin", &at, "--program", "accept"]].concat()).await;
+    let output =
+        run_with_other_traffic(&[&named[..], &["--json", "--admin", &at, "--program", "accept"]].concat())
+            .await;
     assert!(docker(&["rm", "--force", &container]).status.success());
     ready.unwrap();
-    assert_eq!(unchecked(&held(&output)), [""; 0]);
+    assert_eq!(not_checked_ids(&held(&output)), [""; 0]);
     life.shut_down(LIMIT).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root and bpftrace"]
-async fn what_uses_the_same_ports_in_another_network_is_not_counted() {
+async fn traffic_on_the_same_ports_in_another_network_namespace_is_not_counted() {
     let life = Lifecycle::default();
-    let target = other(&life).await;
+    let target = second_target(&life).await;
     let (pid, listener, backend) = (target.pid, target.listener_port, target.backend_port);
     for (program, maps) in
-        [(Program::States, ["downstream", "upstream"].as_slice()), (Program::Trouble, &["reset_by_client"])]
+        [(Program::States, ["downstream", "upstream"].as_slice()), (Program::Errors, &["reset_by_client"])]
     {
         let start = async |network| {
             let arguments = program.arguments(pid, listener, backend, network);
@@ -302,7 +313,7 @@ async fn what_uses_the_same_ports_in_another_network_is_not_counted() {
 
 #[test]
 #[ignore = "needs root and bpftrace"]
-fn a_process_that_is_not_there_or_no_envoy_is_refused() {
+fn a_missing_process_or_one_that_is_not_envoy_is_rejected() {
     for (pid, words) in [("4194304", "no process 4194304"), ("1", "is no Envoy")] {
         let output = run(&["--pid", pid, "--admin", "127.0.0.1:9"]);
         // Before any step was begun.
@@ -316,7 +327,7 @@ fn a_process_that_is_not_there_or_no_envoy_is_refused() {
 }
 
 /// A bpftrace that tells its version, and then does as `body` says.
-fn pretender(folder: &Path, body: &str) -> PathBuf {
+fn fake_envoy(folder: &Path, body: &str) -> PathBuf {
     let path = folder.join("bpftrace");
     let script =
         format!("#!/bin/sh\n[ \"$1\" = --version ] && {{ echo 'bpftrace v0.99.0'; exit 0; }}\n{body}\n");
@@ -333,7 +344,7 @@ fn a_bpftrace_that_fails_is_quoted_and_nothing_hangs() {
         "echo 'no such tracepoint here' >&2; exit 1",
         "printf '{\"type\": \"printf\", \"data\": \"READY\\\\n\"}\\n'; echo 'out of probes' >&2; exit 3",
     ] {
-        let bpftrace = pretender(folder.path(), body);
+        let bpftrace = fake_envoy(folder.path(), body);
         let output = run(&["--bpftrace", bpftrace.to_str().unwrap(), "--program", "accept"]);
         assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
         assert!(stderr(&output).contains("bpftrace ended by itself"), "{}", stderr(&output));
@@ -346,7 +357,7 @@ fn ctrl_c_leaves_neither_envoy_nor_bpftrace_behind() {
     let mut child = demo(&["--json"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let begun = Instant::now();
     let children = loop {
-        let children = children_of(child.id());
+        let children = child_processes(child.id());
         if children.iter().any(|(_, name)| name == "bpftrace")
             && children.iter().any(|(_, name)| name == "envoy")
         {
@@ -370,7 +381,7 @@ fn ctrl_c_while_docker_starts_the_container_leaves_none_behind() {
     let starts = |pid: &u32| {
         fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|it| it.starts_with("docker\0run\0"))
     };
-    while !children_of(child.id()).iter().any(|(pid, _)| starts(pid)) {
+    while !child_processes(child.id()).iter().any(|(pid, _)| starts(pid)) {
         assert!(begun.elapsed() < LIMIT && child.try_wait().unwrap().is_none(), "docker run was not seen");
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -384,7 +395,7 @@ fn ctrl_c_while_docker_starts_the_container_leaves_none_behind() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root, bpftrace and docker"]
-async fn killed_without_warning_it_leaves_no_container_behind() {
+async fn a_killed_run_leaves_no_container_behind() {
     let mut child = demo(&["--container"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let filter = format!("label=mesh.demo2={}", child.id());
     let containers = |which: &'static str| {
@@ -394,7 +405,7 @@ async fn killed_without_warning_it_leaves_no_container_behind() {
         String::from_utf8(listed.stdout).unwrap().trim().to_owned()
     };
     let (every, envoys) = (Duration::from_millis(20), || {
-        children_of(child.id()).iter().any(|(_, name)| name == "bpftrace")
+        child_processes(child.id()).iter().any(|(_, name)| name == "bpftrace")
             && !containers("--no-trunc").is_empty()
     });
     let runs = || async { if envoys() { Ok(()) } else { Err("neither is seen") } };
@@ -409,7 +420,7 @@ async fn killed_without_warning_it_leaves_no_container_behind() {
 }
 
 /// The children of a process: number and name.
-fn children_of(parent: u32) -> Vec<(u32, String)> {
+fn child_processes(parent: u32) -> Vec<(u32, String)> {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let child = |pid: u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -129,7 +129,7 @@ fn a_cluster_of_the_bootstrap_may_be_referred_to_if_it_was_named() {
     );
     for (named, is_well) in [(&["own"][..], true), (&["other", "own"], true), (&["other"], false)] {
         let named: Vec<String> = named.iter().map(|&name| name.to_owned()).collect();
-        let read = settled(&mut Folder::new(folder.path()).beside(&named));
+        let read = settled(&mut Folder::new(folder.path()).external_clusters(&named));
         assert_eq!(read.is_ok_and(|snapshot| snapshot.is_some()), is_well, "{named:?}");
     }
 }

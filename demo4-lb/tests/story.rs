@@ -283,7 +283,7 @@ fn an_unknown_flag_is_wrong_usage() {
 #[test]
 fn the_log_of_an_envoy_that_exits_early_is_shown() {
     let folder = tempfile::tempdir().unwrap();
-    let envoy = altered_envoy::pretender(folder.path(), "echo 'no memory left' >&2; exit 7");
+    let envoy = altered_envoy::fake_envoy(folder.path(), "echo 'no memory left' >&2; exit 7");
     let output = DEMO.run(&["--envoy", envoy.to_str().unwrap()]);
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
@@ -293,7 +293,7 @@ fn the_log_of_an_envoy_that_exits_early_is_shown() {
 #[tokio::test]
 async fn an_envoy_that_never_becomes_ready_ends_the_run() {
     let folder = tempfile::tempdir().unwrap();
-    let envoy = altered_envoy::pretender(folder.path(), "exec sleep 600");
+    let envoy = altered_envoy::fake_envoy(folder.path(), "exec sleep 600");
     let plan = Plan { envoy: Some(envoy), ready_limit: Duration::from_millis(300), ..Plan::default() };
     let (mut story, life) = (Recorder::new("demo4-lb", "", Output::Silent), Lifecycle::default());
     let error = scenario::run(&plan, &mut story, &life).await.err().unwrap();

@@ -33,8 +33,8 @@ pub struct CommonArgs {
     pub verbose: u8,
 }
 
-/// A program that somebody chose. An empty path (`ENVOY= cargo run …`) is no choice, and no error either, as clap would
-/// have it.
+/// Parses the path of a program. An empty path (`ENVOY= cargo run …`) means that no program was chosen; clap would reject
+/// it.
 pub fn optional_path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
 }
@@ -77,18 +77,18 @@ pub fn init_logs(verbose: u8) {
         .try_init();
 }
 
-/// What is left of a story when it has been told, and stays up with `--stay`.
+/// What a run has started, which stays up with `--stay`.
 pub trait LiveEnvironment {
-    /// What to open and which commands to try, for people.
+    /// Returns which pages to open and which commands to try.
     fn instructions(&self) -> String;
 }
 
-/// Runs a demo's story from start to end, prints its report, and returns the exit code.
+/// Runs a demo's scenario, prints its report, and returns the exit code.
 ///
-/// 0: every claim held. 1: one did not, the story broke off, or the report could not be written. 2: [`SetupError`].
+/// 0: every claim held. 1: one did not, the run stopped early, or the report could not be written. 2: [`SetupError`].
 /// 129, 130, 131 and 143: a signal. Everything in the [`Lifecycle`] has stopped before anything is reported, so that a
 /// failed demo leaves nothing behind; with `--stay` a signal is what ends it, and changes no code.
-pub async fn run<S, F>(common: &CommonArgs, demo: &str, idea: &str, tell: F) -> ExitCode
+pub async fn run<S, F>(common: &CommonArgs, demo: &str, idea: &str, scenario: F) -> ExitCode
 where
     S: LiveEnvironment,
     F: AsyncFnOnce(&mut Recorder, &Lifecycle) -> anyhow::Result<S>,
@@ -97,21 +97,21 @@ where
     let mut signals = StopSignals::install();
     let output = if common.json { Output::Json } else { Output::Human };
     let life = Lifecycle::default();
-    let mut story = Recorder::new(demo, idea, output);
-    let told = tokio::select! {
+    let mut recorder = Recorder::new(demo, idea, output);
+    let outcome = tokio::select! {
         biased;
         signal = signals.next() => Err(signal.into()),
-        told = tell(&mut story, &life) => told,
+        outcome = scenario(&mut recorder, &life) => outcome,
     };
     let mut printed = false;
-    let (report, code) = match told {
-        Ok(up) => {
-            let report = story.finish();
+    let (report, code) = match outcome {
+        Ok(environment) => {
+            let report = recorder.finish();
             if common.stay {
                 report::print(&report, output);
                 printed = true;
                 if output == Output::Human {
-                    report::line_out(&format!("\n{}", up.instructions()));
+                    report::line_out(&format!("\n{}", environment.instructions()));
                 }
                 signals.next().await;
             }
@@ -120,7 +120,7 @@ where
         }
         Err(error) => {
             print_error(&error);
-            (story.abort(format!("{error:#}")), exit_code_of(&error))
+            (recorder.abort(format!("{error:#}")), exit_code_of(&error))
         }
     };
     let stopped = life.shut_down(GRACE).await.map_err(anyhow::Error::from);

@@ -24,7 +24,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn work_is_seen_and_who_is_not_there_has_done_none() {
+    fn cpu_time_increases_and_is_none_for_a_missing_process() {
         let used = || cpu_time(std::process::id()).expect("we run");
         let (before, begun) = (used(), Instant::now());
         while used() == before {

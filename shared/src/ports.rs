@@ -59,7 +59,7 @@ pub const DEMO5_METRICS: u16 = 15004;
 /// Demo 5: the backend (gRPC and HTTP).
 pub const DEMO5_BACKEND: u16 = 15005;
 
-/// A port that stays ours while nobody listens on it: for a server that stops and comes back.
+/// A port that no other program can take while no listener uses it: for a server that is restarted.
 ///
 /// A port that was free when it was chosen is anybody's as soon as its listener closes: another program
 /// may get it as "any free port", or an outgoing connection as its own end. A bound socket that
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_held_port_can_be_listened_on_again_and_again_and_refuses_between() {
+    fn a_reserved_port_can_be_bound_repeatedly_and_refuses_connections_in_between() {
         let held = ReservedPort::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         for _ in 0..3 {
             let refused = TcpStream::connect(held.address()).unwrap_err();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_held_port_is_given_to_nobody_who_asks_for_any() {
+    fn a_reserved_port_is_not_assigned_as_a_free_port() {
         let held = ReservedPort::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         // Without SO_REUSEADDR, as an outgoing connection has it.
         let stranger = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();

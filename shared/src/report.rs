@@ -1,4 +1,4 @@
-//! What a run claims, expected and saw: the [`Report`], and the [`Recorder`] that tells it while it happens.
+//! The result of a run: the [`Report`] with its claims, and the [`Recorder`] that builds and prints it during the run.
 //!
 //! All that is printed on stdout goes through here, but for demo 5's decision log. With `--json` stdout carries the
 //! report and nothing else; for people it carries numbered steps as they happen, and a table of claims at the end.

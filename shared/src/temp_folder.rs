@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_dead_left_is_swept_away_and_the_living_keep_theirs() {
+    fn folders_of_dead_processes_are_removed_and_those_of_live_ones_kept() {
         let parent = tempfile::tempdir().unwrap();
         let living = TempFolder::under(parent.path(), "one-").unwrap();
         let dead = orphan(parent.path(), "one-");
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_private_and_goes_with_its_owner() {
+    fn a_folder_is_private_and_removed_with_its_owner() {
         let parent = tempfile::tempdir().unwrap();
         let folder = TempFolder::under(parent.path(), "one-").unwrap();
         assert_eq!(folder.path().metadata().unwrap().mode() & 0o777, 0o700);

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lifecycle::Lifecycle;
 
-/// What a handler answers.
+/// The response of a handler.
 pub type PageResponse = Response<Full<Bytes>>;
 
 /// Connections that are served at once; more wait in the kernel's backlog. The first bytes need no deadline, because
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn half_a_body_is_not_waited_for_for_ever() {
+    async fn an_incomplete_body_times_out() {
         let (life, (listener, address)) = (Lifecycle::default(), listener().await);
         serve(listener, &life, |request| async {
             match read_body_within(Duration::from_millis(20), request, 100).await {
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_asks_for_nothing_loses_its_place() {
+    async fn an_idle_connection_is_closed() {
         // Neither a byte, nor half a head, nor the beginning of what could become HTTP/2.
         for beginning in ["", "GET / HT", "PRI * HTTP/2"] {
             let (mut client, serving_connection) = serve_one(SHORT, Duration::ZERO).await;
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_has_asked_before_loses_its_place_too() {
+    async fn a_connection_that_becomes_idle_is_closed() {
         for next in ["", "GET / HT"] {
             let (mut client, serving_connection) = serve_one(SHORT, Duration::ZERO).await;
             let asks = format!("GET / HTTP/1.1\r\nhost: x\r\n\r\n{next}");
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_keeps_a_connection_of_http_2_loses_its_place_too() {
+    async fn an_idle_http2_connection_is_closed() {
         // Enough for a handshake on a busy machine.
         let (client, serving_connection) = serve_one(SHORT * 25, Duration::ZERO).await;
         let asking = async {
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_may_take_longer_than_a_silence() {
+    async fn a_slow_response_is_not_cut_off_by_the_idle_timeout() {
         let (mut client, serving_connection) = serve_one(SHORT, SHORT * 5).await;
         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         tokio::time::timeout(GRACE, serving_connection).await.unwrap();

@@ -23,13 +23,13 @@ async fn start(script: &str, life: &Lifecycle) -> Running {
     let mut command = shell(&format!("{script}\necho up; while :; do sleep 600 & wait; done"));
     command.stdout(Stdio::piped());
     let mut running = Running::start(command, life, ()).await.unwrap();
-    let mut said = BufReader::new(running.stdout().unwrap()).lines();
-    assert_eq!(said.next_line().await.unwrap().as_deref(), Some("up"));
+    let mut message = BufReader::new(running.stdout().unwrap()).lines();
+    assert_eq!(message.next_line().await.unwrap().as_deref(), Some("up"));
     running
 }
 
 #[tokio::test]
-async fn a_program_that_is_told_to_stop_may_say_goodbye() {
+async fn a_program_gets_time_to_exit_after_sigterm() {
     let life = Lifecycle::default();
     let running = start("trap 'exit 7' TERM", &life).await;
     let status = running.stop().await.unwrap();
@@ -38,7 +38,7 @@ async fn a_program_that_is_told_to_stop_may_say_goodbye() {
 }
 
 #[tokio::test]
-async fn a_program_that_ignores_the_request_is_killed_after_a_while() {
+async fn a_program_that_ignores_sigterm_is_killed() {
     let life = Lifecycle::default();
     let running = start("trap '' TERM", &life).await;
     let asked = Instant::now();
@@ -49,7 +49,7 @@ async fn a_program_that_ignores_the_request_is_killed_after_a_while() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_lifecycle_is_the_end_of_even_a_stubborn_program() {
+async fn the_end_of_the_lifecycle_kills_a_program_that_ignores_sigterm() {
     let life = Lifecycle::default();
     let (meek, stubborn) = (start("", &life).await, start("trap '' TERM", &life).await);
     life.shut_down(GRACE).await.unwrap();
@@ -58,7 +58,7 @@ async fn the_end_of_the_lifecycle_is_the_end_of_even_a_stubborn_program() {
 }
 
 #[tokio::test]
-async fn a_dropped_program_is_killed_and_what_was_kept_for_it_is_kept_until_then() {
+async fn a_dropped_program_is_killed_and_its_resources_are_dropped_afterwards() {
     let life = Lifecycle::default();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_owned();
@@ -74,7 +74,7 @@ async fn a_dropped_program_is_killed_and_what_was_kept_for_it_is_kept_until_then
 }
 
 #[tokio::test]
-async fn the_output_of_a_talkative_program_is_cut_and_the_program_still_ends() {
+async fn excess_output_is_truncated_and_the_program_still_ends() {
     let limit = Duration::from_secs(60);
     let output =
         child::output(shell("head -c 3000000 /dev/zero; echo end >&2; exit 4"), limit).await.unwrap();
@@ -83,13 +83,13 @@ async fn the_output_of_a_talkative_program_is_cut_and_the_program_still_ends() {
 }
 
 #[tokio::test]
-async fn a_program_that_cannot_be_started_is_an_error_at_once() {
+async fn a_program_that_cannot_be_started_is_an_immediate_error() {
     let error = child::spawn(Command::new("/no/such/program")).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_outlives_the_thread_that_asked_for_it() {
+async fn a_program_outlives_the_thread_that_started_it() {
     let runtime = tokio::runtime::Handle::current();
     let (send, receive) = tokio::sync::oneshot::channel();
     let asking = std::thread::spawn(move || {
@@ -117,7 +117,7 @@ async fn a_program_outlives_the_thread_that_asked_for_it() {
 
 /// Plays both parts: run by the test runner it starts itself again, and kills that process.
 #[tokio::test]
-async fn a_parent_that_is_killed_takes_its_programs_along() {
+async fn a_killed_parent_does_not_leave_programs_running() {
     if let Some(report) = processes::pid_report() {
         // `exec` replaces the shell, so that the program is our child: a grandchild would keep running.
         let command = shell("trap '' TERM; exec sleep 600");
@@ -126,7 +126,7 @@ async fn a_parent_that_is_killed_takes_its_programs_along() {
         std::future::pending::<()>().await;
     }
     let (parent, pid) =
-        processes::run_this_test_again("a_parent_that_is_killed_takes_its_programs_along").await;
+        processes::run_this_test_again("a_killed_parent_does_not_leave_programs_running").await;
     assert!(processes::is_running(pid));
     parent.kill();
     wait_until_ended(pid).await;

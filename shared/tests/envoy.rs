@@ -26,14 +26,14 @@ async fn program() -> Program {
 }
 
 /// Starts a control plane that accepts connections and never sends anything.
-async fn silent_control_plane() -> (TcpListener, SocketAddr) {
+async fn unresponsive_control_plane() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
 
 /// An Envoy whose control plane says nothing: it gives up waiting for it almost at once.
-fn lonely(id: &str, control_plane: SocketAddr) -> Bootstrap {
+fn bootstrap_without_control_plane(id: &str, control_plane: SocketAddr) -> Bootstrap {
     Bootstrap::new(id, control_plane).initial_fetch_timeout(Duration::from_millis(50))
 }
 
@@ -57,11 +57,11 @@ async fn envoy_accepts_the_bootstrap_in_both_variants_with_and_without_load_repo
 }
 
 #[tokio::test]
-async fn two_envoys_serve_side_by_side_and_say_who_they_are() {
+async fn two_envoys_run_side_by_side_with_their_own_node_ids() {
     let (program, life) = (program().await, Lifecycle::default());
-    let (_silent, control_plane) = silent_control_plane().await;
+    let (_silent, control_plane) = unresponsive_control_plane().await;
     let start = async |id: &str| {
-        let envoy = Envoy::new(&program, lonely(id, control_plane).to_yaml());
+        let envoy = Envoy::new(&program, bootstrap_without_control_plane(id, control_plane).to_yaml());
         envoy.start(&life).await.unwrap().ready(READY).await.unwrap()
     };
     let (one, two) = tokio::join!(start("one"), start("two"));
@@ -84,8 +84,8 @@ async fn two_envoys_serve_side_by_side_and_say_who_they_are() {
 #[tokio::test]
 async fn a_stopped_envoy_leaves_no_process_and_no_folder() {
     let (program, life) = (program().await, Lifecycle::default());
-    let (_silent, control_plane) = silent_control_plane().await;
-    let envoy = Envoy::new(&program, lonely("node", control_plane).to_yaml());
+    let (_silent, control_plane) = unresponsive_control_plane().await;
+    let envoy = Envoy::new(&program, bootstrap_without_control_plane("node", control_plane).to_yaml());
     let serving = envoy.start(&life).await.unwrap().ready(READY).await.unwrap();
     let (pid, log, admin) = (serving.pid(), serving.log(), *serving.admin());
     assert!(processes::is_running(pid));
@@ -101,18 +101,18 @@ async fn a_stopped_envoy_leaves_no_process_and_no_folder() {
 #[tokio::test]
 async fn an_envoy_that_another_program_terminates_reports_its_end() {
     let (program, life) = (program().await, Lifecycle::default());
-    let (_silent, control_plane) = silent_control_plane().await;
-    let envoy = Envoy::new(&program, lonely("node", control_plane).to_yaml());
+    let (_silent, control_plane) = unresponsive_control_plane().await;
+    let envoy = Envoy::new(&program, bootstrap_without_control_plane("node", control_plane).to_yaml());
     let serving = envoy.start(&life).await.unwrap().ready(READY).await.unwrap();
     kill_process(Pid::from_raw(serving.pid().cast_signed()).unwrap(), Signal::TERM).unwrap();
     assert!(serving.exited().await.unwrap().success());
 }
 
 #[tokio::test]
-async fn the_end_of_the_lifecycle_is_the_end_of_envoy_ready_or_not() {
+async fn the_end_of_the_lifecycle_stops_envoy_ready_or_not() {
     let (program, life) = (program().await, Lifecycle::default());
-    let (_silent, control_plane) = silent_control_plane().await;
-    let ready = Envoy::new(&program, lonely("ready", control_plane).to_yaml());
+    let (_silent, control_plane) = unresponsive_control_plane().await;
+    let ready = Envoy::new(&program, bootstrap_without_control_plane("ready", control_plane).to_yaml());
     let ready = ready.start(&life).await.unwrap().ready(READY).await.unwrap();
     let waits = Bootstrap::new("waits", control_plane).initial_fetch_timeout(Duration::ZERO);
     let waits = Envoy::new(&program, waits.to_yaml()).start(&life).await.unwrap();
@@ -122,7 +122,7 @@ async fn the_end_of_the_lifecycle_is_the_end_of_envoy_ready_or_not() {
 }
 
 #[tokio::test]
-async fn an_envoy_that_refuses_its_configuration_says_why() {
+async fn a_rejected_configuration_is_reported_with_the_reason() {
     let (program, life) = (program().await, Lifecycle::default());
     let started = Envoy::new(&program, r#"{"no_such_field": 1}"#).start(&life).await.unwrap();
     let pid = started.pid();
@@ -133,9 +133,9 @@ async fn an_envoy_that_refuses_its_configuration_says_why() {
 }
 
 #[tokio::test]
-async fn an_envoy_that_waits_for_its_control_plane_for_ever_is_given_up_with_its_state() {
+async fn waiting_for_an_unready_envoy_times_out_with_its_state() {
     let (program, life) = (program().await, Lifecycle::default());
-    let (_silent, control_plane) = silent_control_plane().await;
+    let (_silent, control_plane) = unresponsive_control_plane().await;
     let waits = Bootstrap::new("waits", control_plane).initial_fetch_timeout(Duration::ZERO);
     let started = Envoy::new(&program, waits.to_yaml()).start(&life).await.unwrap();
     let pid = started.pid();
@@ -149,7 +149,7 @@ async fn an_envoy_that_waits_for_its_control_plane_for_ever_is_given_up_with_its
 }
 
 #[tokio::test]
-async fn a_program_that_only_sleeps_is_given_up_in_time() {
+async fn waiting_for_a_program_that_only_sleeps_times_out() {
     let (folder, life) = (tempfile::tempdir().unwrap(), Lifecycle::default());
     let sleeper = folder.path().join("envoy");
     fs::write(&sleeper, "#!/bin/sh\nexec sleep 600\n").unwrap();
@@ -171,17 +171,18 @@ async fn a_missing_program_is_named() {
 
 /// Plays both parts: run by the test runner it starts itself again, and kills that process.
 #[tokio::test]
-async fn a_parent_that_is_killed_takes_its_envoy_along() {
-    let (_silent, control_plane) = silent_control_plane().await;
+async fn a_killed_parent_does_not_leave_envoy_running() {
+    let (_silent, control_plane) = unresponsive_control_plane().await;
     if let Some(report) = processes::pid_report() {
-        let envoy = Envoy::new(program().await, lonely("orphan", control_plane).to_yaml());
+        let envoy =
+            Envoy::new(program().await, bootstrap_without_control_plane("orphan", control_plane).to_yaml());
         let serving = envoy.start(&Lifecycle::default()).await.unwrap().ready(READY).await.unwrap();
         report.send(serving.pid());
         std::future::pending::<()>().await;
     }
     // Here, and not in the second process, so that its start is not an installation.
     program().await;
-    let (parent, pid) = processes::run_this_test_again("a_parent_that_is_killed_takes_its_envoy_along").await;
+    let (parent, pid) = processes::run_this_test_again("a_killed_parent_does_not_leave_envoy_running").await;
     assert!(processes::is_running(pid));
     parent.kill();
     wait_until_ended(pid).await;
@@ -189,11 +190,11 @@ async fn a_parent_that_is_killed_takes_its_envoy_along() {
 
 /// The control plane hangs up at once, each time. Envoy's default doubles its waits up to 30 s.
 #[tokio::test]
-async fn a_lost_control_plane_is_tried_again_at_least_every_second() {
+async fn envoy_reconnects_to_a_lost_control_plane_at_least_every_second() {
     let (program, life) = (program().await, Lifecycle::default());
     for variant in [EnvoyXdsVariant::Sotw, EnvoyXdsVariant::Delta] {
-        let (listener, control_plane) = silent_control_plane().await;
-        let bootstrap = lonely("node", control_plane).variant(variant).to_yaml();
+        let (listener, control_plane) = unresponsive_control_plane().await;
+        let bootstrap = bootstrap_without_control_plane("node", control_plane).variant(variant).to_yaml();
         let envoy = Envoy::new(&program, bootstrap).start(&life).await.unwrap();
         drop(listener.accept().await.unwrap());
         let mut waits = Vec::new();

@@ -12,7 +12,7 @@ use shared::follow::{Change, Follower, PollOutcome, PollTiming, Reading, Source,
 use tokio::sync::mpsc;
 
 /// Short waits: every source here is scripted, so no result depends on when a look happens.
-const PACE: PollTiming =
+const TIMING: PollTiming =
     PollTiming { every: Duration::from_millis(2), confirm: Some(Duration::from_millis(1)) };
 
 /// A file with one address in each line.
@@ -71,7 +71,7 @@ fn a_file_cut_in_the_middle_of_a_port_is_never_published() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("addresses");
     fs::write(&path, OLD).unwrap();
-    let mut follower = Follower::new(Addresses(path.clone()), PACE);
+    let mut follower = Follower::new(Addresses(path.clone()), TIMING);
     assert_eq!(follower.poll(), Ok(PollOutcome::Unconfirmed));
     assert_eq!(follower.poll(), Ok(PollOutcome::Value(addresses(OLD))));
     // The writer truncates the file, writes half of it, and is interrupted; a look falls between any two steps.
@@ -88,11 +88,11 @@ fn a_file_cut_in_the_middle_of_a_port_is_never_published() {
 }
 
 #[test]
-fn a_file_that_a_writer_touched_between_two_looks_is_looked_at_again() {
+fn a_file_modified_between_two_polls_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("addresses");
     fs::write(&path, "127.0.0.1:1\n").unwrap();
-    let mut follower = Follower::new(Addresses(path.clone()), PACE);
+    let mut follower = Follower::new(Addresses(path.clone()), TIMING);
     assert_eq!(follower.poll(), Ok(PollOutcome::Unconfirmed));
     // The same text with another time: the writer started again, and has come as far as before.
     let file = fs::File::options().write(true).open(&path).unwrap();
@@ -105,8 +105,8 @@ fn a_file_that_a_writer_touched_between_two_looks_is_looked_at_again() {
 }
 
 #[test]
-fn after_an_error_two_more_looks_have_to_agree() {
-    let mut follower = Follower::new(Script::new([Ok("1"), Err("gone"), Ok("1"), Ok("1")]), PACE);
+fn after_an_error_two_more_polls_must_agree() {
+    let mut follower = Follower::new(Script::new([Ok("1"), Err("gone"), Ok("1"), Ok("1")]), TIMING);
     assert_eq!(follower.poll(), Ok(PollOutcome::Unconfirmed));
     assert_eq!(follower.poll(), Err("gone".to_owned()));
     assert_eq!(follower.poll(), Ok(PollOutcome::Unconfirmed));
@@ -114,8 +114,8 @@ fn after_an_error_two_more_looks_have_to_agree() {
 }
 
 #[test]
-fn without_confirmation_one_look_is_enough() {
-    let pace = PollTiming { confirm: None, ..PACE };
+fn without_confirmation_one_poll_is_enough() {
+    let pace = PollTiming { confirm: None, ..TIMING };
     let mut follower = Follower::new(Script::new([Ok("1"), Ok("2"), Ok("2")]), pace);
     assert_eq!(follower.poll(), Ok(PollOutcome::Value(1)));
     assert_eq!(follower.poll(), Ok(PollOutcome::Value(2)));
@@ -134,10 +134,10 @@ fn a_text_file_has_a_limited_size_and_is_a_file() {
 
 #[tokio::test]
 async fn the_first_value_is_confirmed_too_and_an_error_at_the_start_is_returned() {
-    assert_eq!(Follower::new(Script::new([Ok("1"), Ok("12"), Ok("12")]), PACE).first().await, Ok(12));
-    let missing = Follower::new(Script::new([Err("gone")]), PACE).first().await;
+    assert_eq!(Follower::new(Script::new([Ok("1"), Ok("12"), Ok("12")]), TIMING).first().await, Ok(12));
+    let missing = Follower::new(Script::new([Err("gone")]), TIMING).first().await;
     assert_eq!(missing, Err("gone".to_owned()));
-    let invalid = Follower::new(Script::new([Ok("one")]), PACE).first().await;
+    let invalid = Follower::new(Script::new([Ok("one")]), TIMING).first().await;
     assert_eq!(invalid, Err("`one` is not a number".to_owned()));
 }
 
@@ -162,7 +162,7 @@ async fn an_error_is_reported_once_and_what_follows_it_is_reported_too() {
         Ok("2"),
     ]);
     let (reports, mut seen) = mpsc::unbounded_channel();
-    let following = Follower::new(script, PACE);
+    let following = Follower::new(script, TIMING);
     let task = tokio::spawn(async move {
         following.follow("the last value stays", |change| reports.send(change).unwrap()).await;
     });
@@ -201,8 +201,8 @@ impl Source for Panics {
 }
 
 #[tokio::test]
-async fn a_panic_of_the_source_is_not_swallowed() {
-    let task = tokio::spawn(Follower::new(Panics, PACE).follow("", |_| {}));
+async fn a_panic_in_the_source_is_propagated() {
+    let task = tokio::spawn(Follower::new(Panics, TIMING).follow("", |_| {}));
     let panic = task.await.unwrap_err().into_panic();
     assert_eq!(panic.downcast_ref::<&str>(), Some(&"the source panicked"));
 }

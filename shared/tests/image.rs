@@ -23,18 +23,18 @@ fn docker(at: &Path, args: &[&str], input: &str) -> Vec<u8> {
 }
 
 /// Something of Docker's, which goes with this value.
-struct Made {
+struct DockerResource {
     id: String,
     remove: &'static str,
 }
 
-impl Made {
+impl DockerResource {
     fn by(at: &Path, args: &[&str], input: &str, remove: &'static str) -> Self {
         Self { id: String::from_utf8(docker(at, args, input)).unwrap().trim().to_owned(), remove }
     }
 }
 
-impl Drop for Made {
+impl Drop for DockerResource {
     fn drop(&mut self) {
         _ = Command::new("docker").args([self.remove, "--force", &self.id]).stdout(Stdio::null()).status();
     }
@@ -72,7 +72,7 @@ fn sources(root: &Path) -> BTreeSet<String> {
 
 #[test]
 #[ignore = "needs docker"]
-fn the_builder_gets_every_file_that_compiling_takes_and_no_key() {
+fn the_build_context_contains_every_source_file_and_no_key() {
     let (root, context) = (root(), tempfile::tempdir().unwrap());
     let sources = sources(&root);
     assert!(sources.len() > 300, "{}", sources.len());
@@ -89,10 +89,11 @@ fn the_builder_gets_every_file_that_compiling_takes_and_no_key() {
     fs::copy(root.join(".dockerignore"), context.path().join(".dockerignore")).unwrap();
 
     let build = ["build", "--quiet", "--file", "-", "."];
-    let image = Made::by(context.path(), &build, "FROM scratch\nCOPY . /src/\n", "rmi");
+    let image = DockerResource::by(context.path(), &build, "FROM scratch\nCOPY . /src/\n", "rmi");
     // By this name CI's clean-up finds what a killed run left.
     let label = format!("com.docker.compose.project=mesh-test-{}-image", std::process::id());
-    let container = Made::by(context.path(), &["create", "--label", &label, &image.id, "nothing"], "", "rm");
+    let container =
+        DockerResource::by(context.path(), &["create", "--label", &label, &image.id, "nothing"], "", "rm");
     let archive = context.path().join("all.tar");
     docker(context.path(), &["export", "--output", archive.to_str().unwrap(), &container.id], "");
     let listed = Command::new("tar").arg("--list").arg("--file").arg(&archive).output().unwrap();

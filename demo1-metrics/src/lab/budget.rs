@@ -7,7 +7,7 @@ use mesh_lab::{CheckContext, Requirement};
 use shared::envoy::Serving;
 use shared::poll;
 
-use super::world::service;
+use super::mesh::service;
 use crate::exposition::{Sample, samples, sum};
 use crate::service::Fault;
 use shared::client::Client;
@@ -16,40 +16,40 @@ use shared::client::Client;
 const BUDGET: usize = 150;
 
 /// How long a histogram may take to show what it counted: it is added up ten times a second.
-const LATE: Duration = Duration::from_secs(2);
-const LOOK: Duration = Duration::from_millis(50);
+const HISTOGRAM_TIMEOUT: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-const PAGE: Duration = Duration::from_secs(10);
+const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A cluster of the Envoy, the calls that were made, and how many of them failed.
 struct Calls {
     cluster: String,
-    made: f64,
+    sent: f64,
     failed: f64,
 }
 
-pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
-    let names = bench.rng.names(2);
-    let (first, first_at) = service(bench, &names[0]).await?;
-    let (_second, second_at) = service(bench, &names[1]).await?;
+pub(super) async fn check(context: &mut CheckContext) -> anyhow::Result<()> {
+    let names = context.rng.names(2);
+    let (first, first_at) = service(context, &names[0]).await?;
+    let (_second, second_at) = service(context, &names[1]).await?;
     let values = [
         ("FIRST", names[0].clone()),
         ("FIRST_PORT", first_at.port().to_string()),
         ("SECOND", names[1].clone()),
         ("SECOND_PORT", second_at.port().to_string()),
     ];
-    let envoy = bench.envoy("envoy.yaml", &values).await?;
+    let envoy = context.envoy("envoy.yaml", &values).await?;
     // Half of the calls fail, so an even number of them.
-    first.misbehave(Fault { error_percent: 50, ..Fault::default() });
+    first.set_fault(Fault { error_percent: 50, ..Fault::default() });
     let mut calls = Vec::new();
     for (cluster, failing) in names.into_iter().zip([true, false]) {
-        let made = 2 * bench.rng.number(10..=20);
-        let failed = if failing { f64::from(made) / 2.0 } else { 0.0 };
-        call(&envoy, &cluster, made).await?;
-        calls.push(Calls { cluster, made: f64::from(made), failed });
+        let sent = 2 * context.rng.number(10..=20);
+        let failed = if failing { f64::from(sent) / 2.0 } else { 0.0 };
+        call(&envoy, &cluster, sent).await?;
+        calls.push(Calls { cluster, sent: f64::from(sent), failed });
     }
-    let page = settled(&envoy, &calls).await?;
-    bench.require(
+    let page = wait_for_counts(&envoy, &calls).await?;
+    context.require(
         "the Envoy is within the budget",
         format!("at most {BUDGET} series"),
         format!("its page has {} series", page.len()),
@@ -57,11 +57,11 @@ pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
         advice_for(&page),
     );
     for one in &calls {
-        tells(bench, one, &page);
+        check_cluster(context, one, &page);
     }
-    let downstream: f64 = calls.iter().map(|one| one.made).sum();
-    same(
-        bench,
+    let downstream: f64 = calls.iter().map(|one| one.sent).sum();
+    check_sum(
+        context,
         "requests that came in",
         "envoy_http_downstream_rq_total",
         &[("envoy_http_conn_manager_prefix", "in")],
@@ -83,7 +83,7 @@ async fn call(envoy: &Serving, cluster: &str, calls: u32) -> anyhow::Result<()> 
         )
         .into());
     };
-    let client = Client::new(PAGE);
+    let client = Client::new(PAGE_TIMEOUT);
     for _ in 0..calls {
         let answer = client.get(format!("http://{}/{cluster}", listener.address).parse()?).await;
         answer.map_err(|error| {
@@ -96,15 +96,15 @@ async fn call(envoy: &Serving, cluster: &str, calls: u32) -> anyhow::Result<()> 
 }
 
 /// The page of statistics, as soon as its histograms have all calls; or as it is after a while, if they never do.
-async fn settled(envoy: &Serving, calls: &[Calls]) -> anyhow::Result<Vec<Sample>> {
+async fn wait_for_counts(envoy: &Serving, calls: &[Calls]) -> anyhow::Result<Vec<Sample>> {
     let uri: http::Uri = format!("http://{}/stats/prometheus", envoy.admin().address()).parse()?;
-    let client = Client::new(PAGE);
+    let client = Client::new(PAGE_TIMEOUT);
     let page = async || {
         let answer = client.get(uri.clone()).await.context("the admin interface answers")?;
         anyhow::Ok(samples(&String::from_utf8_lossy(answer.body())))
     };
-    let wanted: f64 = calls.iter().map(|one| one.made).sum();
-    let shows_all = poll::wait_until("histograms", LOOK, LATE, || async {
+    let wanted: f64 = calls.iter().map(|one| one.sent).sum();
+    let shows_all = poll::wait_until("histograms", POLL_INTERVAL, HISTOGRAM_TIMEOUT, || async {
         let page = page().await.map_err(|error| error.to_string())?;
         let shown = sum(&page, "envoy_cluster_upstream_rq_time_count", &[]);
         if shown >= wanted { Ok(page) } else { Err(format!("{shown} of {wanted}")) }
@@ -116,31 +116,38 @@ async fn settled(envoy: &Serving, calls: &[Calls]) -> anyhow::Result<Vec<Sample>
 }
 
 /// What is to be known of a cluster.
-fn tells(bench: &mut CheckContext, one: &Calls, page: &[Sample]) {
+fn check_cluster(context: &mut CheckContext, one: &Calls, page: &[Sample]) {
     let cluster = [("envoy_cluster_name", one.cluster.as_str())];
     let failed = [cluster[0], ("envoy_response_code_class", "5")];
     let name = &one.cluster;
-    same(bench, &format!("calls of {name}"), "envoy_cluster_upstream_rq_total", &cluster, one.made, page);
-    same(
-        bench,
+    check_sum(
+        context,
+        &format!("calls of {name}"),
+        "envoy_cluster_upstream_rq_total",
+        &cluster,
+        one.sent,
+        page,
+    );
+    check_sum(
+        context,
         &format!("failing calls of {name}"),
         "envoy_cluster_upstream_rq_xx",
         &failed,
         one.failed,
         page,
     );
-    same(
-        bench,
+    check_sum(
+        context,
         &format!("durations of calls of {name}"),
         "envoy_cluster_upstream_rq_time_count",
         &cluster,
-        one.made,
+        one.sent,
         page,
     );
 }
 
-fn same(
-    bench: &mut CheckContext,
+fn check_sum(
+    context: &mut CheckContext,
     what: &str,
     metric: &str,
     labels: &[(&str, &str)],
@@ -160,7 +167,7 @@ fn same(
     };
     // A counter of what never happened need not be there.
     let met = (found - wanted).abs() < 0.5 && (is_there || wanted == 0.0);
-    bench.require(format!("it tells the {what}"), format!("{wanted} in {metric}"), seen, met, advice);
+    context.require(format!("it tells the {what}"), format!("{wanted} in {metric}"), seen, met, advice);
 }
 
 /// Where to look, by what most series are about.

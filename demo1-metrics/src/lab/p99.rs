@@ -5,7 +5,10 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use mesh_lab::{CheckContext, Requirement};
 
-use super::world::{Caller, FILLS, WINDOW, ask, catch_up, listed, recorded, send, value, watch};
+use super::mesh::{
+    Caller, FILL_WINDOW, WINDOW, list_series, query, record_once, send, start_prometheus, value,
+    wait_for_scrapes,
+};
 use crate::prometheus::{Api, Prometheus};
 use crate::service::Fault;
 
@@ -15,22 +18,22 @@ const FILE: &str = "p99.promql";
 const TOLERANCE: f64 = 0.02;
 
 /// How slow the other edge is, and how slow the edge was before, in milliseconds.
-const ELSEWHERE: u16 = 600;
-const BEFORE: u16 = 1200;
+const OTHER_DELAY_MS: u16 = 600;
+const EARLIER: u16 = 1200;
 
-pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
-    let names = bench.rng.names(3);
-    let expression = bench.render(FILE, &[("CALLER", names[0].clone()), ("CALLED", names[1].clone())])?;
+pub(super) async fn check(context: &mut CheckContext) -> anyhow::Result<()> {
+    let names = context.rng.names(3);
+    let expression = context.render(FILE, &[("CALLER", names[0].clone()), ("CALLED", names[1].clone())])?;
     let (caller, to) = (names[0].as_str(), names[1].as_str());
-    let delay = u16::try_from(bench.rng.number(260..=340))?;
+    let delay = u16::try_from(context.rng.number(260..=340))?;
     let (prometheus, until) =
-        recorded(bench, &names, async || record(bench, &expression, &names, delay).await).await?;
-    let answer = ask(FILE, &expression, &prometheus, until).await?;
+        record_once(context, &names, async || record(context, &expression, &names, delay).await).await?;
+    let answer = query(FILE, &expression, &prometheus, until).await?;
     let what = "there is one number for the edge";
     if answer.len() != 1 {
         let seen = match answer.len() {
             0 => "it gives nothing".to_owned(),
-            many => format!("it gives {many} series: {}", listed(&answer)),
+            many => format!("it gives {many} series: {}", list_series(&answer)),
         };
         let advice = if answer.is_empty() {
             "histogram_quantile needs the label `le`, the upper end of a bucket: sum by (le) keeps it. And does a series have \
@@ -41,38 +44,38 @@ pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
         };
         return Err(Requirement::unmet(what, "one series", seen, advice).into());
     }
-    bench.require(what, "one series", "it gives one series", true, "");
-    judge(bench, &prometheus, (caller, to), value(&answer[0]), until).await
+    context.require(what, "one series", "it gives one series", true, "");
+    check_result(context, &prometheus, (caller, to), value(&answer[0]), until).await
 }
 
 /// Runs both copies of the caller: the edge is slow for a moment, then for one of them.
 async fn record(
-    bench: &CheckContext,
+    context: &CheckContext,
     expression: &str,
     names: &[String],
     delay: u16,
 ) -> anyhow::Result<(Prometheus, SystemTime)> {
     let [caller, to, other] = names else { anyhow::bail!("three names") };
-    let quick = Caller::start(bench, &format!("{caller}-1"), &[to, other]).await?;
-    let slow = Caller::start(bench, &format!("{caller}-2"), &[to, other]).await?;
-    let prometheus = watch(&bench.session, &[&quick, &slow], "").await?;
-    ask(FILE, expression, prometheus.api(), SystemTime::now()).await?;
+    let quick = Caller::start(context, &format!("{caller}-1"), &[to, other]).await?;
+    let slow = Caller::start(context, &format!("{caller}-2"), &[to, other]).await?;
+    let prometheus = start_prometheus(&context.session, &[&quick, &slow], "").await?;
+    query(FILE, expression, prometheus.api(), SystemTime::now()).await?;
     let late = |delay_ms: u16| Fault { delay_ms, ..Fault::default() };
-    quick.misbehaves(to, late(BEFORE));
+    quick.inject_fault(to, late(EARLIER));
     let before = send(vec![quick.calls(to, 40)?], Duration::from_millis(400));
-    let (_, seen) = tokio::join!(before, catch_up(&prometheus, 2));
+    let (_, seen) = tokio::join!(before, wait_for_scrapes(&prometheus, 2));
     seen?;
-    quick.misbehaves(to, Fault::default());
-    slow.misbehaves(to, late(delay));
-    quick.misbehaves(other, late(ELSEWHERE));
+    quick.inject_fault(to, Fault::default());
+    slow.inject_fault(to, late(delay));
+    quick.inject_fault(other, late(OTHER_DELAY_MS));
     let loads = vec![quick.calls(to, 40)?, slow.calls(to, 20)?, quick.calls(other, 10)?];
-    let until = send(loads, FILLS).await;
-    catch_up(&prometheus, 2).await?;
+    let until = send(loads, FILL_WINDOW).await;
+    wait_for_scrapes(&prometheus, 2).await?;
     Ok((prometheus, until))
 }
 
-async fn judge(
-    bench: &mut CheckContext,
+async fn check_result(
+    context: &mut CheckContext,
     prometheus: &Api,
     (caller, to): (&str, &str),
     seen: f64,
@@ -122,7 +125,7 @@ async fn judge(
             break;
         }
     }
-    bench.require(
+    context.require(
         format!("it is the p99 of the calls from {caller} to {to}"),
         format!(
             "{right:.1} ms ± {:.0} %, which is what the buckets of all its calls give",

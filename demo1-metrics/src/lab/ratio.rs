@@ -4,7 +4,9 @@ use std::time::SystemTime;
 
 use mesh_lab::CheckContext;
 
-use super::world::{Caller, FILLS, ask, catch_up, listed, recorded, send, value, watch};
+use super::mesh::{
+    Caller, FILL_WINDOW, list_series, query, record_once, send, start_prometheus, value, wait_for_scrapes,
+};
 use crate::prometheus::{Prometheus, Series};
 use crate::service::Fault;
 
@@ -29,10 +31,10 @@ impl Edge {
     }
 }
 
-pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
-    let expression = bench.render(FILE, &[])?;
-    let names = bench.rng.names(4);
-    let mut throw = |range| u8::try_from(bench.rng.number(range)).unwrap_or(0);
+pub(super) async fn check(context: &mut CheckContext) -> anyhow::Result<()> {
+    let expression = context.render(FILE, &[])?;
+    let names = context.rng.names(4);
+    let mut throw = |range| u8::try_from(context.rng.number(range)).unwrap_or(0);
     let percents = [throw(30..=45), throw(15..=22), 0];
     let edges: Vec<_> = names[1..]
         .iter()
@@ -41,15 +43,15 @@ pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
         .map(|((name, percent), rate)| Edge { name: name.clone(), rate, percent })
         .collect();
     let (prometheus, until) =
-        recorded(bench, &names, async || record(bench, &expression, &names[0], &edges).await).await?;
-    let answer = ask(FILE, &expression, &prometheus, until).await?;
-    let (failing, well) = edges.split_at(2);
+        record_once(context, &names, async || record(context, &expression, &names[0], &edges).await).await?;
+    let answer = query(FILE, &expression, &prometheus, until).await?;
+    let (failing, healthy) = edges.split_at(2);
     for edge in failing {
-        judge(bench, edge, &answer);
+        check_result(context, edge, &answer);
     }
-    is_zero(bench, &well[0].name, &answer);
+    check_zero(context, &healthy[0].name, &answer);
     let more = answer.len().saturating_sub(edges.len());
-    bench.require(
+    context.require(
         "there is nothing else",
         "a series for each edge",
         format!("there are {} series for {} edges", answer.len(), edges.len()),
@@ -61,28 +63,28 @@ pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
 
 /// Runs the caller, first without errors and then with them.
 async fn record(
-    bench: &CheckContext,
+    context: &CheckContext,
     expression: &str,
     caller: &str,
     edges: &[Edge],
 ) -> anyhow::Result<(Prometheus, SystemTime)> {
     let to: Vec<_> = edges.iter().map(|edge| edge.name.as_str()).collect();
-    let caller = Caller::start(bench, caller, &to).await?;
-    let prometheus = watch(&bench.session, &[&caller], "").await?;
+    let caller = Caller::start(context, caller, &to).await?;
+    let prometheus = start_prometheus(&context.session, &[&caller], "").await?;
     // Asked at once: who made a mistake in writing need not wait for the load.
-    ask(FILE, expression, prometheus.api(), SystemTime::now()).await?;
+    query(FILE, expression, prometheus.api(), SystemTime::now()).await?;
     let plans = |times: u32| {
         edges.iter().map(|edge| caller.calls(&edge.name, times * edge.rate)).collect::<Result<_, _>>()
     };
     // A past without errors, which a counter remembers for ever, also if nobody watched.
-    let (_, seen) = tokio::join!(send(plans(3)?, FILLS / 3), catch_up(&prometheus, 1));
+    let (_, seen) = tokio::join!(send(plans(3)?, FILL_WINDOW / 3), wait_for_scrapes(&prometheus, 1));
     seen?;
     for edge in edges {
         let error_percent = edge.percent;
-        caller.misbehaves(&edge.name, Fault { error_percent, ..Fault::default() });
+        caller.inject_fault(&edge.name, Fault { error_percent, ..Fault::default() });
     }
-    let until = send(plans(1)?, FILLS).await;
-    catch_up(&prometheus, 1).await?;
+    let until = send(plans(1)?, FILL_WINDOW).await;
+    wait_for_scrapes(&prometheus, 1).await?;
     Ok((prometheus, until))
 }
 
@@ -93,7 +95,7 @@ fn of<'a>(answer: &'a [Series], edge: &str) -> Vec<&'a Series> {
         .collect()
 }
 
-fn judge(bench: &mut CheckContext, edge: &Edge, answer: &[Series]) {
+fn check_result(context: &mut CheckContext, edge: &Edge, answer: &[Series]) {
     let what = format!("the edge to {} has its share of failing calls", edge.name);
     let wanted = format!("{:.2} ± {TOLERANCE}", edge.fails());
     let found = of(answer, &edge.name);
@@ -104,7 +106,7 @@ fn judge(bench: &mut CheckContext, edge: &Edge, answer: &[Series]) {
                 "{} of its series have envoy_cluster_name=\"{}\": {}",
                 found.len(),
                 edge.name,
-                listed(answer)
+                list_series(answer)
             ),
         };
         let advice = if answer.is_empty() {
@@ -114,12 +116,12 @@ fn judge(bench: &mut CheckContext, edge: &Edge, answer: &[Series]) {
         } else {
             "sum by (envoy_cluster_name) adds up what belongs to one edge."
         };
-        bench.require(what, format!("one series, {wanted}"), seen, false, advice);
+        context.require(what, format!("one series, {wanted}"), seen, false, advice);
         return;
     };
     let seen = value(series);
     let met = (seen - edge.fails()).abs() <= TOLERANCE;
-    bench.require(
+    context.require(
         what,
         wanted,
         format!("it says {seen:.3} for the edge to {}", edge.name),
@@ -145,7 +147,7 @@ fn advice_for(edge: &Edge, seen: f64) -> &'static str {
     }
 }
 
-fn is_zero(bench: &mut CheckContext, edge: &str, answer: &[Series]) {
+fn check_zero(context: &mut CheckContext, edge: &str, answer: &[Series]) {
     let found = of(answer, edge);
     let seen = match found[..] {
         [] => format!("there is no series for the edge to {edge}, on which no call fails"),
@@ -155,5 +157,5 @@ fn is_zero(bench: &mut CheckContext, edge: &str, answer: &[Series]) {
     let met = matches!(found[..], [one] if value(one).abs() < 1e-9);
     let advice = "Envoy makes a counter with the first event: before the first 5xx there is no series of it, and a panel says \
                   \"no data\" where it should say 0. `A or B` takes from B what A has not got.";
-    bench.require(format!("the edge to {edge}, which is well, has 0"), "0", seen, met, advice);
+    context.require(format!("the edge to {edge}, which is well, has 0"), "0", seen, met, advice);
 }

@@ -12,11 +12,11 @@ use shared::poll::{self, TimedOut};
 use super::error::PrometheusError;
 use shared::client::Client;
 
-const ANSWER: Duration = Duration::from_secs(20);
-const LOOK: Duration = Duration::from_millis(20);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How long it may take until everybody was scraped.
-const SCRAPED: Duration = Duration::from_secs(60);
+const SCRAPE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A Prometheus that can be asked; it need not be ours.
 #[derive(Clone, Debug)]
@@ -35,22 +35,22 @@ pub struct Series {
 }
 
 #[derive(Deserialize)]
-struct Envelope {
+struct ApiResponse {
     #[serde(default)]
-    data: Option<Data>,
+    data: Option<QueryData>,
     #[serde(default)]
     error: String,
 }
 
 #[derive(Deserialize)]
-struct Data {
+struct QueryData {
     #[serde(default, rename = "resultType")]
     kind: String,
     result: serde_json::Value,
 }
 
 #[derive(Deserialize)]
-struct One {
+struct RawSeries {
     metric: BTreeMap<String, String>,
     #[serde(default)]
     value: Option<(f64, String)>,
@@ -58,8 +58,8 @@ struct One {
     values: Vec<(f64, String)>,
 }
 
-impl From<One> for Series {
-    fn from(one: One) -> Self {
+impl From<RawSeries> for Series {
+    fn from(one: RawSeries) -> Self {
         let points = one.value.into_iter().chain(one.values);
         // "NaN" and "+Inf" are numbers too.
         let points = points.filter_map(|(at, value)| Some((at, value.parse().ok()?)));
@@ -70,7 +70,7 @@ impl From<One> for Series {
 impl Api {
     /// The Prometheus at this address. Nothing is asked yet.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, client: Client::new(ANSWER) }
+        Self { address, client: Client::new(RESPONSE_TIMEOUT) }
     }
 
     /// Where its pages are.
@@ -83,8 +83,8 @@ impl Api {
     /// # Errors
     /// What it answered instead.
     pub async fn ready(&self) -> Result<(), String> {
-        let answer = self.client.get(self.uri("/-/ready")).await.map_err(|error| error.to_string())?;
-        if answer.status().is_success() { Ok(()) } else { Err(answer.status().to_string()) }
+        let response = self.client.get(self.uri("/-/ready")).await.map_err(|error| error.to_string())?;
+        if response.status().is_success() { Ok(()) } else { Err(response.status().to_string()) }
     }
 
     /// What a PromQL expression gives at this moment.
@@ -92,7 +92,7 @@ impl Api {
     /// # Errors
     /// [`PrometheusError`] if it cannot be asked, or refuses the expression.
     pub async fn instant(&self, query: &str, at: SystemTime) -> Result<Vec<Series>, PrometheusError> {
-        self.ask(query, &format!("/api/v1/query?query={}&time={}", encode(query), seconds(at))).await
+        self.query(query, &format!("/api/v1/query?query={}&time={}", encode(query), seconds(at))).await
     }
 
     /// The value of an expression's only series; `None` if it gives no series, or "not a number".
@@ -116,39 +116,44 @@ impl Api {
         step: Duration,
     ) -> Result<Vec<Series>, PrometheusError> {
         let span = format!("start={}&end={}&step={}", seconds(since), seconds(until), step.as_secs_f64());
-        self.ask(query, &format!("/api/v1/query_range?query={}&{span}", encode(query))).await
+        self.query(query, &format!("/api/v1/query_range?query={}&{span}", encode(query))).await
     }
 
     /// Waits until `targets` of them were scraped after this moment, successfully.
     ///
     /// # Errors
     /// If that takes too long.
-    pub async fn catch_up(&self, targets: usize) -> Result<(), TimedOut> {
-        let begun = seconds(SystemTime::now());
-        let query = format!("count((up == 1) and (timestamp(up) > {begun}))");
-        poll::wait_until("Prometheus to scrape everybody (does a target hang?)", LOOK, SCRAPED, || async {
-            #[expect(clippy::cast_precision_loss, reason = "a handful")]
-            let wanted = targets as f64;
-            match self.value(&query, SystemTime::now()).await {
-                Ok(Some(fresh)) if fresh >= wanted => Ok(()),
-                Ok(fresh) => Err(format!("{} of {targets} are fresh", fresh.unwrap_or(0.0))),
-                Err(error) => Err(error.to_string()),
-            }
-        })
+    pub async fn wait_for_scrapes(&self, targets: usize) -> Result<(), TimedOut> {
+        let started = seconds(SystemTime::now());
+        let query = format!("count((up == 1) and (timestamp(up) > {started}))");
+        poll::wait_until(
+            "Prometheus to scrape everybody (does a target hang?)",
+            POLL_INTERVAL,
+            SCRAPE_TIMEOUT,
+            || async {
+                #[expect(clippy::cast_precision_loss, reason = "a handful")]
+                let wanted = targets as f64;
+                match self.value(&query, SystemTime::now()).await {
+                    Ok(Some(fresh)) if fresh >= wanted => Ok(()),
+                    Ok(fresh) => Err(format!("{} of {targets} are fresh", fresh.unwrap_or(0.0))),
+                    Err(error) => Err(error.to_string()),
+                }
+            },
+        )
         .await
     }
 
-    async fn ask(&self, query: &str, path: &str) -> Result<Vec<Series>, PrometheusError> {
-        let answer = self.client.get(self.uri(path)).await?;
-        let refused = |why: String| PrometheusError::Refused { query: query.to_owned(), why };
-        let envelope: Envelope =
-            serde_json::from_slice(answer.body()).map_err(|error| refused(error.to_string()))?;
-        let data = envelope.data.ok_or_else(|| refused(envelope.error))?;
+    async fn query(&self, query: &str, path: &str) -> Result<Vec<Series>, PrometheusError> {
+        let response = self.client.get(self.uri(path)).await?;
+        let rejected = |why: String| PrometheusError::QueryRejected { query: query.to_owned(), why };
+        let envelope: ApiResponse =
+            serde_json::from_slice(response.body()).map_err(|error| rejected(error.to_string()))?;
+        let data = envelope.data.ok_or_else(|| rejected(envelope.error))?;
         if matches!(data.kind.as_str(), "scalar" | "string") {
-            return Err(refused(format!("it gives a {}, and no series", data.kind)));
+            return Err(rejected(format!("it gives a {}, and no series", data.kind)));
         }
-        let series: Vec<One> =
-            serde_json::from_value(data.result).map_err(|error| refused(error.to_string()))?;
+        let series: Vec<RawSeries> =
+            serde_json::from_value(data.result).map_err(|error| rejected(error.to_string()))?;
         Ok(series.into_iter().map(Series::from).collect())
     }
 

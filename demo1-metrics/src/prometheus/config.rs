@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 /// How often everything is scraped, and rules are evaluated. For a story of half a minute; in earnest 15 s or more.
-pub const EVERY: Duration = Duration::from_millis(500);
+pub const SCRAPE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Something to scrape.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,19 +29,19 @@ impl Target {
 
 /// What a Prometheus watches.
 #[derive(Clone, Copy, Debug)]
-pub struct Watch<'a> {
+pub struct ScrapeConfig<'a> {
     /// Whom to scrape.
     pub targets: &'a [Target],
     /// The rules, as a rule file holds them.
     pub rules: &'a str,
     /// How often everything is scraped, and rules are evaluated.
-    pub every: Duration,
+    pub interval: Duration,
 }
 
 /// The configuration file: JSON, which is YAML too.
-pub(super) fn config(watch: &Watch<'_>) -> String {
+pub(super) fn config(scrape: &ScrapeConfig<'_>) -> String {
     let mut jobs: BTreeMap<(&str, &str), Vec<Value>> = BTreeMap::new();
-    for target in watch.targets {
+    for target in scrape.targets {
         // Named by who it is, and not by an address that changes.
         let labels = json!({ "instance": target.instance });
         let one = json!({ "targets": [target.address.to_string()], "labels": labels });
@@ -49,9 +49,9 @@ pub(super) fn config(watch: &Watch<'_>) -> String {
     }
     let job = |((job, path), targets): (&(&str, &str), &Vec<Value>)| json!({ "job_name": job, "metrics_path": path, "static_configs": targets });
     let jobs: Vec<Value> = jobs.iter().map(job).collect();
-    let every = format!("{}ms", watch.every.as_millis());
+    let interval = format!("{}ms", scrape.interval.as_millis());
     json!({
-        "global": { "scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every },
+        "global": { "scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval },
         "rule_files": ["alerts.yaml"],
         "scrape_configs": jobs,
     })

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use shared::client::ClientError;
 
 /// How to install a Prometheus.
-pub const REMEDY: &str = "Debian, Ubuntu: apt-get install prometheus; macOS: brew install prometheus; elsewhere unpack a \
+pub const INSTALL_HINT: &str = "Debian, Ubuntu: apt-get install prometheus; macOS: brew install prometheus; elsewhere unpack a \
                           release from https://prometheus.io/download in .tools/; $PROMETHEUS names one";
 
 /// Prometheus is missing, does not start or does not answer a query.
 #[derive(Debug, thiserror::Error)]
 pub enum PrometheusError {
     /// The chosen program does not run.
-    #[error("{} is no Prometheus that runs here ({REMEDY})", .0.display())]
+    #[error("{} is no Prometheus that runs here ({INSTALL_HINT})", .0.display())]
     Unusable(PathBuf),
     /// The system cannot create a folder for its data.
     #[error("no temporary folder for Prometheus' data: is $TMPDIR writable?")]
@@ -36,10 +36,10 @@ pub enum PrometheusError {
     },
     /// The HTTP request failed.
     #[error(transparent)]
-    NoAnswer(#[from] ClientError),
+    NoResponse(#[from] ClientError),
     /// It rejected the query.
     #[error("Prometheus refused `{query}`: {why}")]
-    Refused {
+    QueryRejected {
         /// The PromQL.
         query: String,
         /// The reason in its response.

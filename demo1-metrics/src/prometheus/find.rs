@@ -10,7 +10,7 @@ use tokio::process::Command;
 use super::error::PrometheusError;
 
 /// How long a program may take to tell its version.
-const ANSWER: Duration = Duration::from_secs(20);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A Prometheus on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,30 +30,31 @@ pub async fn find(choice: Option<&Path>) -> Result<Option<Program>, PrometheusEr
     if let Some(path) = choice.filter(|path| !path.as_os_str().is_empty()) {
         // A bare name would be looked up on PATH.
         let path = std::path::absolute(path).map_err(|_| PrometheusError::Unusable(path.to_owned()))?;
-        let found = look_at(&path).await.ok_or(PrometheusError::Unusable(path))?;
+        let found = read_version(&path).await.ok_or(PrometheusError::Unusable(path))?;
         return Ok(Some(found));
     }
-    let mut places = vec![PathBuf::from("prometheus")];
+    let mut candidates = vec![PathBuf::from("prometheus")];
     if let Ok(tools) = ToolFinder::from_env() {
         // A release is a folder with the program in it.
         let unpacked = std::fs::read_dir(tools.cache).into_iter().flatten().flatten();
-        places.extend(unpacked.map(|entry| entry.path().join("prometheus")).filter(|path| path.is_file()));
+        candidates
+            .extend(unpacked.map(|entry| entry.path().join("prometheus")).filter(|path| path.is_file()));
     }
-    for place in places {
-        if let Some(found) = look_at(&place).await {
+    for candidate in candidates {
+        if let Some(found) = read_version(&candidate).await {
             return Ok(Some(found));
         }
     }
     Ok(None)
 }
 
-async fn look_at(path: &Path) -> Option<Program> {
+async fn read_version(path: &Path) -> Option<Program> {
     let mut command = Command::new(path);
     command.arg("--version");
-    let output = child::output(command, ANSWER).await.ok()?;
+    let output = child::output(command, RESPONSE_TIMEOUT).await.ok()?;
     // Which of the two it is told on differs between versions.
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said).into_owned();
-    let version = said.strip_prefix("prometheus, version ")?.split_whitespace().next()?;
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed).into_owned();
+    let version = printed.strip_prefix("prometheus, version ")?.split_whitespace().next()?;
     Some(Program { path: path.to_owned(), version: version.to_owned() })
 }

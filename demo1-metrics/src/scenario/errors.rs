@@ -8,76 +8,76 @@ use shared::report::Recorder;
 
 use super::load::{DURATION, Load};
 use super::mesh::Mesh;
-use super::values::{NO_PROMETHEUS, WINDOW, same};
+use super::values::{NO_PROMETHEUS, WINDOW, counts_equal};
 use crate::prometheus::Series;
 
 /// The share of C's requests that fail, in percent.
-const ERRORS: u8 = 20;
+const ERROR_PERCENT: u8 = 20;
 
 /// How long an alert may take.
-const LIMIT: Duration = Duration::from_secs(20);
-const LOOK: Duration = Duration::from_millis(50);
+const ALERT_TIMEOUT: Duration = Duration::from_secs(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Mesh {
     /// C fails; its caller's sidecar tries again; nobody in front notices, and the counters tell.
-    pub(super) async fn fails(&self, story: &mut Recorder) -> anyhow::Result<()> {
+    pub(super) async fn inject_errors(&self, recorder: &mut Recorder) -> anyhow::Result<()> {
         let c = async |code: &[(&str, &str)]| self.sum("service", "c", "http_requests_total", code).await;
         let retries = async || {
             let edge = [("envoy_cluster_name", "c")];
             self.sum("envoy", "a", "envoy_cluster_upstream_rq_retry", &edge).await
         };
         let before = (c(&[]).await?, c(&[("code", "503")]).await?, retries().await?);
-        self.fault("c", 0, ERRORS).await?;
-        let load = self.load(story, "requests, with a failing C", DURATION).await?;
+        self.fault("c", 0, ERROR_PERCENT).await?;
+        let load = self.load(recorder, "requests, with a failing C", DURATION).await?;
         self.fault("c", 0, 0).await?;
-        let (all, errors, again) =
+        let (all, errors, retried) =
             (c(&[]).await? - before.0, c(&[("code", "503")]).await? - before.1, retries().await? - before.2);
         anyhow::ensure!(all > 0.0, "C counted nothing");
         let ratio = 100.0 * errors / all;
-        story.claim(
-            "errors-at-c",
+        recorder.claim(
+            "service-error-ratio",
             "C's own counters show the errors",
-            format!("{ERRORS} % ± 1"),
+            format!("{ERROR_PERCENT} % ± 1"),
             format!("{errors} of {all}: {ratio:.1} %"),
-            (ratio - f64::from(ERRORS)).abs() <= 1.0,
+            (ratio - f64::from(ERROR_PERCENT)).abs() <= 1.0,
         );
-        self.error_ratio(story, &load).await?;
-        story.claim(
-            "retries-hide-them",
+        self.check_error_ratio(recorder, &load).await?;
+        recorder.claim(
+            "retries-mask-errors",
             "Callers see none: Envoy's retries hide them",
             "0 fail",
             format!("{} of {} fail", load.failed, load.sent),
             load.failed == 0,
         );
-        story.claim(
-            "retries-tell",
+        recorder.claim(
+            "retry-counter",
             "The retry counter tells the truth",
             format!("{errors}, one for each error"),
-            format!("{again} retries"),
-            same(again, errors) && errors > 0.0,
+            format!("{retried} retries"),
+            counts_equal(retried, errors) && errors > 0.0,
         );
-        story.claim(
-            "retries-are-load",
+        recorder.claim(
+            "retry-load",
             "Retries are load: C gets more than was sent",
-            format!("{} + {again}", load.sent),
+            format!("{} + {retried}", load.sent),
             all,
-            same(all, load.sent + again),
+            counts_equal(all, load.sent + retried),
         );
-        self.told_by_alerts(story).await
+        self.check_alerts(recorder).await
     }
 
     /// Which alerts fired while C failed: where errors are not tried again, and where they are.
-    async fn told_by_alerts(&self, story: &mut Recorder) -> anyhow::Result<()> {
+    async fn check_alerts(&self, recorder: &mut Recorder) -> anyhow::Result<()> {
         let claim =
             "Beside C an alert for errors fires; at its caller, whose retries hide them, one for retries";
         let expected = ["ErrorsOnAnEdge c -> local", "RetriesHideErrors a -> c"];
         let Some(prometheus) = self.prometheus() else {
-            story.not_checked("fault-alerts", claim, expected.join(", "), NO_PROMETHEUS);
+            recorder.not_checked("fault-alerts", claim, expected.join(", "), NO_PROMETHEUS);
             return Ok(());
         };
         // They may fire a moment after the load, whose last seconds they look at.
         let fired = r#"max by (alertname, instance, envoy_cluster_name) (max_over_time(ALERTS{alertname!="EnvoyDown",alertstate="firing"}[20s]))"#;
-        let seen = poll::wait_until("alerts", LOOK, LIMIT, || async {
+        let seen = poll::wait_until("alerts", POLL_INTERVAL, ALERT_TIMEOUT, || async {
             let fired =
                 prometheus.instant(fired, SystemTime::now()).await.map_err(|error| error.to_string())?;
             let name = |series: &Series| {
@@ -92,16 +92,16 @@ impl Mesh {
             Ok(fired) => (fired.join(", "), fired == expected),
             Err(error) => (error.to_string(), false),
         };
-        story.claim("fault-alerts", claim, expected.join(", "), seen, holds);
+        recorder.claim("fault-alerts", claim, expected.join(", "), seen, holds);
         Ok(())
     }
 
     /// The same by PromQL, over the last seconds of the load: what C says, and what A's callers see.
-    async fn error_ratio(&self, story: &mut Recorder, load: &Load) -> anyhow::Result<()> {
+    async fn check_error_ratio(&self, recorder: &mut Recorder, load: &Load) -> anyhow::Result<()> {
         let claim = "The error ratio shows them at C, and not at A";
-        let expected = format!("C {ERRORS} % ± 5, A 0 %");
+        let expected = format!("C {ERROR_PERCENT} % ± 5, A 0 %");
         let Some(prometheus) = self.prometheus() else {
-            story.not_checked("error-ratio", claim, expected, NO_PROMETHEUS);
+            recorder.not_checked("error-ratio", claim, expected, NO_PROMETHEUS);
             return Ok(());
         };
         let mut ratios = Vec::new();
@@ -115,8 +115,8 @@ impl Mesh {
             let ratio = prometheus.value(&query, load.until).await?;
             ratios.push(ratio.with_context(|| format!("no data for {query}"))?);
         }
-        let holds = (ratios[0] - f64::from(ERRORS)).abs() <= 5.0 && ratios[1] <= 0.0;
-        story.claim(
+        let holds = (ratios[0] - f64::from(ERROR_PERCENT)).abs() <= 5.0 && ratios[1] <= 0.0;
+        recorder.claim(
             "error-ratio",
             claim,
             expected,

@@ -22,5 +22,5 @@ pub(super) struct Load {
     /// When its last request was due. A window that ends here contains only the load.
     pub(super) until: SystemTime,
     /// Why durations and rates say more about the machine than about the mesh, if they do.
-    pub(super) disturbed: Option<String>,
+    pub(super) unreliable: Option<String>,
 }

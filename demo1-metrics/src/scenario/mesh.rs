@@ -19,23 +19,23 @@ use super::load::Load;
 use super::values::{self, NO_PROMETHEUS};
 use crate::exposition::{self, Sample};
 use crate::plan::Plan;
-use crate::prometheus::{self, ALERTS, Api, EVERY, Prometheus, Target, Watch};
+use crate::prometheus::{self, ALERTS, Api, Prometheus, SCRAPE_INTERVAL, ScrapeConfig, Target};
 use crate::service::Service;
-use crate::topology::{self, ENVOYS, Keep, Own, Place, Places, SERVICES};
+use crate::topology::{self, ENVOYS, EnvoyAddresses, HostPort, PeerAddresses, SERVICES, StatsFilter};
 use shared::client::Client;
 
-const READY: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a page of metrics may take.
-const PAGE: Duration = Duration::from_secs(10);
+const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Four Envoys, three services, and whoever watches them.
 #[derive(Debug)]
 pub struct Mesh {
     program: tools::Program,
     envoys: BTreeMap<&'static str, Serving>,
-    places: Places,
-    own: BTreeMap<&'static str, Own>,
+    peers: PeerAddresses,
+    addresses: BTreeMap<&'static str, EnvoyAddresses>,
     /// What there is to scrape.
     targets: Vec<Target>,
     front: SocketAddr,
@@ -50,12 +50,12 @@ impl Mesh {
     pub(super) async fn start(
         plan: &Plan,
         program: tools::Program,
-        watcher: Option<&prometheus::Program>,
+        prometheus_program: Option<&prometheus::Program>,
         life: &Lifecycle,
     ) -> anyhow::Result<Self> {
         let loopback = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, if plan.stay { port } else { 0 }));
         let mut held = Vec::new();
-        let mut hold = async |lab: SocketAddr| -> anyhow::Result<SocketAddr> {
+        let mut reserve = async |lab: SocketAddr| -> anyhow::Result<SocketAddr> {
             // Tried as a listener first: its error says what to do about a port that is taken.
             drop(cli::listen_on_lab_port(lab).await?);
             let one = ReservedPort::new(lab)?;
@@ -64,15 +64,15 @@ impl Mesh {
             Ok(address)
         };
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let front = hold(loopback(ports::DEMO1_FRONT)).await?;
-        let at_prometheus = hold(loopback(ports::DEMO1_PROMETHEUS)).await?;
-        let (mut own, mut targets) = (BTreeMap::new(), Vec::new());
+        let front = reserve(loopback(ports::DEMO1_FRONT)).await?;
+        let prometheus_address = reserve(loopback(ports::DEMO1_PROMETHEUS)).await?;
+        let (mut addresses, mut targets) = (BTreeMap::new(), Vec::new());
         for (name, lab) in ENVOYS.into_iter().zip(ports::DEMO1_ADMINS) {
-            let admin = hold(loopback(lab)).await?;
+            let admin = reserve(loopback(lab)).await?;
             targets.push(Target { job: "envoy", instance: name.to_owned(), address: admin });
-            let inbound = if name == "front" { front } else { hold(any).await? };
-            let outbound = hold(any).await?.into();
-            own.insert(name, Own { admin: admin.into(), inbound: inbound.into(), outbound });
+            let inbound = if name == "front" { front } else { reserve(any).await? };
+            let outbound = reserve(any).await?.into();
+            addresses.insert(name, EnvoyAddresses { admin: admin.into(), inbound: inbound.into(), outbound });
         }
         let (mut listeners, mut at) = (Vec::new(), BTreeMap::new());
         for (name, lab) in SERVICES.into_iter().zip(ports::DEMO1_SERVICES) {
@@ -80,38 +80,43 @@ impl Mesh {
             let address = listener.local_addr()?;
             targets.push(Target { job: "service", instance: name.to_owned(), address });
             listeners.push((name, listener));
-            at.insert(name, Place::from(address));
+            at.insert(name, HostPort::from(address));
         }
-        let inbound = SERVICES.map(|name| (name, own[name].inbound.clone())).into();
-        let places = Places { inbound, services: at };
+        let inbound = SERVICES.map(|name| (name, addresses[name].inbound.clone())).into();
+        let peers = PeerAddresses { inbound, services: at };
         for (name, listener) in listeners {
-            let calls = topology::calls(name).iter().map(|to| (*to, topology::by_sidecar(&own[name], to)));
+            let calls =
+                topology::calls(name).iter().map(|to| (*to, topology::sidecar_uri(&addresses[name], to)));
             Service::start(name, calls, listener, life)?;
         }
         let mut started = Vec::new();
         for name in ENVOYS {
-            let config = topology::envoy(name, &own[name], &places, Keep::All);
+            let config = topology::envoy(name, &addresses[name], &peers, StatsFilter::All);
             started.push((name, Envoy::new(&program, config).start(life).await?));
         }
         let mut envoys = BTreeMap::new();
         for (name, started) in started {
-            envoys.insert(name, started.ready(READY).await.with_context(|| format!("the Envoy {name}"))?);
+            envoys.insert(
+                name,
+                started.ready(READY_TIMEOUT).await.with_context(|| format!("the Envoy {name}"))?,
+            );
         }
         let mut mesh = Self {
             program,
             envoys,
-            places,
-            own,
+            peers,
+            addresses,
             targets,
             front,
             prometheus: None,
-            client: Client::new(PAGE),
+            client: Client::new(PAGE_TIMEOUT),
             _held: held,
         };
-        if let Some(watcher) = watcher {
-            let watch = Watch { targets: &mesh.targets, rules: ALERTS, every: EVERY };
-            mesh.prometheus = Some(Prometheus::start(watcher, at_prometheus, &watch, life).await?);
-            mesh.catch_up().await?;
+        if let Some(prometheus_program) = prometheus_program {
+            let scrape = ScrapeConfig { targets: &mesh.targets, rules: ALERTS, interval: SCRAPE_INTERVAL };
+            mesh.prometheus =
+                Some(Prometheus::start(prometheus_program, prometheus_address, &scrape, life).await?);
+            mesh.wait_for_scrapes().await?;
         }
         Ok(mesh)
     }
@@ -122,17 +127,17 @@ impl Mesh {
     }
 
     /// The Prometheus to ask about what such a load did to durations, or why that makes no sense.
-    pub(super) fn ask_about<'a>(&'a self, load: &'a Load) -> Result<&'a Api, &'a str> {
-        match &load.disturbed {
+    pub(super) fn prometheus_for<'a>(&'a self, load: &'a Load) -> Result<&'a Api, &'a str> {
+        match &load.unreliable {
             Some(why) => Err(why),
             None => self.prometheus().ok_or(NO_PROMETHEUS),
         }
     }
 
     /// Waits until Prometheus, if there is one, has scraped everybody anew.
-    pub(super) async fn catch_up(&self) -> anyhow::Result<()> {
+    pub(super) async fn wait_for_scrapes(&self) -> anyhow::Result<()> {
         match self.prometheus() {
-            Some(prometheus) => Ok(prometheus.catch_up(self.targets.len()).await?),
+            Some(prometheus) => Ok(prometheus.wait_for_scrapes(self.targets.len()).await?),
             None => Ok(()),
         }
     }
@@ -168,14 +173,14 @@ impl Mesh {
     }
 
     /// Starts it again, with such statistics.
-    pub(super) async fn revive(
+    pub(super) async fn restart(
         &mut self,
         name: &'static str,
-        keep: Keep,
+        filter: StatsFilter,
         life: &Lifecycle,
     ) -> anyhow::Result<()> {
-        let config = topology::envoy(name, &self.own[name], &self.places, keep);
-        let envoy = Envoy::new(&self.program, config).start(life).await?.ready(READY).await?;
+        let config = topology::envoy(name, &self.addresses[name], &self.peers, filter);
+        let envoy = Envoy::new(&self.program, config).start(life).await?.ready(READY_TIMEOUT).await?;
         self.envoys.insert(name, envoy);
         Ok(())
     }
@@ -190,17 +195,22 @@ impl Mesh {
         labels: &[(&str, &str)],
     ) -> anyhow::Result<f64> {
         let Some(prometheus) = self.prometheus() else {
-            return Ok(exposition::sum(&self.page(job, instance, "").await?, metric, labels));
+            return Ok(exposition::sum(&self.read_metrics(job, instance, "").await?, metric, labels));
         };
         let more: String = labels.iter().map(|(label, value)| format!(",{label}=\"{value}\"")).collect();
         // The last sample, also if the scrape after it failed.
         let query =
             format!("sum(last_over_time({metric}{{job=\"{job}\",instance=\"{instance}\"{more}}}[10s]))");
-        values::given(prometheus.value(&query, SystemTime::now()).await?, &query)
+        values::require_value(prometheus.value(&query, SystemTime::now()).await?, &query)
     }
 
     /// A page of metrics, asked for with this query.
-    pub(super) async fn page(&self, job: &str, instance: &str, query: &str) -> anyhow::Result<Vec<Sample>> {
+    pub(super) async fn read_metrics(
+        &self,
+        job: &str,
+        instance: &str,
+        query: &str,
+    ) -> anyhow::Result<Vec<Sample>> {
         let target = self.target(job, instance)?;
         let uri = format!("http://{}{}{query}", target.address, target.path()).parse()?;
         let answer = self.client.get(uri).await?;

@@ -11,7 +11,7 @@ use shared::report::Recorder;
 
 use super::load::{Load, RATE};
 use super::mesh::Mesh;
-use super::values::{WINDOW, given, quantile, same, shown};
+use super::values::{WINDOW, counts_equal, display_value, quantile, require_value};
 use crate::topology::EDGES;
 
 /// What a caller that traces would send: the example of the specification (W3C Trace Context).
@@ -21,14 +21,14 @@ const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const TOLERANCE: f64 = 0.25;
 
 /// Upper ends of Envoy's buckets for durations in milliseconds, as far as a request may last.
-const BUCKETS: [f64; 15] = [
+const BUCKET_BOUNDS_MS: [f64; 15] = [
     0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10_000.0, 30_000.0,
     60_000.0,
 ];
 
 impl Mesh {
     /// N requests sent are N at the front, N at A, and 2N at B and C together.
-    pub(super) async fn counts(&self, story: &mut Recorder) -> anyhow::Result<Load> {
+    pub(super) async fn check_counts(&self, recorder: &mut Recorder) -> anyhow::Result<Load> {
         let downstream = [("envoy_http_conn_manager_prefix", "in")];
         let counters = [
             ("envoy", "front", "envoy_http_downstream_rq_total", &downstream[..]),
@@ -42,8 +42,8 @@ impl Mesh {
         for counter in counters {
             before.push(count(counter).await?);
         }
-        let load = self.steady_load(story, "requests", Duration::ZERO).await?;
-        story.note(format!("{} requests, {RATE} a second: {}", load.outcome.sent, load.outcome.latencies));
+        let load = self.undisturbed_load(recorder, "requests", Duration::ZERO).await?;
+        recorder.note(format!("{} requests, {RATE} a second: {}", load.outcome.sent, load.outcome.latencies));
         let mut seen = Vec::new();
         for (counter, before) in counters.into_iter().zip(before) {
             seen.push(count(counter).await? - before);
@@ -52,44 +52,44 @@ impl Mesh {
         let sent = load.sent;
         let first =
             load.outcome.first_failure.as_ref().map_or(String::new(), |why| format!(", the first: {why}"));
-        story.claim(
-            "all-succeed",
+        recorder.claim(
+            "all-requests-succeed",
             "Every request is answered with success",
             "0 fail",
             format!("{} fail{first}", load.failed),
             load.failed == 0,
         );
-        story.claim(
-            "counts-agree",
+        recorder.claim(
+            "request-counts",
             "What was sent is what the front, A's sidecar and A counted",
             format!("{sent} each"),
             format!("front {front}, A's sidecar {sidecar}, A {a}"),
-            [front, sidecar, a].iter().all(|count| same(*count, sent)),
+            [front, sidecar, a].iter().all(|count| counts_equal(*count, sent)),
         );
-        story.claim(
-            "fan-out-agrees",
+        recorder.claim(
+            "fan-out-counts",
             "It is half of what B and C counted together",
             format!("{} together", 2.0 * sent),
             format!("B {b} + C {c} = {}", b + c),
-            same(b + c, 2.0 * sent),
+            counts_equal(b + c, 2.0 * sent),
         );
         Ok(load)
     }
 
     /// One request with a trace: what A, B and C say that they were given.
-    pub(super) async fn keeps_ids(&self, story: &mut Recorder) -> anyhow::Result<()> {
+    pub(super) async fn check_request_ids(&self, recorder: &mut Recorder) -> anyhow::Result<()> {
         let request = Request::get(format!("http://{}/", self.front()))
             .header("traceparent", TRACE)
             .body(Full::<Bytes>::default())?;
         let answer = self.client.send(request).await?;
         let page: Value = serde_json::from_slice(answer.body()).context("A's page is no JSON")?;
-        let pages = [&page, &page["said"]["b"], &page["said"]["c"]];
+        let pages = [&page, &page["response"]["b"], &page["response"]["c"]];
         let field = |name: &str| pages.map(|page| page[name].as_str().unwrap_or("none").to_owned());
         let (who, ids, traces) = (field("service"), field("request_id"), field("traceparent"));
         let kept =
             ids.iter().all(|id| *id == ids[0] && id != "none") && traces.iter().all(|trace| trace == TRACE);
-        story.claim(
-            "ids-are-kept",
+        recorder.claim(
+            "request-id-propagation",
             "A request keeps its id, given by the front, and its caller's trace on all its way",
             "a, b and c were given the same x-request-id, and the traceparent that was sent",
             format!("{} were given {}", who.join(", "), if kept { &ids[0] } else { "different ones" }),
@@ -99,7 +99,7 @@ impl Mesh {
     }
 
     /// What PromQL says of each edge over the last seconds of that load.
-    pub(super) async fn edges(&self, story: &mut Recorder, load: &Load) -> anyhow::Result<()> {
+    pub(super) async fn check_edges(&self, recorder: &mut Recorder, load: &Load) -> anyhow::Result<()> {
         let rates = "Each edge has the rate of the load, and no errors";
         let expected = format!("{RATE}/s ± {:.0} %, 0 % errors", 100.0 * TOLERANCE);
         let quantiles = "No edge takes longer than callers waited";
@@ -107,11 +107,11 @@ impl Mesh {
         let (_, bound) = bucket(longest);
         let most =
             format!("p99 up to {bound} ms, where the bucket of the load's longest ({longest:.1?}) ends");
-        let prometheus = match self.ask_about(load) {
+        let prometheus = match self.prometheus_for(load) {
             Ok(prometheus) => prometheus,
             Err(why) => {
-                story.not_checked("edges", rates, expected, why);
-                story.not_checked("p99-of-edges", quantiles, most, why);
+                recorder.not_checked("edge-rates", rates, expected, why);
+                recorder.not_checked("edge-p99", quantiles, most, why);
                 return Ok(());
             }
         };
@@ -123,22 +123,22 @@ impl Mesh {
             let failed = format!("{edge},envoy_response_code_class=\"5\"");
             let ratio =
                 format!("sum(rate(envoy_cluster_upstream_rq_xx{{{failed}}}[{WINDOW}])) / {all} or vector(0)");
-            let rate = given(prometheus.value(&all, load.until).await?, &all)?;
-            let errors = given(prometheus.value(&ratio, load.until).await?, &ratio)?;
+            let rate = require_value(prometheus.value(&all, load.until).await?, &all)?;
+            let errors = require_value(prometheus.value(&ratio, load.until).await?, &ratio)?;
             let p50 = prometheus.value(&quantile(0.5, &edge, WINDOW), load.until).await?;
             let p99 = prometheus.value(&quantile(0.99, &edge, WINDOW), load.until).await?;
-            let (p50, shown99) = (shown(p50, "ms"), shown(p99, "ms"));
-            story.note(format!(
-                "{from:>5} -> {to}: {rate:.1}/s, {:.0} % errors, p50 {p50}, p99 {shown99}",
+            let (p50, p99_text) = (display_value(p50, "ms"), display_value(p99, "ms"));
+            recorder.note(format!(
+                "{from:>5} -> {to}: {rate:.1}/s, {:.0} % errors, p50 {p50}, p99 {p99_text}",
                 100.0 * errors
             ));
             rates_fit &= (rate / f64::from(RATE) - 1.0).abs() <= TOLERANCE && errors <= 0.0;
             p99s_fit &= p99.is_some_and(|p99| p99 > 0.0 && p99 <= bound);
             rates_seen.push(format!("{from}->{to} {rate:.1}/s"));
-            p99s_seen.push(format!("{from}->{to} {shown99}"));
+            p99s_seen.push(format!("{from}->{to} {p99_text}"));
         }
-        story.claim("edges", rates, expected, rates_seen.join(", "), rates_fit);
-        story.claim("p99-of-edges", quantiles, most, p99s_seen.join(", "), p99s_fit);
+        recorder.claim("edge-rates", rates, expected, rates_seen.join(", "), rates_fit);
+        recorder.claim("edge-p99", quantiles, most, p99s_seen.join(", "), p99s_fit);
         Ok(())
     }
 }
@@ -146,7 +146,8 @@ impl Mesh {
 /// The bucket that a duration falls into, from and to, in milliseconds.
 pub(super) fn bucket(duration: Duration) -> (f64, f64) {
     let milliseconds = 1000.0 * duration.as_secs_f64();
-    let end = BUCKETS.iter().position(|end| milliseconds <= *end);
-    let bound = |at: Option<usize>, none: f64| at.and_then(|at| BUCKETS.get(at)).copied().unwrap_or(none);
-    (bound(end.unwrap_or(BUCKETS.len()).checked_sub(1), 0.0), bound(end, f64::INFINITY))
+    let end = BUCKET_BOUNDS_MS.iter().position(|end| milliseconds <= *end);
+    let bound =
+        |at: Option<usize>, none: f64| at.and_then(|at| BUCKET_BOUNDS_MS.get(at)).copied().unwrap_or(none);
+    (bound(end.unwrap_or(BUCKET_BOUNDS_MS.len()).checked_sub(1), 0.0), bound(end, f64::INFINITY))
 }

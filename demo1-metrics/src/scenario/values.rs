@@ -16,16 +16,16 @@ pub(super) fn quantile(of: f64, selector: &str, window: &str) -> String {
 }
 
 /// Formats a measured number, or says that there is none.
-pub(super) fn shown(value: Option<f64>, unit: &str) -> String {
+pub(super) fn display_value(value: Option<f64>, unit: &str) -> String {
     value.map_or_else(|| "no data".to_owned(), |value| format!("{value:.1} {unit}"))
 }
 
 /// Returns the value of a query that must have a result.
-pub(super) fn given(value: Option<f64>, query: &str) -> anyhow::Result<f64> {
+pub(super) fn require_value(value: Option<f64>, query: &str) -> anyhow::Result<f64> {
     value.with_context(|| format!("no data for {query}"))
 }
 
 /// Returns whether two counts are equal: they are whole numbers in floating point.
-pub(super) fn same(one: f64, other: f64) -> bool {
+pub(super) fn counts_equal(one: f64, other: f64) -> bool {
     (one - other).abs() < 0.5
 }

@@ -5,36 +5,36 @@ use std::path::Path;
 
 use mesh_lab::{CheckContext, Requirement};
 
-use super::watch::{all_ended, can_watch, watch};
+use super::tracing::{require_tracing, start_tracing, wait_for_close};
 use crate::target::Source;
 use crate::trace::Trace;
-use crate::{witness, workload};
+use crate::{reference, workload};
 
 const FILE: &str = "accept.bt";
 
-pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
-    can_watch().await?;
-    let program = bench.envoy_program().await?;
+pub(super) async fn check(context: &mut CheckContext) -> anyhow::Result<()> {
+    require_tracing().await?;
+    let program = context.envoy_program().await?;
     let (ours, other) = tokio::try_join!(
-        Source::Process.target(Some(&program), false, &bench.life),
-        Source::Process.target(Some(&program), false, &bench.life)
+        Source::Process.target(Some(&program), false, &context.life),
+        Source::Process.target(Some(&program), false, &context.life)
     )?;
-    let watching = watch(bench, FILE, &[ours.pid.to_string()]).await?;
-    let before = witness::counted(&ours.admin).await?;
-    let (connections, elsewhere) = (bench.rng.number(15..=30), bench.rng.number(5..=14));
+    let tracing = start_tracing(context, FILE, &[ours.pid.to_string()]).await?;
+    let before = reference::envoy_counters(&ours.admin).await?;
+    let (connections, other_connections) = (context.rng.number(15..=30), context.rng.number(5..=14));
     for _ in 0..connections {
         workload::once(ours.call).await?;
     }
-    for _ in 0..elsewhere {
+    for _ in 0..other_connections {
         workload::once(other.call).await?;
     }
-    all_ended(&ours.admin).await?;
-    let counted = witness::counted(&ours.admin).await?.since(&before);
-    let trace = watching.maps().await?;
+    wait_for_close(&ours.admin).await?;
+    let counted = reference::envoy_counters(&ours.admin).await?.since(&before);
+    let trace = tracing.maps().await?;
 
-    let accepted = trace.maps.get("accepted").ok_or_else(|| no_map(&trace))?;
-    let mine = |key: &String| Path::new(&format!("/proc/{}/task/{key}", ours.pid)).exists();
-    let workers = witness::workers(ours.pid);
+    let accepted = trace.maps.get("accepted").ok_or_else(|| missing_map(&trace))?;
+    let own_threads = |key: &String| Path::new(&format!("/proc/{}/task/{key}", ours.pid)).exists();
+    let workers = reference::worker_threads(ours.pid);
     let known = workers.keys().any(|tid| accepted.contains_key(&tid.to_string()));
     let advice = if accepted.contains_key("") {
         "It is a single number. A map with a key counts apart: @accepted[KEY]."
@@ -43,7 +43,7 @@ pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
     } else {
         "The key has to be the number of the thread that accepts."
     };
-    bench.require(
+    context.require(
         "@accepted counts by thread",
         format!("those of the workers, {}", list(workers.keys())),
         format!(
@@ -55,7 +55,7 @@ pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
     );
     let by_worker = |tid: u32| accepted.get(&tid.to_string()).copied().unwrap_or(0);
     let seen: BTreeMap<u32, i64> = workers.iter().map(|(tid, number)| (*number, by_worker(*tid))).collect();
-    let told = |counts: Vec<(u32, i64)>| {
+    let reported = |counts: Vec<(u32, i64)>| {
         let counts = counts.iter().map(|(worker, count)| format!("worker {worker} {count}"));
         counts.collect::<Vec<_>>().join(", ")
     };
@@ -64,11 +64,11 @@ pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
         .map(|number| (*number, counted.by_worker.get(number).map_or(0, |count| *count as i64)))
         .collect();
     let sum: i64 = seen.values().sum();
-    let seen = told(seen.into_iter().collect());
+    let seen = reported(seen.into_iter().collect());
     let mut sorted = expected;
     sorted.sort_unstable();
-    let expected = told(sorted);
-    bench.require(
+    let expected = reported(sorted);
+    context.require(
         "each worker accepted what Envoy says that it did",
         &expected,
         format!("Of {connections} connections your program counts {seen}"),
@@ -80,8 +80,8 @@ pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
             "Connections are missing. Which calls are left out, and why?"
         },
     );
-    let foreign = accepted.keys().filter(|key| !key.is_empty() && !mine(key)).count();
-    bench.require(
+    let foreign = accepted.keys().filter(|key| !key.is_empty() && !own_threads(key)).count();
+    context.require(
         "only this Envoy is counted",
         "0",
         format!("{foreign} keys of @accepted are threads of other processes"),
@@ -91,7 +91,7 @@ pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn no_map(trace: &Trace) -> Requirement {
+fn missing_map(trace: &Trace) -> Requirement {
     let maps =
         list(trace.maps.keys().filter(|name| !name.starts_with("lab_")).map(|name| format!("@{name}")));
     let seen = format!("The program left {}", if maps.is_empty() { "no map" } else { &maps });

@@ -16,7 +16,7 @@ use shared::web;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::watch::{all_ended, can_watch, watch};
+use super::tracing::{require_tracing, start_tracing, wait_for_close};
 use crate::workload;
 
 const FILE: &str = "slow.bt";
@@ -25,7 +25,7 @@ const FILE: &str = "slow.bt";
 const BACKENDS: usize = 3;
 
 /// Requests at once, and how many times.
-const AT_ONCE: usize = 4;
+const PARALLEL_REQUESTS: usize = 4;
 const ROUNDS: usize = 8;
 
 const READY: Duration = Duration::from_secs(30);
@@ -37,42 +37,42 @@ struct Backend {
     answered: Arc<AtomicU64>,
 }
 
-pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
-    can_watch().await?;
-    let program = bench.envoy_program().await?;
-    let slow_one = bench.rng.number(0..=BACKENDS as u32 - 1) as usize;
-    let delay = Duration::from_millis(bench.rng.number(150..=220).into());
+pub(super) async fn check(context: &mut CheckContext) -> anyhow::Result<()> {
+    require_tracing().await?;
+    let program = context.envoy_program().await?;
+    let slow_index = context.rng.number(0..=BACKENDS as u32 - 1) as usize;
+    let delay = Duration::from_millis(context.rng.number(150..=220).into());
     let mut backends = Vec::new();
     for number in 0..BACKENDS {
-        let delay = if number == slow_one { delay } else { Duration::ZERO };
-        backends.push(Backend::start(delay, &bench.life).await?);
+        let delay = if number == slow_index { delay } else { Duration::ZERO };
+        backends.push(Backend::start(delay, &context.life).await?);
     }
     let envoy = Envoy::new(&program, config(&backends).to_string()).concurrency(2);
-    let envoy = envoy.start(&bench.life).await?.ready(READY).await?;
+    let envoy = envoy.start(&context.life).await?.ready(READY).await?;
     let listens = envoy.admin().listeners().await?.first().context("our Envoy has no listener")?.address;
-    let watching = watch(bench, FILE, &[envoy.pid().to_string()]).await?;
+    let tracing = start_tracing(context, FILE, &[envoy.pid().to_string()]).await?;
     for _ in 0..ROUNDS {
         let mut running = JoinSet::new();
-        for _ in 0..AT_ONCE {
+        for _ in 0..PARALLEL_REQUESTS {
             running.spawn(workload::once(listens));
         }
         while let Some(done) = running.join_next().await {
             done??;
         }
     }
-    all_ended(envoy.admin()).await?;
-    let trace = watching.maps().await?;
+    wait_for_close(envoy.admin()).await?;
+    let trace = tracing.maps().await?;
 
     let none = BTreeMap::new();
     let slow = trace.maps.get("slow").unwrap_or(&none);
-    known_ports(bench, slow, &backends)?;
-    judge(bench, slow, &backends, slow_one);
+    known_ports(context, slow, &backends)?;
+    check_slow(context, slow, &backends, slow_index);
     Ok(())
 }
 
 /// The keys have to be ports, or nothing more can be said.
 fn known_ports(
-    bench: &mut CheckContext,
+    context: &mut CheckContext,
     slow: &BTreeMap<String, i64>,
     backends: &[Backend],
 ) -> Result<(), Requirement> {
@@ -97,20 +97,25 @@ fn known_ports(
     if !met {
         return Err(Requirement::unmet("@slow counts by port", "ports of backends", seen, advice));
     }
-    bench.require("@slow counts by port", "ports of backends", seen, true, advice);
+    context.require("@slow counts by port", "ports of backends", seen, true, advice);
     Ok(())
 }
 
-fn judge(bench: &mut CheckContext, slow: &BTreeMap<String, i64>, backends: &[Backend], slow_one: usize) {
+fn check_slow(
+    context: &mut CheckContext,
+    slow: &BTreeMap<String, i64>,
+    backends: &[Backend],
+    slow_index: usize,
+) {
     let counted = |backend: &Backend| slow.get(&backend.address.port().to_string()).copied().unwrap_or(0);
-    let the_slow = &backends[slow_one];
+    let the_slow = &backends[slow_index];
     let (answered, found) = (the_slow.answered(), counted(the_slow));
     let (mut fast, mut of) = (0, 0);
     for backend in backends.iter().filter(|backend| backend.delay.is_zero()) {
         fast += counted(backend);
         of += backend.answered();
     }
-    bench.require(
+    context.require(
         "each answer of the slow backend counts",
         answered,
         format!("{found} of the {answered} answers of the slow backend count as slow"),
@@ -123,7 +128,7 @@ fn judge(bench: &mut CheckContext, slow: &BTreeMap<String, i64>, backends: &[Bac
     );
     // On a machine that is busy with other things a fast one may be late, now and then.
     let most = of / 3;
-    bench.require(
+    context.require(
         "answers of the others do not",
         format!("at most {most}"),
         format!("{fast} of {of} answers of fast backends count as slow"),
@@ -139,7 +144,7 @@ fn judge(bench: &mut CheckContext, slow: &BTreeMap<String, i64>, backends: &[Bac
 
 impl Backend {
     async fn start(delay: Duration, life: &Lifecycle) -> anyhow::Result<Self> {
-        let listener = uneven().await?;
+        let listener = uneven_listener().await?;
         let address = listener.local_addr()?;
         let answered = Arc::new(AtomicU64::new(0));
         let counting = Arc::clone(&answered);
@@ -162,7 +167,7 @@ impl Backend {
 
 /// A free port whose two bytes differ, so that it matters in which order they are read. The others are held
 /// meanwhile, or the system might give the same one again.
-async fn uneven() -> anyhow::Result<TcpListener> {
+async fn uneven_listener() -> anyhow::Result<TcpListener> {
     let mut even = Vec::new();
     loop {
         let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;

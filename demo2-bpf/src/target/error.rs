@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 /// Wrong words about an Envoy that runs already: exit code 2.
 #[derive(Debug, thiserror::Error)]
-pub enum NoTarget {
+pub enum TargetError {
     /// There is no such process.
     #[error("there is no process {pid}: `pgrep envoy` lists them")]
     NoProcess {

@@ -10,9 +10,9 @@ use shared::cli::SetupError;
 use shared::envoy::Admin;
 use shared::envoy::admin::Cluster;
 
-use super::error::NoTarget;
-use super::watched::{Target, listener};
-use crate::witness;
+use super::envoy::{Target, listener};
+use super::error::TargetError;
+use crate::reference;
 use crate::workload;
 
 pub(super) async fn running(
@@ -20,7 +20,7 @@ pub(super) async fn running(
     admin: SocketAddr,
     target: Option<SocketAddr>,
 ) -> anyhow::Result<Target> {
-    let nothing = |what| SetupError::new(NoTarget::NothingToCall { admin, what });
+    let nothing = |what| SetupError::new(TargetError::NothingToCall { admin, what });
     let interface = Admin::new(admin);
     let listens = listener(&interface).await.map_err(SetupError::new)?;
     let listens = listens.ok_or_else(|| nothing("listener"))?;
@@ -28,14 +28,16 @@ pub(super) async fn running(
         if listens.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { listens.ip() },
         listens.port(),
     );
-    let network = witness::network(pid).with_context(|| format!("cannot look into process {pid}"))?;
+    let network =
+        reference::network_namespace(pid).with_context(|| format!("cannot look into process {pid}"))?;
     // An address is the same one only where the network is: 127.0.0.1 of a container is its own.
-    let here = network == witness::network(std::process::id())?;
-    let call = target.or(here.then_some(own)).ok_or_else(|| SetupError::new(NoTarget::Elsewhere { pid }))?;
+    let here = network == reference::network_namespace(std::process::id())?;
+    let call =
+        target.or(here.then_some(own)).ok_or_else(|| SetupError::new(TargetError::Elsewhere { pid }))?;
     let backend_port = port_behind(&interface, call).await?;
     Ok(Target {
         pid,
-        version: witness::version(&interface).await.map_err(SetupError::new)?,
+        version: reference::envoy_version(&interface).await.map_err(SetupError::new)?,
         admin: interface,
         call,
         listener_port: listens.port(),
@@ -51,7 +53,7 @@ pub(super) async fn running(
 /// first cluster in the list would be a guess; it may be that of a control plane.
 async fn port_behind(admin: &Admin, call: SocketAddr) -> anyhow::Result<u16> {
     let before = admin.clusters().await.map_err(SetupError::new)?;
-    let refused = |source| SetupError::new(NoTarget::NoAnswer { call, source });
+    let refused = |source| SetupError::new(TargetError::NoAnswer { call, source });
     workload::once(call).await.map_err(refused)?;
     let after = admin.clusters().await.map_err(SetupError::new)?;
     let moved = after.iter().filter(|now| {
@@ -65,9 +67,9 @@ async fn port_behind(admin: &Admin, call: SocketAddr) -> anyhow::Result<u16> {
         (Some(port), None) => Ok(port),
         (None, _) => {
             let what = "backend that counts requests";
-            Err(SetupError::new(NoTarget::NothingToCall { admin: admin.address(), what }).into())
+            Err(SetupError::new(TargetError::NothingToCall { admin: admin.address(), what }).into())
         }
-        (Some(one), Some(other)) => Err(SetupError::new(NoTarget::ManyPorts { one, other }).into()),
+        (Some(one), Some(other)) => Err(SetupError::new(TargetError::ManyPorts { one, other }).into()),
     }
 }
 

@@ -100,7 +100,7 @@ async fn serve(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
     // First of all: what cannot be served ends it.
     let (first, world, folder) = match &args.resources {
         Some(path) => {
-            let mut folder = Folder::new(path).beside(&args.bootstrap_cluster);
+            let mut folder = Folder::new(path).external_clusters(&args.bootstrap_cluster);
             let first = folder.first().await.map_err(SetupError::new)?;
             (first, None, Some(folder))
         }

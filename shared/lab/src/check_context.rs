@@ -1,4 +1,4 @@
-//! What a checker works with: a copy of the files, values to fill in, a scope, and where it notes what it found.
+//! What a checker works with: a copy of the files, values to fill in, a lifecycle, and the list of requirements.
 
 use std::fmt::Display;
 use std::fs;
@@ -14,7 +14,7 @@ use shared::tools::Program;
 /// What a student's program printed, at most so much of it.
 const MAX_OUTPUT: usize = 4096;
 
-/// A checker's place of work. Everything on it ends with the check.
+/// Everything that a checker works with. It ends with the check.
 #[derive(Debug)]
 pub struct CheckContext {
     /// Values for this check.

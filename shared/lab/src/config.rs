@@ -83,8 +83,8 @@ pub fn envoy_error_summary(log: &str) -> String {
         let why = steps.last().and_then(|step| step.split_once(": ")).map_or("", |(_, why)| why);
         format!("{}: {}", path.join("."), why.trim().trim_end_matches(')'))
     });
-    let said = unknown.or(constraint).unwrap_or_else(|| last.trim_start_matches(": ").to_owned());
-    said.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_MESSAGE_CHARS).collect()
+    let message = unknown.or(constraint).unwrap_or_else(|| last.trim_start_matches(": ").to_owned());
+    message.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_MESSAGE_CHARS).collect()
 }
 
 #[cfg(test)]
@@ -101,7 +101,7 @@ mod tests {
         failed validation | caused by ClusterValidationError.ConnectTimeout: value must be greater than 0s)";
 
     #[test]
-    fn envoys_words_are_a_path_and_a_reason() {
+    fn an_envoy_error_is_reduced_to_path_and_reason() {
         assert_eq!(envoy_error_summary(UNKNOWN), "static_resources.clusters[0]: no such field: 'lb_polcy'");
         assert_eq!(
             envoy_error_summary(CONSTRAINT),

@@ -114,23 +114,23 @@ impl CheckContext {
             }
             Err(error) => return Err(error).context("the compiler did not come to its end"),
         };
-        let said = String::from_utf8_lossy(&compiled.stderr).into_owned();
+        let message = String::from_utf8_lossy(&compiled.stderr).into_owned();
         if compiled.status.success() {
             return Ok(Program { folder, file: file.to_owned() });
         }
         // What the compiler finds in a file has a place; without one it lacks a linker, or a disk with room.
         anyhow::ensure!(
-            said.contains("--> "),
+            message.contains("--> "),
             "the compiler cannot work on this machine: {}",
-            first_lines(&said)
+            first_lines(&message)
         );
-        let elsewhere = said.contains("--> harness.rs") || said.contains("--> main.rs");
+        let elsewhere = message.contains("--> harness.rs") || message.contains("--> main.rs");
         let advice = if elsewhere {
             "harness.rs is the checker's: it calls your function. Keep the names and types as they were given."
         } else {
             "The arrow shows the place."
         };
-        let seen = first_lines(&said);
+        let seen = first_lines(&message);
         Err(Requirement::unmet(format!("{file} compiles"), "a file that compiles", seen, advice).into())
     }
 
@@ -154,13 +154,13 @@ impl CheckContext {
                     answers.truncate(questions.len());
                     return Ok(answers);
                 }
-                let said = String::from_utf8_lossy(&output.stderr).into_owned();
-                match panic(&said) {
+                let message = String::from_utf8_lossy(&output.stderr).into_owned();
+                match panic(&message) {
                     Some(panic) => {
                         (format!("it panicked at {panic}"), "What was there that you did not expect?")
                     }
                     None => (
-                        format!("it ended without an answer ({}) {}", output.status, first_lines(&said)),
+                        format!("it ended without an answer ({}) {}", output.status, first_lines(&message)),
                         "A function here returns a value, and leaves the process alone.",
                     ),
                 }
@@ -179,12 +179,12 @@ impl CheckContext {
 }
 
 /// Place and message of a panic.
-fn panic(said: &str) -> Option<String> {
-    let (_, panic) = said.split_once(" panicked at ")?;
+fn panic(message: &str) -> Option<String> {
+    let (_, panic) = message.split_once(" panicked at ")?;
     let lines: Vec<&str> = panic.lines().take_while(|line| !line.starts_with("note:")).take(LINES).collect();
     Some(lines.join(" "))
 }
 
-fn first_lines(said: &str) -> String {
-    said.trim().lines().take(LINES).collect::<Vec<_>>().join("\n")
+fn first_lines(message: &str) -> String {
+    message.trim().lines().take(LINES).collect::<Vec<_>>().join("\n")
 }

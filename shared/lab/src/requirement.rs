@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sentence_says_what_was_seen_what_was_asked_for_and_where_to_look() {
+    fn a_sentence_contains_observation_requirement_and_advice() {
         let mut found = Requirement::unmet("the split", "70 %", "90 % went to a", "Look at the weights.");
         assert_eq!(found.sentence(), "90 % went to a; the task asks for 70 %. Look at the weights.");
         found.met = true;
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ellipsis_stands_for_what_differs_from_run_to_run() {
+    fn an_ellipsis_matches_any_text() {
         assert!(matches_pattern("90 % of 300 calls\nwent to a", "90 % of … calls went"));
         assert!(!matches_pattern("90 % of 300 calls went to a", "went … 90 %"));
     }

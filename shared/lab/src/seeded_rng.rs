@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-/// A seeded choice of values, so that what was written down beforehand does not pass.
+/// A seeded random number generator. Values differ between checks, so that a hard-coded answer does not pass.
 #[derive(Clone, Debug)]
 pub struct SeededRng(fastrand::Rng);
 
@@ -14,7 +14,7 @@ const NAMES: [&str; 24] = [
 ];
 
 impl SeededRng {
-    /// Dice for one exercise: the same seed throws something else in another one.
+    /// Creates the generator of one exercise. The same seed gives other values in another exercise.
     pub fn new(seed: u32, exercise: &str) -> Self {
         let salt = xxhash_rust::xxh3::xxh3_64(exercise.as_bytes());
         Self(fastrand::Rng::with_seed(salt ^ u64::from(seed)))

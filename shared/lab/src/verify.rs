@@ -156,10 +156,11 @@ impl Case {
                 (false, format!("it passes, and was to be told: {wanted}"))
             }
             (Expected::FailsWith(wanted), Some(unmet)) => {
-                let said = unmet.to_string();
-                let held = matches_pattern(&said, wanted) && !wanted.is_empty() && !unmet.advice.is_empty();
+                let message = unmet.to_string();
+                let held =
+                    matches_pattern(&message, wanted) && !wanted.is_empty() && !unmet.advice.is_empty();
                 let missing = if held { String::new() } else { format!("; was to say: {wanted}") };
-                (held, format!("refused: {said}{missing}"))
+                (held, format!("refused: {message}{missing}"))
             }
         }
     }

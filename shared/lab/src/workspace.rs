@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::folder::{copy, fingerprint};
 use super::{Exercise, Lab};
 
-/// A student's desk: where the work is, and what is remembered of it.
+/// A student's workspace: the folders with the work, and the progress that is stored between commands.
 #[derive(Debug)]
 pub(super) struct Workspace {
     /// The folder that holds a folder for each exercise; without it each exercise has its own `work`.
@@ -54,7 +54,7 @@ impl State {
 }
 
 impl Workspace {
-    /// The desk of whoever works on this lab; `root` is where the work is, if not beside the tasks.
+    /// Opens the workspace for this lab. `root` is the folder with the work, if it is not next to the tasks.
     pub(super) fn new(lab: &Lab, root: Option<&Path>) -> Self {
         let file = root.unwrap_or(&lab.folder).join(".remembered.json");
         // What cannot be read is forgotten: a check brings it back.

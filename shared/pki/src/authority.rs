@@ -24,7 +24,7 @@ impl Root {
     pub fn generate(name: &str, validity: Validity) -> Result<Self, PkiError> {
         let params = template::authority(name, validity, 1)?;
         let key = SecretKey::generate()?;
-        let made = params.self_signed(&key).map_err(PkiError::make)?;
+        let made = params.self_signed(&key).map_err(PkiError::generation_error)?;
         Ok(Self(Authority { certificate: read(made.der())?, issuer: Issuer::new(params, key) }))
     }
 
@@ -38,7 +38,7 @@ impl Root {
         let mut roots = Roots::from_pem(pem)?.into_certificates();
         let certificate = roots.swap_remove(0);
         let key = SecretKey::of(&certificate, key)?;
-        let issuer = Issuer::from_ca_cert_der(certificate.der(), key).map_err(PkiError::make)?;
+        let issuer = Issuer::from_ca_cert_der(certificate.der(), key).map_err(PkiError::generation_error)?;
         Ok(Self(Authority { certificate, issuer }))
     }
 
@@ -63,12 +63,12 @@ impl Root {
     /// # Errors
     /// As [`generate`](Self::generate), and [`PkiError::OutlivesIssuer`].
     pub fn sign_intermediate(self, name: &str, validity: Validity) -> Result<Intermediate, PkiError> {
-        self.0.may_vouch(validity)?;
+        self.0.check_validity(validity)?;
         let mut params = template::authority(name, validity, 0)?;
         // Whoever takes its key can make servers and clients, but sign no programs and no mail.
         params.extended_key_usages = Usage::Both.purposes();
         let key = SecretKey::generate()?;
-        let made = params.signed_by(&key, &self.0.issuer).map_err(PkiError::make)?;
+        let made = params.signed_by(&key, &self.0.issuer).map_err(PkiError::generation_error)?;
         Ok(Intermediate {
             root: self.0.certificate,
             authority: Authority { certificate: read(made.der())?, issuer: Issuer::new(params, key) },
@@ -91,10 +91,10 @@ impl Intermediate {
         if names.is_empty() {
             return Err(PkiError::NoNames);
         }
-        self.authority.may_vouch(validity)?;
+        self.authority.check_validity(validity)?;
         let params = template::leaf(names, usage, validity)?;
         let key = SecretKey::generate()?;
-        let made = params.signed_by(&key, &self.authority.issuer).map_err(PkiError::make)?;
+        let made = params.signed_by(&key, &self.authority.issuer).map_err(PkiError::generation_error)?;
         let leaf = read(made.der())?;
         let leaf_pem = pem_of(leaf.der());
         Ok(Issued {
@@ -152,7 +152,7 @@ struct Authority {
 impl Authority {
     /// Refuses a certificate that would end later than ours: it would fail before its time, and where
     /// nobody expects it.
-    fn may_vouch(&self, validity: Validity) -> Result<(), PkiError> {
+    fn check_validity(&self, validity: Validity) -> Result<(), PkiError> {
         let ours = self.certificate.validity().not_after();
         if validity.not_after() <= ours {
             return Ok(());

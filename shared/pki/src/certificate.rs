@@ -39,7 +39,7 @@ impl Certificate {
         let sections = pem::sections(pem.as_ref(), pem::CERTIFICATES)?;
         let read = |section: pem::Section<'_>| {
             Self::from_der(section.der.to_vec().into())
-                .map_err(|why| PemError::NotACertificate { line: section.line, why })
+                .map_err(|why| PemError::CertificateParseError { line: section.line, why })
         };
         sections.into_iter().map(read).collect()
     }
@@ -47,9 +47,9 @@ impl Certificate {
     /// Reads a certificate as it is shown in a TLS handshake.
     ///
     /// # Errors
-    /// [`NotACertificate`] says what is wrong with it.
-    pub fn read_der(der: &CertificateDer<'_>) -> Result<Self, NotACertificate> {
-        Self::from_der(der.clone().into_owned()).map_err(NotACertificate)
+    /// [`CertificateParseError`] says what is wrong with it.
+    pub fn read_der(der: &CertificateDer<'_>) -> Result<Self, CertificateParseError> {
+        Self::from_der(der.clone().into_owned()).map_err(CertificateParseError)
     }
 
     /// Reads one certificate; the error says what is wrong with it.
@@ -155,7 +155,7 @@ impl Certificate {
 /// Bytes that are no certificate.
 #[derive(Debug, thiserror::Error)]
 #[error("not a certificate: {0}")]
-pub struct NotACertificate(String);
+pub struct CertificateParseError(String);
 
 /// A certificate's serial number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

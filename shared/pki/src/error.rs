@@ -74,7 +74,7 @@ pub enum PkiError {
 impl PkiError {
     /// For `map_err`: rcgen's errors hold nothing of a key.
     #[expect(clippy::needless_pass_by_value, reason = "map_err hands it over")]
-    pub(super) fn make(error: rcgen::Error) -> Self {
+    pub(super) fn generation_error(error: rcgen::Error) -> Self {
         Self::Make { why: error.to_string() }
     }
 }

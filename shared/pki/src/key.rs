@@ -64,7 +64,7 @@ pub(super) struct SecretKey(KeyPair);
 impl SecretKey {
     /// Makes a new one: elliptic curve P-256, which is small, made in a moment, and known to every TLS library.
     pub(super) fn generate() -> Result<Self, PkiError> {
-        KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map(Self).map_err(PkiError::make)
+        KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map(Self).map_err(PkiError::generation_error)
     }
 
     /// The key of an authority that is opened again; it has to be the one that `certificate` names.

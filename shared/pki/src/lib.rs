@@ -65,7 +65,7 @@ mod files;
 mod error;
 
 pub use authority::{Intermediate, Issued, Root};
-pub use certificate::{Certificate, NotACertificate, Serial};
+pub use certificate::{Certificate, CertificateParseError, Serial};
 pub use error::PkiError;
 pub use files::{Files, FilesError};
 pub use key::KeyPem;

@@ -78,7 +78,7 @@ pub enum PemError {
     },
     /// What a section holds is no certificate.
     #[error("what begins in line {line} is no certificate that can be read ({why})")]
-    NotACertificate {
+    CertificateParseError {
         /// Where it begins, counted from 1.
         line: usize,
         /// What is wrong with it.

@@ -4,15 +4,19 @@ use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa
 
 use super::{Names, PkiError, Usage, Validity};
 
-/// An authority that may have `below` levels of authorities below it.
-pub(super) fn authority(name: &str, validity: Validity, below: u8) -> Result<CertificateParams, PkiError> {
+/// An authority that may have `max_path_length` levels of authorities below it.
+pub(super) fn authority(
+    name: &str,
+    validity: Validity,
+    max_path_length: u8,
+) -> Result<CertificateParams, PkiError> {
     let length = name.chars().count();
     if !(1..=64).contains(&length) || name.chars().any(char::is_control) {
         return Err(PkiError::AuthorityName);
     }
     let mut params = params(validity)?;
     params.distinguished_name.push(DnType::CommonName, name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(below));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(max_path_length));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(params)
 }
@@ -51,11 +55,11 @@ fn params(validity: Validity) -> Result<CertificateParams, PkiError> {
 fn alternative_names(names: &Names) -> Result<Vec<SanType>, PkiError> {
     let mut all = Vec::new();
     for name in names.dns_names() {
-        all.push(SanType::DnsName(name.as_str().try_into().map_err(PkiError::make)?));
+        all.push(SanType::DnsName(name.as_str().try_into().map_err(PkiError::generation_error)?));
     }
     all.extend(names.ip_addresses().iter().copied().map(SanType::IpAddress));
     if let Some(id) = names.spiffe_id() {
-        all.push(SanType::URI(id.as_str().try_into().map_err(PkiError::make)?));
+        all.push(SanType::URI(id.as_str().try_into().map_err(PkiError::generation_error)?));
     }
     Ok(all)
 }

@@ -45,7 +45,7 @@ pub enum TlsError {
     Key(#[from] PkiError),
     /// rustls refuses the configuration.
     #[error("TLS cannot be set up with these certificates ({0}): show them with `pki show`")]
-    Refused(String),
+    Rejected(String),
     /// A gRPC client was to use TLS, but its address says plain text.
     #[cfg(feature = "grpc")]
     #[error("{uri} would be called without TLS, whatever the configuration says: write https://")]
@@ -86,7 +86,7 @@ impl Credentials {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
                 TlsError::Key(PkiError::KeyDoesNotFit { subject })
             }
-            other => refused(&other),
+            other => rejected(&other),
         })?;
         Ok(Self {
             certified: Arc::new(certified),
@@ -143,7 +143,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// A server's side. With `clients`, it answers only clients with a certificate that those vouch for.
 ///
 /// # Errors
-/// [`TlsError::Refused`].
+/// [`TlsError::Rejected`].
 pub fn server(
     credentials: &Credentials,
     clients: Option<&Roots>,
@@ -151,12 +151,12 @@ pub fn server(
 ) -> Result<ServerConfig, TlsError> {
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(|error| refused(&error))?;
+        .map_err(|error| rejected(&error))?;
     let builder = match clients {
         None => builder.with_no_client_auth(),
         Some(roots) => {
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store(roots)?), provider());
-            builder.with_client_cert_verifier(verifier.build().map_err(|error| refused(&error))?)
+            builder.with_client_cert_verifier(verifier.build().map_err(|error| rejected(&error))?)
         }
     };
     let resolver = rustls::sign::SingleCertAndKey::from(Arc::clone(&credentials.certified));
@@ -168,7 +168,7 @@ pub fn server(
 /// A client's side: trusts servers that `roots` vouch for, and shows `credentials` to those that ask.
 ///
 /// # Errors
-/// [`TlsError::Refused`].
+/// [`TlsError::Rejected`].
 pub fn client(
     roots: &Roots,
     credentials: Option<&Credentials>,
@@ -176,7 +176,7 @@ pub fn client(
 ) -> Result<ClientConfig, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(|error| refused(&error))?
+        .map_err(|error| rejected(&error))?
         .with_root_certificates(store(roots)?);
     let mut config = match credentials {
         None => builder.with_no_client_auth(),
@@ -192,11 +192,11 @@ pub fn client(
 fn store(roots: &Roots) -> Result<RootCertStore, TlsError> {
     let mut store = RootCertStore::empty();
     for root in roots.certificates() {
-        store.add(root.der().clone()).map_err(|error| refused(&error))?;
+        store.add(root.der().clone()).map_err(|error| rejected(&error))?;
     }
     Ok(store)
 }
 
-fn refused(error: &impl ToString) -> TlsError {
-    TlsError::Refused(error.to_string())
+fn rejected(error: &impl ToString) -> TlsError {
+    TlsError::Rejected(error.to_string())
 }

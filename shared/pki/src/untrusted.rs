@@ -38,13 +38,13 @@ pub enum Untrusted {
     },
     /// It may not be used for this.
     #[error(
-        "the certificate of {subject:?} is not for use as {needs:?}, but for: {has}. Issue one with the right usage"
+        "the certificate of {subject:?} is not for use as {required_usage:?}, but for: {has}. Issue one with the right usage"
     )]
     WrongUsage {
         /// Whose certificate.
         subject: String,
         /// The use that is asked for.
-        needs: &'static str,
+        required_usage: &'static str,
         /// The uses that it states.
         has: String,
     },
@@ -98,7 +98,7 @@ pub enum Untrusted {
     Malformed(#[from] PemError),
     /// A rule that certificates here never meet: name constraints, unknown algorithms, or more work than a chain is worth.
     #[error("the chain breaks a rule of X.509 ({what}): show it with `pki show`, and ask its issuer")]
-    Refused {
+    Rejected {
         /// What webpki calls it.
         what: String,
     },
@@ -130,12 +130,13 @@ impl Untrusted {
             },
             Error::RequiredEkuNotFoundContext(context) => {
                 let required = context.required.oid_values().collect::<Vec<_>>();
-                let needs = if required == webpki::KeyUsage::CLIENT_AUTH_REPR { "client" } else { "server" };
+                let required_usage =
+                    if required == webpki::KeyUsage::CLIENT_AUTH_REPR { "client" } else { "server" };
                 let lacks = |one: &Certificate| {
-                    one.purposes().is_some_and(|has| !has.iter().any(|purpose| purpose == needs))
+                    one.purposes().is_some_and(|has| !has.iter().any(|purpose| purpose == required_usage))
                 };
                 let found = whose(&lacks);
-                Self::wrong_usage(found, needs, found.purposes())
+                Self::wrong_usage(found, required_usage, found.purposes())
             }
             Error::UnknownIssuer => {
                 Self::UntrustedIssuer { subject: last.subject().to_owned(), issuer: last.issuer().to_owned() }
@@ -143,7 +144,7 @@ impl Untrusted {
             Error::InvalidSignatureForPublicKey | Error::SignatureAlgorithmMismatch => {
                 Self::Forged { subject }
             }
-            Error::PathLenConstraintViolated => too_long(&path).unwrap_or_else(|| refused(error)),
+            Error::PathLenConstraintViolated => path_length_error(&path).unwrap_or_else(|| rejected(error)),
             Error::EndEntityUsedAsCa => Self::LeafAsAuthority {
                 subject: path[1..]
                     .iter()
@@ -153,19 +154,19 @@ impl Untrusted {
                     .to_owned(),
             },
             Error::CaUsedAsEndEntity => Self::AuthorityAsLeaf { subject },
-            other => refused(other),
+            other => rejected(other),
         }
     }
 
     /// A certificate that states other uses than the one that is needed, or none.
     pub(super) fn wrong_usage(
         certificate: &Certificate,
-        needs: &'static str,
+        required_usage: &'static str,
         has: Option<&[String]>,
     ) -> Self {
         let has = has.unwrap_or_default().join(", ");
         let has = if has.is_empty() { "nothing that it states".to_owned() } else { has };
-        Self::WrongUsage { subject: certificate.subject().to_owned(), needs, has }
+        Self::WrongUsage { subject: certificate.subject().to_owned(), required_usage, has }
     }
 
     /// Refuses a certificate out of its time.
@@ -194,13 +195,13 @@ fn path<'a>(leaf: &'a Certificate, authorities: &'a [Certificate]) -> Vec<&'a Ce
 }
 
 /// The authority that has more authorities below it than it may; they stand in `path` between it and the leaf.
-fn too_long(path: &[&Certificate]) -> Option<Untrusted> {
-    path.iter().skip(1).zip(0u32..).find_map(|(authority, below)| {
-        let limit = authority.path_length().filter(|limit| *limit < below)?;
+fn path_length_error(path: &[&Certificate]) -> Option<Untrusted> {
+    path.iter().skip(1).zip(0u32..).find_map(|(authority, max_path_length)| {
+        let limit = authority.path_length().filter(|limit| *limit < max_path_length)?;
         Some(Untrusted::PathTooLong { authority: authority.subject().to_owned(), limit })
     })
 }
 
-fn refused(error: &Error) -> Untrusted {
-    Untrusted::Refused { what: format!("{error:?}").chars().take(200).collect() }
+fn rejected(error: &Error) -> Untrusted {
+    Untrusted::Rejected { what: format!("{error:?}").chars().take(200).collect() }
 }

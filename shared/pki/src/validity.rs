@@ -9,10 +9,10 @@ use super::PkiError;
 
 /// How far [`Validity::from_now`] dates back: a peer whose clock is a little slow must not take a new
 /// certificate for one from the future.
-const SKEW: Duration = Duration::from_secs(5 * 60);
+const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 
 /// 9999-12-31 23:59:59 UTC, the last second that a certificate can name.
-const LAST: i64 = 253_402_300_799;
+const MAX_TIMESTAMP: i64 = 253_402_300_799;
 
 /// From when until when a certificate counts, both ends included, in whole seconds as certificates have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Validity {
         let now = SystemTime::now();
         let end =
             now.checked_add(length).ok_or(PkiError::BadValidity { why: "it ends after the year 9999" })?;
-        Self::between(now - SKEW, end)
+        Self::between(now - CLOCK_SKEW, end)
     }
 
     /// Just from `not_before` until `not_after`, fractions of a second dropped.
@@ -43,7 +43,7 @@ impl Validity {
         match () {
             () if not_after < not_before => bad("it ends before it begins"),
             () if not_before < 0 => bad("it begins before the year 1970"),
-            () if not_after > LAST => bad("it ends after the year 9999"),
+            () if not_after > MAX_TIMESTAMP => bad("it ends after the year 9999"),
             () => Ok(Self { not_before, not_after }),
         }
     }

@@ -34,7 +34,7 @@ impl Purpose {
     }
 
     /// The extended key usage that a leaf needs for it.
-    fn needs(&self) -> &'static str {
+    fn required_usage(&self) -> &'static str {
         match self {
             Self::Server { .. } => "server",
             Self::Client => "client",
@@ -77,7 +77,8 @@ pub fn verify(
     purpose: &Purpose,
 ) -> Result<Identity, Untrusted> {
     let chain = Certificate::read_pem(chain_pem)?;
-    let (leaf, authorities) = chain.split_first().ok_or(Untrusted::Refused { what: "it is empty".into() })?;
+    let (leaf, authorities) =
+        chain.split_first().ok_or(Untrusted::Rejected { what: "it is empty".into() })?;
     let explain = |error| Untrusted::explain(&error, leaf, authorities);
     let end_entity = EndEntityCert::try_from(leaf.der()).map_err(explain)?;
     let anchors = roots.certificates().iter().map(|root| anchor_from_trusted_cert(root.der()));
@@ -108,11 +109,11 @@ pub fn verify(
 
 /// A leaf has to say what it is for. (webpki takes one that says nothing for one that may do all.)
 fn check_leaf(leaf: &Certificate, purpose: &Purpose) -> Result<(), Untrusted> {
-    let needs = purpose.needs();
-    if !leaf.purposes().is_some_and(|has| has.iter().any(|purpose| purpose == needs)) {
-        return Err(Untrusted::wrong_usage(leaf, needs, leaf.purposes()));
+    let required_usage = purpose.required_usage();
+    if !leaf.purposes().is_some_and(|has| has.iter().any(|purpose| purpose == required_usage)) {
+        return Err(Untrusted::wrong_usage(leaf, required_usage, leaf.purposes()));
     }
-    needs_key_usage(leaf, "digital signature")
+    check_key_usage(leaf, "digital signature")
 }
 
 /// What webpki leaves to others: authorities' key usage, and the root's dates.
@@ -124,7 +125,7 @@ fn check_authorities(
 ) -> Result<(), Untrusted> {
     for used in path.intermediate_certificates() {
         let used = authorities.iter().find(|authority| *authority.der() == used.der());
-        used.map_or(Ok(()), |authority| needs_key_usage(authority, "key cert sign"))?;
+        used.map_or(Ok(()), |authority| check_key_usage(authority, "key cert sign"))?;
     }
     let anchor = path.anchor();
     let key = webpki::spki_for_anchor(anchor);
@@ -133,15 +134,15 @@ fn check_authorities(
             && anchor_from_trusted_cert(root.der()).is_ok_and(|this| this.subject == anchor.subject)
     };
     roots.of(is, at).map_or(Ok(()), |root| {
-        needs_key_usage(root, "key cert sign")?;
+        check_key_usage(root, "key cert sign")?;
         Untrusted::check_dates(root, at)
     })
 }
 
-fn needs_key_usage(certificate: &Certificate, needs: &'static str) -> Result<(), Untrusted> {
+fn check_key_usage(certificate: &Certificate, required_usage: &'static str) -> Result<(), Untrusted> {
     match certificate.key_usages() {
-        Some(has) if !has.iter().any(|usage| usage == needs) => {
-            Err(Untrusted::wrong_usage(certificate, needs, Some(has)))
+        Some(has) if !has.iter().any(|usage| usage == required_usage) => {
+            Err(Untrusted::wrong_usage(certificate, required_usage, Some(has)))
         }
         _ => Ok(()),
     }

@@ -9,25 +9,29 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// What a run of the command said, and how it ended.
-struct Said {
+struct CommandOutput {
     code: Option<i32>,
     out: String,
     err: String,
 }
 
-fn pki(folder: &Path, line: &str) -> Said {
+fn pki(folder: &Path, line: &str) -> CommandOutput {
     let output = Command::new(env!("CARGO_BIN_EXE_pki"))
         .args(line.split_whitespace())
         .current_dir(folder)
         .output()
         .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    let said = Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) };
-    assert!(!said.out.contains("PRIVATE KEY--") && !said.err.contains("PRIVATE KEY--"), "a key was shown");
-    said
+    let output =
+        CommandOutput { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) };
+    assert!(
+        !output.out.contains("PRIVATE KEY--") && !output.err.contains("PRIVATE KEY--"),
+        "a key was shown"
+    );
+    output
 }
 
-impl Said {
+impl CommandOutput {
     #[track_caller]
     fn with(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{}{}", self.out, self.err);
@@ -86,7 +90,7 @@ fn the_root_s_key_is_written_only_on_request() {
 }
 
 #[test]
-fn what_is_there_is_replaced_only_by_force() {
+fn existing_files_are_replaced_only_with_force() {
     let folder = chain("");
     let before = certs(&folder);
     let again = "chain --out certs --dns localhost";
@@ -114,7 +118,7 @@ fn what_is_there_is_replaced_only_by_force() {
 }
 
 #[test]
-fn another_root_s_key_is_neither_overwritten_nor_left_beside_the_wrong_root() {
+fn the_key_of_another_root_is_neither_overwritten_nor_left_next_to_the_wrong_root() {
     let folder = chain("--keep-root-key");
     let before = certs(&folder);
     let refused = pki(folder.path(), "chain --out certs --dns localhost --force").with(2);
@@ -138,7 +142,7 @@ fn a_link_is_replaced_and_not_followed() {
 }
 
 #[test]
-fn show_tells_what_is_in_a_chain() {
+fn show_prints_the_certificates_of_a_chain() {
     let folder = chain("--usage server");
     let shown = pki(folder.path(), "show certs/chain.pem").with(0).out;
     for part in [
@@ -163,7 +167,7 @@ fn show_tells_what_is_in_a_chain() {
 }
 
 #[test]
-fn verify_ends_with_0_1_or_2() {
+fn verify_exits_with_0_1_or_2() {
     let folder = chain("");
     let verify = |line: &str| pki(folder.path(), &format!("verify {line}"));
     let trusted = verify("--roots certs/root.pem --host localhost certs/chain.pem").with(0).out;
@@ -194,8 +198,8 @@ fn verify_ends_with_0_1_or_2() {
             "not for use as \"client\", but for: server",
         ),
     ] {
-        let said = verify(line).with(1);
-        assert!(said.err.contains(why) && said.out.is_empty(), "{line}: {}", said.err);
+        let output = verify(line).with(1);
+        assert!(output.err.contains(why) && output.out.is_empty(), "{line}: {}", output.err);
     }
     for (line, why) in [
         ("--roots certs/leaf.pem --host localhost certs/chain.pem", "take root.pem"),
@@ -206,13 +210,13 @@ fn verify_ends_with_0_1_or_2() {
         ("--roots certs/root.pem --client --host localhost certs/chain.pem", "cannot be used with"),
         ("--roots certs/root.pem --host a..b certs/chain.pem", "give the host name or the IP address"),
     ] {
-        let said = verify(line).with(2);
-        assert!(said.err.contains(why), "{line}: {}", said.err);
+        let output = verify(line).with(2);
+        assert!(output.err.contains(why), "{line}: {}", output.err);
     }
 }
 
 #[test]
-fn wrong_wishes_are_refused_and_nothing_is_written() {
+fn invalid_arguments_are_rejected_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     for (line, why) in [
         ("chain --out certs", "a leaf needs a name"),
@@ -225,8 +229,8 @@ fn wrong_wishes_are_refused_and_nothing_is_written() {
         ("chain --out certs --dns localhost --days 0", "0 is not in 1..="),
         ("chain --dns localhost", "--out"),
     ] {
-        let said = pki(folder.path(), line).with(2);
-        assert!(said.err.contains(why), "{line}: {}", said.err);
+        let output = pki(folder.path(), line).with(2);
+        assert!(output.err.contains(why), "{line}: {}", output.err);
     }
     assert!(!folder.path().join("certs").exists());
 }
@@ -263,7 +267,7 @@ fn readme() -> Vec<String> {
 }
 
 #[test]
-fn the_readme_s_commands_do_what_it_says() {
+fn the_readme_commands_work_as_documented() {
     let folder = tempfile::tempdir().unwrap();
     let prefix = "cargo run -p mesh-pki -- ";
     let lines: Vec<_> =
@@ -287,15 +291,15 @@ fn openssl_accepts_what_the_command_wrote() {
             let output = Command::new(words.next().unwrap()).args(words).current_dir(folder.path()).output();
             let output = output.expect("openssl is needed: apt-get install openssl");
             assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-            let said = String::from_utf8(output.stdout).unwrap();
+            let output = String::from_utf8(output.stdout).unwrap();
             let expected = ["leaf.pem: OK", "URI:spiffe://mesh/ns/demo/sa/web"];
-            assert!(expected.iter().any(|expected| said.contains(expected)), "{said}");
+            assert!(expected.iter().any(|expected| output.contains(expected)), "{output}");
         }
     }
 }
 
 #[test]
-fn what_does_not_reach_stdout_is_a_failure_and_a_reader_that_left_is_none() {
+fn a_write_error_on_stdout_is_a_failure_and_a_closed_pipe_is_not() {
     let folder = chain("");
     let show = |stdout: Stdio| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pki"));
@@ -304,9 +308,9 @@ fn what_does_not_reach_stdout_is_a_failure_and_a_reader_that_left_is_none() {
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
-    let (code, told) = show(full.into());
-    assert_eq!(code, Some(1), "{told}");
-    assert!(told.contains("did not reach stdout: No space left"), "{told}");
+    let (code, peer_error) = show(full.into());
+    assert_eq!(code, Some(1), "{peer_error}");
+    assert!(peer_error.contains("did not reach stdout: No space left"), "{peer_error}");
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     assert_eq!(show(writer.into()), (Some(0), String::new()));

@@ -54,14 +54,14 @@ impl Mesh {
 }
 
 /// What went wrong, as the server and as the client saw it.
-type Complaints = (Option<rustls::Error>, Option<rustls::Error>);
+type HandshakeErrors = (Option<rustls::Error>, Option<rustls::Error>);
 
 /// A handshake in memory: what each side makes of the other.
-fn shake_hands(
+fn handshake(
     server: rustls::ServerConfig,
     client: rustls::ClientConfig,
     host: &str,
-) -> Result<(ServerConnection, ClientConnection), Box<Complaints>> {
+) -> Result<(ServerConnection, ClientConnection), Box<HandshakeErrors>> {
     let mut server = ServerConnection::new(Arc::new(server)).unwrap();
     let mut client = ClientConnection::new(Arc::new(client), host.to_owned().try_into().unwrap()).unwrap();
     let (mut server_error, mut client_error) = (None, None);
@@ -95,18 +95,18 @@ fn shake_hands(
 }
 
 #[test]
-fn both_sides_prove_who_they_are_in_tls_1_3_and_agree_on_http2() {
+fn both_sides_authenticate_in_tls_1_3_and_negotiate_http2() {
     let mesh = Mesh::new("root");
     let server = tls::server(&mesh.credentials(Usage::Server), Some(&mesh.roots), Alpn::Any).unwrap();
     let client = tls::client(&mesh.roots, Some(&mesh.credentials(Usage::Client)), Alpn::Any).unwrap();
-    let (server, client) = shake_hands(server, client, "localhost").unwrap();
+    let (server, client) = handshake(server, client, "localhost").unwrap();
     assert_eq!(client.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
     assert_eq!(client.alpn_protocol(), Some(&b"h2"[..]));
     assert_eq!(server.peer_certificates().unwrap().len(), 2, "the chain: leaf and intermediate");
 }
 
 #[test]
-fn a_peer_of_tls_1_2_is_answered_too() {
+fn a_tls_1_2_peer_is_supported() {
     let mesh = Mesh::new("root");
     let server = tls::server(&mesh.credentials(Usage::Server), None, Alpn::Http1).unwrap();
     let mut store = rustls::RootCertStore::empty();
@@ -117,7 +117,7 @@ fn a_peer_of_tls_1_2_is_answered_too() {
         .unwrap()
         .with_root_certificates(store)
         .with_no_client_auth();
-    let (_, client) = shake_hands(server, old, "localhost").unwrap();
+    let (_, client) = handshake(server, old, "localhost").unwrap();
     assert_eq!(client.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_2));
 }
 
@@ -126,7 +126,7 @@ fn a_client_refuses_a_server_for_each_reason() {
     let (mesh, foreign) = (Mesh::new("root"), Mesh::new("foreign root"));
     let verdict = |server: &Credentials, roots: &Roots, host: &str| {
         let server = tls::server(server, None, Alpn::Http2).unwrap();
-        match shake_hands(server, tls::client(roots, None, Alpn::Http2).unwrap(), host) {
+        match handshake(server, tls::client(roots, None, Alpn::Http2).unwrap(), host) {
             Err(why) => match *why {
                 (_, Some(rustls::Error::InvalidCertificate(why))) => why,
                 other => panic!("{other:?}"),
@@ -156,25 +156,28 @@ fn a_server_refuses_a_client_for_each_reason() {
     let (mesh, foreign) = (Mesh::new("root"), Mesh::new("foreign root"));
     let verdict = |client: Option<&Credentials>| {
         let server = tls::server(&mesh.credentials(Usage::Server), Some(&mesh.roots), Alpn::Http2).unwrap();
-        match shake_hands(server, tls::client(&mesh.roots, client, Alpn::Http2).unwrap(), "localhost") {
+        match handshake(server, tls::client(&mesh.roots, client, Alpn::Http2).unwrap(), "localhost") {
             Err(why) => match *why {
-                (Some(seen), Some(rustls::Error::AlertReceived(told))) => (seen, told),
+                (Some(seen), Some(rustls::Error::AlertReceived(peer_error))) => (seen, peer_error),
                 other => panic!("{other:?}"),
             },
             Ok(_) => panic!("trusted"),
         }
     };
-    let (seen, told) = verdict(None);
-    assert_eq!((seen, told), (rustls::Error::NoCertificatesPresented, AlertDescription::CertificateRequired));
-    let (seen, told) = verdict(Some(&foreign.credentials(Usage::Client)));
+    let (seen, peer_error) = verdict(None);
+    assert_eq!(
+        (seen, peer_error),
+        (rustls::Error::NoCertificatesPresented, AlertDescription::CertificateRequired)
+    );
+    let (seen, peer_error) = verdict(Some(&foreign.credentials(Usage::Client)));
     assert_eq!(seen, rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer));
-    assert_eq!(told, AlertDescription::UnknownCA);
-    let (seen, told) = verdict(Some(&mesh.expired()));
+    assert_eq!(peer_error, AlertDescription::UnknownCA);
+    let (seen, peer_error) = verdict(Some(&mesh.expired()));
     assert!(
         matches!(seen, rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { .. })),
         "{seen}"
     );
-    assert_eq!(told, AlertDescription::CertificateExpired);
+    assert_eq!(peer_error, AlertDescription::CertificateExpired);
     let (seen, _) = verdict(Some(&mesh.credentials(Usage::Server)));
     let wrong_use = CertificateError::InvalidPurposeContext {
         required: rustls::ExtendedKeyPurpose::ClientAuth,
@@ -184,7 +187,7 @@ fn a_server_refuses_a_client_for_each_reason() {
 }
 
 #[test]
-fn a_key_of_another_certificate_is_refused_before_anybody_connects() {
+fn a_mismatched_key_is_rejected_before_any_connection() {
     let mesh = Mesh::new("root");
     let (one, other) = (Validity::from_now(DAY).unwrap(), Validity::from_now(DAY).unwrap());
     let (one, other) = (mesh.issue(Usage::Both, one), mesh.issue(Usage::Both, other));
@@ -215,7 +218,7 @@ async fn grpc(life: &Lifecycle, server: &Credentials, clients: Option<&Roots>) -
 
 /// Calls it; the error holds every cause.
 async fn call(address: SocketAddr, tls: &tls::GrpcClientTls) -> Result<(), String> {
-    let told = |error: &dyn Error| {
+    let peer_error = |error: &dyn Error| {
         let mut all = error.to_string();
         let mut cause = error.source();
         while let Some(inner) = cause {
@@ -226,13 +229,13 @@ async fn call(address: SocketAddr, tls: &tls::GrpcClientTls) -> Result<(), Strin
     };
     let endpoint = Endpoint::from_shared(format!("https://localhost:{}", address.port())).unwrap();
     let endpoint = tls.secure(endpoint.timeout(Duration::from_secs(30))).unwrap();
-    let channel = endpoint.connect().await.map_err(|error| told(&error))?;
+    let channel = endpoint.connect().await.map_err(|error| peer_error(&error))?;
     let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await;
-    answer.map(drop).map_err(|status| told(&status))
+    answer.map(drop).map_err(|status| peer_error(&status))
 }
 
 #[tokio::test]
-async fn grpc_with_mutual_tls_answers_its_own_and_nobody_else() {
+async fn grpc_with_mutual_tls_accepts_only_clients_of_the_same_root() {
     let (mesh, foreign) = (Mesh::new("root"), Mesh::new("foreign root"));
     let life = Lifecycle::default();
     let address = grpc(&life, &mesh.credentials(Usage::Both), Some(&mesh.roots)).await;

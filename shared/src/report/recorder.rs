@@ -1,4 +1,4 @@
-//! A run as it is told: steps, what was seen, claims. Does not know how what it says is written down.
+//! Records the steps, notes and claims of a run. Does not know the output formats.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use indicatif::ProgressBar;
 
 use super::{Claim, Output, Report, Step, Verdict, line_out, progress};
 
-/// Tells a run while it happens, and keeps its [`Report`].
+/// Prints a run while it happens, and builds its [`Report`].
 #[derive(Debug)]
 pub struct Recorder {
     output: Output,
@@ -16,38 +16,38 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Begins the story of `demo` (the crate's name), headed by its one-line `idea`.
+    /// Starts the report of `demo` (the crate's name) and prints its one-line `idea`.
     pub fn new(demo: &str, idea: &str, output: Output) -> Self {
-        let story =
+        let recorder =
             Self { output, report: Report { demo: demo.to_owned(), ..Report::default() }, current: None };
-        story.print(&format!("{demo}: {idea}"));
-        story
+        recorder.print(&format!("{demo}: {idea}"));
+        recorder
     }
 
-    /// Notes the version of a program that takes part.
+    /// Records the version of a program that the run uses.
     pub fn version(&mut self, program: &str, version: &str) {
         self.print(&format!("   with {program} {version}"));
         self.report.versions.insert(program.to_owned(), version.to_owned());
     }
 
-    /// Ends the step before, if any, and begins the next one.
+    /// Ends the current step, if any, and starts the next one.
     pub fn step(&mut self, title: &str) {
         self.end_step();
         self.print(&format!("\n{}. {title}", self.report.steps.len() + 1));
         self.current = Some((title.to_owned(), Instant::now()));
     }
 
-    /// Tells something that was seen, in words.
+    /// Prints an observation that is not part of the report.
     pub fn note(&self, seen: impl Display) {
         self.print(&format!("   {seen}"));
     }
 
-    /// Whether a claim with this id was recorded already.
+    /// Returns whether a claim with this id was recorded already.
     pub fn has_claim(&self, id: &str) -> bool {
         self.report.claim(id).is_some()
     }
 
-    /// Records a claim that was measured, and tells it at once.
+    /// Records a claim that was measured, and prints it immediately.
     pub fn claim(&mut self, id: &str, claim: &str, expected: impl Display, seen: impl Display, holds: bool) {
         let verdict = if holds { Verdict::Held } else { Verdict::Broken };
         self.record(id, claim, expected.to_string(), seen.to_string(), verdict);
@@ -82,7 +82,7 @@ impl Recorder {
         }
     }
 
-    /// Ends the story: closes the last step and works out whether all of it held.
+    /// Ends the last step and returns the report, which holds if no claim is broken.
     pub fn finish(mut self) -> Report {
         self.end_step();
         let held = self.report.broken().next().is_none();
@@ -90,7 +90,7 @@ impl Recorder {
         self.report
     }
 
-    /// Ends a story that could not be told to its end.
+    /// Returns the report of a run that stopped early because of this error.
     pub fn abort(mut self, error: impl Display) -> Report {
         self.end_step();
         self.report.error = Some(error.to_string());
@@ -110,7 +110,7 @@ impl Recorder {
     }
 }
 
-/// Seconds with millisecond precision, as the JSON form tells them.
+/// Returns seconds with millisecond precision, as in the JSON report.
 fn seconds(took: Duration) -> f64 {
     (took.as_secs_f64() * 1000.0).round() / 1000.0
 }

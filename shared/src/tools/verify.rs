@@ -50,7 +50,7 @@ mod tests {
     use super::version;
 
     #[test]
-    fn only_envoys_own_line_is_believed() {
+    fn only_envoys_version_line_is_accepted() {
         let real = "/opt/envoy  version: 9e55809/1.40.0/Clean/RELEASE/BoringSSL";
         assert_eq!(version(real), Some("1.40.0"));
         assert_eq!(version("envoy  version: 0/1.41.0-dev/Modified/DEBUG/BoringSSL"), Some("1.41.0-dev"));

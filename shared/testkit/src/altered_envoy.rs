@@ -35,7 +35,7 @@ pub fn with_more_configuration(folder: &Path, more: &Value) -> PathBuf {
 }
 
 /// Writes a program that answers `--version` as Envoy does, and otherwise runs these lines of shell script.
-pub fn pretender(folder: &Path, lines: &str) -> PathBuf {
+pub fn fake_envoy(folder: &Path, lines: &str) -> PathBuf {
     let version = "envoy  version: 0/1.40.0/Clean/RELEASE/BoringSSL";
     script(folder, &format!("[ \"$1\" = --version ] && {{ echo '{version}'; exit 0; }}\n{lines}"))
 }

@@ -23,13 +23,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use command::{COMMAND, Compose, docker, program};
+use command::{COMMAND_TIMEOUT, Compose, docker, program};
 
 pub use command::ComposeError;
-pub use dist::lay_out;
+pub use dist::install_programs;
 
 /// How long an image may take to be built and a stack to be up; a first build compiles the workspace.
-const UP: Duration = Duration::from_secs(15 * 60);
+const UP_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// What to bring up.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ impl Plan {
     pub async fn up_with(&self, more: &[(&str, &str)]) -> Result<Stack, ComposeError> {
         if is_ci() {
             let root = self.file.parent().and_then(Path::parent).unwrap_or(Path::new(""));
-            lay_out(root, &self.programs).await?;
+            install_programs(root, &self.programs).await?;
         }
         let program = program().await?;
         let mut tries = 0;
@@ -83,7 +83,7 @@ impl Plan {
             tries += 1;
             match self.try_up(&program, more).await {
                 // Another program took the port between our choice and Docker's use of it.
-                Err(ComposeError::Failed { said, .. }) if tries < 3 && is_taken(&said) => {}
+                Err(ComposeError::Failed { output, .. }) if tries < 3 && is_port_in_use(&output) => {}
                 up => return up,
             }
         }
@@ -111,13 +111,13 @@ impl Plan {
         if is_ci() {
             up.extend(["--pull", "never"]);
         }
-        match stack.compose.run(&up, UP).await {
+        match stack.compose.run(&up, UP_TIMEOUT).await {
             Ok(_) => Ok(stack),
-            Err(ComposeError::Failed { command, said }) => {
+            Err(ComposeError::Failed { command, output }) => {
                 let logs = stack.logs().await;
                 stack.down().await?;
-                let said = format!("{said}\n{logs}");
-                Err(ComposeError::Failed { command, said })
+                let output = format!("{output}\n{logs}");
+                Err(ComposeError::Failed { command, output })
             }
             // Dropped, and so taken down.
             Err(error) => Err(error),
@@ -172,12 +172,12 @@ impl Stack {
     /// # Errors
     /// If it fails.
     pub async fn run(&self, arguments: &[&str]) -> Result<String, ComposeError> {
-        self.compose.run(arguments, UP).await
+        self.compose.run(arguments, UP_TIMEOUT).await
     }
 
     /// What the containers logged last; for people.
     pub async fn logs(&self) -> String {
-        let logs = self.compose.run(&["logs", "--no-color", "--tail", "30"], COMMAND).await;
+        let logs = self.compose.run(&["logs", "--no-color", "--tail", "30"], COMMAND_TIMEOUT).await;
         logs.unwrap_or_else(|error| error.to_string())
     }
 
@@ -186,7 +186,7 @@ impl Stack {
     /// # Errors
     /// If Compose fails at it.
     pub async fn down(mut self) -> Result<Vec<Container>, ComposeError> {
-        self.compose.run(&DOWN, COMMAND).await?;
+        self.compose.run(&DOWN, COMMAND_TIMEOUT).await?;
         self.is_up = false;
         self.with_labels(&[]).await
     }
@@ -220,8 +220,8 @@ impl Drop for Stack {
     }
 }
 
-fn is_taken(said: &str) -> bool {
-    said.contains("port is already allocated") || said.contains("address already in use")
+fn is_port_in_use(output: &str) -> bool {
+    output.contains("port is already allocated") || output.contains("address already in use")
 }
 
 fn free_ports(variables: &[String]) -> io::Result<BTreeMap<String, u16>> {

@@ -42,8 +42,8 @@ async fn grpcio() -> PathBuf {
 /// The client, and the two ends of its conversation.
 pub struct Client {
     child: child::Child,
-    questions: tokio::process::ChildStdin,
-    answers: Lines<BufReader<tokio::process::ChildStdout>>,
+    requests: tokio::process::ChildStdin,
+    responses: Lines<BufReader<tokio::process::ChildStdout>>,
 }
 
 impl Client {
@@ -63,15 +63,15 @@ impl Client {
         python.env("PYTHONPATH", grpcio().await).env("GRPC_XDS_BOOTSTRAP_CONFIG", bootstrap.to_string());
         python.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = child::spawn(python).await.unwrap();
-        let questions = child.stdin().unwrap();
-        let answers = BufReader::new(child.stdout().unwrap()).lines();
-        Self { child, questions, answers }
+        let requests = child.stdin().unwrap();
+        let responses = BufReader::new(child.stdout().unwrap()).lines();
+        Self { child, requests, responses }
     }
 
     /// Makes this many calls; who answered how often, failures by their status code.
     pub async fn calls(&mut self, count: usize) -> BTreeMap<String, usize> {
-        self.questions.write_all(format!("{count}\n").as_bytes()).await.unwrap();
-        let answer = tokio::time::timeout(LIMIT, self.answers.next_line()).await.expect("an answer");
+        self.requests.write_all(format!("{count}\n").as_bytes()).await.unwrap();
+        let answer = tokio::time::timeout(LIMIT, self.responses.next_line()).await.expect("an answer");
         serde_json::from_str(&answer.unwrap().expect("the client still runs")).unwrap()
     }
 
@@ -91,7 +91,7 @@ impl Client {
 
     /// Ends it.
     pub async fn end(mut self) {
-        drop(self.questions);
+        drop(self.requests);
         assert!(self.child.wait().await.unwrap().success());
     }
 }

@@ -14,17 +14,17 @@ const OWN_NETWORK: &str = "MESH_TEST_OWN_NETWORK";
 
 /// A port that is in use, by the test or by another program.
 #[derive(Debug)]
-pub struct InUse {
+pub struct OccupiedPort {
     _listener: Option<TcpListener>,
-    _alone: MutexGuard<'static, ()>,
+    _lock: MutexGuard<'static, ()>,
 }
 
 /// Makes sure that a lab port of the loopback interface is in use. If another program is using it, that is enough.
-pub fn take(port: u16) -> InUse {
-    let alone = alone();
+pub fn occupy(port: u16) -> OccupiedPort {
+    let lock = lock_lab_ports();
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-        Ok(listener) => InUse { _listener: Some(listener), _alone: alone },
-        Err(error) if error.kind() == ErrorKind::AddrInUse => InUse { _listener: None, _alone: alone },
+        Ok(listener) => OccupiedPort { _listener: Some(listener), _lock: lock },
+        Err(error) if error.kind() == ErrorKind::AddrInUse => OccupiedPort { _listener: None, _lock: lock },
         Err(error) => panic!("port {port}: {error}"),
     }
 }
@@ -32,12 +32,12 @@ pub fn take(port: u16) -> InUse {
 /// Asserts that a demo with `--stay` ends with exit code 2 if one of its lab ports is in use, and that it names a port
 /// and the next step. Another program may be using more of these ports than the test does.
 pub fn assert_stay_names_a_port_in_use(demo: Demo, ports: &[u16]) {
-    let _in_use = take(ports[0]);
+    let _in_use = occupy(ports[0]);
     let output = demo.run(&["--stay"]);
-    let complaint = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{complaint}");
-    let is_named = |port: &u16| complaint.contains(&format!("127.0.0.1:{port} is taken"));
-    assert!(ports.iter().any(is_named) && complaint.contains("leave out --stay"), "{complaint}");
+    let stderr_text = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr_text}");
+    let is_named = |port: &u16| stderr_text.contains(&format!("127.0.0.1:{port} is taken"));
+    assert!(ports.iter().any(is_named) && stderr_text.contains("leave out --stay"), "{stderr_text}");
 }
 
 /// Runs `body`, which uses these lab ports, while no other test of this process does.
@@ -45,7 +45,7 @@ pub fn assert_stay_names_a_port_in_use(demo: Demo, ports: &[u16]) {
 /// If another program uses one of them, the test of the name `test` runs again in a network namespace, where all ports
 /// are free (Linux).
 pub fn with_free(test: &str, ports: &[u16], body: impl FnOnce()) {
-    let _alone = alone();
+    let _lock = lock_lab_ports();
     let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
     let Some(taken) = ports.iter().find(|port| !is_free(port)) else { return body() };
     assert!(std::env::var_os(OWN_NETWORK).is_none(), "port {taken} is in use in a fresh network namespace");
@@ -68,7 +68,7 @@ pub fn with_free(test: &str, ports: &[u16], body: impl FnOnce()) {
 }
 
 /// Waits until no other test of this process is using the lab ports.
-fn alone() -> MutexGuard<'static, ()> {
+fn lock_lab_ports() -> MutexGuard<'static, ()> {
     static LAB_PORTS: Mutex<()> = Mutex::new(());
     LAB_PORTS.lock().unwrap_or_else(PoisonError::into_inner)
 }

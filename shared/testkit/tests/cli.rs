@@ -31,8 +31,8 @@ fn an_error_ends_a_run_with_1_and_is_reported_with_its_causes() {
 }
 
 #[test]
-fn what_the_user_has_to_fix_first_ends_with_2() {
-    for args in [&["unready"][..], &["unready", "--role"]] {
+fn a_setup_error_exits_with_2() {
+    for args in [&["setup-error"][..], &["setup-error", "--role"]] {
         let output = TINY.run(args);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(text(&output.stderr).contains("no tiny program: install it"), "{output:?}");

@@ -37,7 +37,7 @@ fn the_last_line_counts_verdicts_and_names_broken_claims() {
 }
 
 #[test]
-fn people_get_each_claim_as_it_is_measured_and_again_in_a_table() {
+fn human_output_shows_each_claim_when_measured_and_again_in_a_table() {
     let stdout = text(&TINY.run(&["mixed"]).stdout);
     let lines: Vec<&str> = stdout.lines().collect();
     let beginning = [

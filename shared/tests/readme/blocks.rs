@@ -122,20 +122,20 @@ fn commands(code: &str) -> Vec<Command> {
 }
 
 #[test]
-fn marks_are_read_with_their_lines_and_what_is_shown_belongs_to_the_block_before() {
+fn block_annotations_are_parsed_with_line_numbers_and_output_belongs_to_the_previous_block() {
     let text = "# A\n```sh\nrm -rf all\n```\n```sh run root docker\ntrue \\\n  && false  # exit code 1\n\n\
                 serve   # in a terminal of its own\n```\nprose\n```text printed\nnothing\n```\n```sh run slow\nx\n```\n";
     let blocks = read(text).unwrap();
     assert_eq!(blocks.len(), 2);
     assert_eq!((blocks[0].line, blocks[0].need), (5, Need::Docker));
-    let told = blocks[0].commands.iter().map(|command| (command.code, command.beside));
-    assert_eq!(told.collect::<Vec<_>>(), [(1, false), (0, true)]);
+    let first_message = blocks[0].commands.iter().map(|command| (command.code, command.beside));
+    assert_eq!(first_message.collect::<Vec<_>>(), [(1, false), (0, true)]);
     assert_eq!(blocks[0].shown.as_deref(), Some("nothing\n"));
     assert_eq!((blocks[1].need, &blocks[1].shown), (Need::Time, &None));
 }
 
 #[test]
-fn a_mark_that_is_not_understood_is_an_error_with_its_line() {
+fn an_unknown_annotation_is_an_error_with_its_line() {
     for (text, words) in [
         ("\n```sh run quick\ntrue\n```", "2: `sh run quick`"),
         ("```sh rnu\ntrue\n```", "1: `sh rnu`"),

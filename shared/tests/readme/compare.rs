@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-const ANYTHING: &str = "…";
+const ELLIPSIS: &str = "…";
 
 /// Compares, and tells where the two part.
 ///
@@ -32,11 +32,11 @@ pub(crate) fn compare(shown: &str, printed: &str) -> Result<(), String> {
 /// The lines that are not blank: as they are, and loosened.
 fn lines(text: &str) -> Vec<(String, String)> {
     let lines = text.lines().filter(|line| !line.trim().is_empty());
-    lines.map(|line| (line.to_owned(), loosened(line))).collect()
+    lines.map(|line| (line.to_owned(), normalized(line))).collect()
 }
 
 /// A line without what may differ.
-fn loosened(line: &str) -> String {
+fn normalized(line: &str) -> String {
     static HEX: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b[0-9A-Fa-f]{8,}\b"));
     static NUMBER: LazyLock<Regex> =
         LazyLock::new(|| pattern(r"\d+(?:[.,:]\d+)*(?:(?:ns|µs|ms|s|k|M|B|KB|MB)\b)?"));
@@ -67,11 +67,11 @@ fn matches(
         *furthest = (*furthest).max((left, right));
         match (shown.get(left), printed.get(right)) {
             (None, None) => return true,
-            (Some((_, line)), _) if line == ANYTHING => {
+            (Some((_, line)), _) if line == ELLIPSIS => {
                 dots = Some((left, right));
                 left += 1;
             }
-            (Some((_, line)), Some((_, beside))) if fits(line, beside) => {
+            (Some((_, line)), Some((_, beside))) if words_match(line, beside) => {
                 left += 1;
                 right += 1;
             }
@@ -87,8 +87,8 @@ fn matches(
 }
 
 /// Whether a line fits, with its dots standing for any text.
-fn fits(shown: &str, printed: &str) -> bool {
-    let mut parts = shown.split(ANYTHING);
+fn words_match(shown: &str, printed: &str) -> bool {
+    let mut parts = shown.split(ELLIPSIS);
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = printed.strip_prefix(first) else { return false };
     let parts: Vec<&str> = parts.collect();
@@ -103,7 +103,7 @@ fn fits(shown: &str, printed: &str) -> bool {
 }
 
 #[test]
-fn numbers_and_widths_may_differ_and_words_may_not() {
+fn numbers_and_widths_can_differ_and_words_cannot() {
     for (shown, printed) in [
         ("held: p50 929.0µs, 53 of 53 (0.1 s)", "held: p50 1ms, 7 of 9 (12 s)"),
         ("serial 0264A7DAF2D43138D69CBDCF0A1FF5F4", "serial E8F6C1EE05F2376CE138C5BB952877B9"),
@@ -131,7 +131,7 @@ fn numbers_and_widths_may_differ_and_words_may_not() {
 }
 
 #[test]
-fn a_finding_names_the_line_where_the_two_part() {
+fn a_finding_names_the_first_line_that_differs() {
     let finding = compare("a 1\nheld: b\nc", "a 2\nBROKEN: b\nc").unwrap_err();
     assert_eq!(finding, "shown is   `held: b`\nprinted is `BROKEN: b`");
     assert!(compare("a\nb", "a").unwrap_err().ends_with("nothing more"));

@@ -21,7 +21,7 @@ use shared::report;
 use tokio::sync::Mutex;
 
 /// One session at a time: the lab ports that READMEs name exist once.
-static ALONE: Mutex<()> = Mutex::const_new(());
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// The workspace's folder.
 fn root() -> PathBuf {
@@ -49,7 +49,7 @@ fn blocks_of(readme: &Path) -> Vec<Block> {
 
 /// Runs what needs just this, README after README, and reports everything that is not as it says.
 async fn run_all(need: Need) {
-    let _alone = ALONE.lock().await;
+    let _guard = ONE_AT_A_TIME.lock().await;
     session::compile(&root()).await;
     let (mut commands, mut findings) = (0, Vec::new());
     for readme in readmes() {
@@ -88,7 +88,7 @@ async fn commands_with_other_tools_do_what_the_readmes_say() {
 
 #[tokio::test]
 #[ignore = "needs root"]
-async fn roots_commands_do_what_the_readmes_say() {
+async fn root_commands_do_what_the_readmes_say() {
     run_all(Need::Root).await;
 }
 
@@ -99,7 +99,7 @@ async fn commands_in_containers_do_what_the_readmes_say() {
 }
 
 #[test]
-fn every_crate_has_a_readme_whose_marks_are_understood_and_which_is_its_documentation() {
+fn every_crate_has_a_readme_with_valid_annotations_that_is_its_documentation() {
     let readmes = readmes();
     assert!(readmes.len() >= 12, "{readmes:?}");
     for readme in &readmes {
@@ -114,7 +114,7 @@ fn every_crate_has_a_readme_whose_marks_are_understood_and_which_is_its_document
 }
 
 #[test]
-fn links_lead_to_files_that_are_there_and_quoted_lines_stand_in_them() {
+fn links_lead_to_existing_files_that_contain_the_quoted_lines() {
     let mut texts = readmes();
     texts.extend(["ARCHITECTURE.md", "CONTRIBUTING.md"].map(|name| root().join(name)));
     let findings: Vec<String> = texts.iter().flat_map(|text| links::check(text)).collect();

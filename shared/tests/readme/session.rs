@@ -24,7 +24,7 @@ use crate::compare::compare;
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// What the words mean, and what happens when a command has ended.
-const WORDS: &str = r#"
+const SHELL_FUNCTIONS: &str = r#"
 set -P
 exec </dev/null
 desk=$PWD
@@ -109,14 +109,14 @@ pub(crate) async fn compile(root: &Path) {
         cargo.arg("--release");
     }
     // What cargo told this test about its own crate would make build scripts run again.
-    let own = |name: &str| {
+    let addresses = |name: &str| {
         name == "OUT_DIR"
             || ["PKG_", "MANIFEST_", "BIN_", "CRATE_"]
                 .iter()
                 .any(|of| name.starts_with(&format!("CARGO_{of}")))
     };
     for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(own) {
+        if name.to_str().is_some_and(addresses) {
             cargo.env_remove(name);
         }
     }
@@ -129,12 +129,12 @@ pub(crate) async fn compile(root: &Path) {
 /// # Errors
 /// What was not as the README says, headed by the line.
 pub(crate) async fn run(root: &Path, blocks: &[Block], need: Need) -> Result<(), String> {
-    let (desk, notes) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    link(root, &desk);
+    let (workdir, notes) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    link(root, &workdir);
     let mut shell = Command::new("bash");
     shell
         .args(["-c", &script(blocks)])
-        .current_dir(desk.path())
+        .current_dir(workdir.path())
         .env("NOTES", notes.path())
         .env("PROGRAMS", programs())
         .env("MESH_TOOLS", root.join(".tools"))
@@ -142,7 +142,7 @@ pub(crate) async fn run(root: &Path, blocks: &[Block], need: Need) -> Result<(),
     if need == Need::Docker {
         let all = fs::read_dir(programs()).unwrap().map(|entry| entry.unwrap().path());
         let ours = all.filter(|path| path.is_file() && path.extension().is_none()).collect::<Vec<_>>();
-        compose::lay_out(root, &ours).await.unwrap();
+        compose::install_programs(root, &ours).await.unwrap();
         shell.envs(compose::variables());
         // As the stacks of other tests: the process in the name tells whether anybody still needs it.
         shell.env("COMPOSE_PROJECT_NAME", format!("mesh-test-{}-readme", std::process::id()));
@@ -179,21 +179,21 @@ pub(crate) async fn run(root: &Path, blocks: &[Block], need: Need) -> Result<(),
 }
 
 /// Makes the desk look like the workspace.
-fn link(root: &Path, desk: &TempDir) {
+fn link(root: &Path, workdir: &TempDir) {
     for entry in fs::read_dir(root).unwrap() {
         let entry = entry.unwrap();
         if !["target", "certs", "keys"].map(Into::into).contains(&entry.file_name()) {
-            symlink(entry.path(), desk.path().join(entry.file_name())).unwrap();
+            symlink(entry.path(), workdir.path().join(entry.file_name())).unwrap();
         }
     }
     // READMEs say target/debug.
-    fs::create_dir(desk.path().join("target")).unwrap();
-    symlink(programs(), desk.path().join("target/debug")).unwrap();
+    fs::create_dir(workdir.path().join("target")).unwrap();
+    symlink(programs(), workdir.path().join("target/debug")).unwrap();
 }
 
 /// The blocks as a script that notes down what each command prints.
 fn script(blocks: &[Block]) -> String {
-    let mut script = WORDS.to_owned();
+    let mut script = SHELL_FUNCTIONS.to_owned();
     for (at, block) in blocks.iter().enumerate() {
         for (number, command) in block.commands.iter().enumerate() {
             let (name, text) = (format!("{at}-{number}"), &command.text);

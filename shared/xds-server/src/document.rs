@@ -10,7 +10,7 @@ use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use serde_saphyr::{Error, UserMessageFormatter};
 
-use super::telling;
+use super::error_text;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,24 +24,24 @@ struct Document {
 /// The resources in `text`. An error says what is wrong, with line and column where they are known.
 pub fn resources(text: &str, json: bool) -> Result<Vec<Value>, String> {
     let document: Document = if json {
-        serde_json::from_str(text).map_err(|error| telling::harmless(&error.to_string()))?
+        serde_json::from_str(text).map_err(|error| error_text::without_values(&error.to_string()))?
     } else {
-        serde_saphyr::from_str(text).map_err(|error| in_plain_words(error.without_snippet()))?
+        serde_saphyr::from_str(text).map_err(|error| parse_error_text(error.without_snippet()))?
     };
     Ok(document.resources.into_iter().map(|Strict(value)| value).collect())
 }
 
 /// What the parser says, without its advice to programmers.
-fn in_plain_words(error: &Error) -> String {
-    let place = error.location().map(|at| format!(" at line {}, column {}", at.line(), at.column()));
-    let place = place.unwrap_or_default();
+fn parse_error_text(error: &Error) -> String {
+    let field_path = error.location().map(|at| format!(" at line {}, column {}", at.line(), at.column()));
+    let field_path = field_path.unwrap_or_default();
     match error {
-        Error::MultipleDocuments { .. } => format!("a second document{place}: one document a file"),
+        Error::MultipleDocuments { .. } => format!("a second document{field_path}: one document a file"),
         Error::DuplicateMappingKey { key, .. } => {
             let key = key.as_deref().map(|key| format!(" '{key}'")).unwrap_or_default();
-            telling::harmless(&format!("the key{key} stands twice{place}"))
+            error_text::without_values(&format!("the key{key} stands twice{field_path}"))
         }
-        other => telling::harmless(&other.render_with_formatter(&UserMessageFormatter)),
+        other => error_text::without_values(&other.render_with_formatter(&UserMessageFormatter)),
     }
 }
 
@@ -51,13 +51,13 @@ pub struct Strict(pub Value);
 
 impl<'de> Deserialize<'de> for Strict {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Anything).map(Self)
+        deserializer.deserialize_any(StrictVisitor).map(Self)
     }
 }
 
-struct Anything;
+struct StrictVisitor;
 
-impl<'de> Visitor<'de> for Anything {
+impl<'de> Visitor<'de> for StrictVisitor {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -23,18 +23,18 @@ pub enum FilesError {
         folder: PathBuf,
     },
     /// A file is not what it should be.
-    #[error("{}: {place}{why}", path.display())]
-    Broken {
+    #[error("{}: {field_path}{why}", path.display())]
+    Invalid {
         /// The file.
         path: PathBuf,
         /// The path in the document, with a colon, if the error has one.
-        place: String,
+        field_path: String,
         /// What is wrong; for a document that does not parse with line and column.
         why: String,
     },
     /// Two files name the same resource.
     #[error("{} and {} both have the {} '{name}'; a name may stand once", first.display(), second.display(), kind.noun())]
-    Twice {
+    Duplicate {
         /// One file.
         first: PathBuf,
         /// The other one.
@@ -45,7 +45,7 @@ pub enum FilesError {
         name: String,
     },
     /// A resource refers to one that does not exist.
-    #[error("{}: {why}{}", path.display(), remedy(why))]
+    #[error("{}: {why}{}", path.display(), next_step(why))]
     Inconsistent {
         /// The file of the resource that refers.
         path: PathBuf,
@@ -55,7 +55,7 @@ pub enum FilesError {
 }
 
 /// What else may be meant.
-fn remedy(why: &SnapshotError) -> &'static str {
+fn next_step(why: &SnapshotError) -> &'static str {
     match why {
         SnapshotError::Missing { to_kind: ResourceType::Cluster, .. } => {
             ", or name it with --bootstrap-cluster if Envoys have it from their bootstrap"

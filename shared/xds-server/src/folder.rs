@@ -1,6 +1,6 @@
 //! A folder of resource files: what all files make together, published when it is complete and valid.
 //!
-//! What one look finds is in `look.rs`, how a text becomes resources in `parse.rs`, and when a change is published in
+//! What one look finds is in `read_folder.rs`, how a text becomes resources in `parse.rs`, and when a change is published in
 //! [`shared::follow`].
 
 use std::collections::BTreeMap;
@@ -13,11 +13,12 @@ use mesh_xds::{Resource, ResourceType};
 use shared::follow::{CONFIRM_AFTER, Change, Follower, PollOutcome, PollTiming, Reading, Source};
 
 use crate::error::FilesError;
-use crate::look::look;
 use crate::parse::parse;
+use crate::read_folder::read_folder;
 
 /// How often the folder is read.
-const PACE: PollTiming = PollTiming { every: Duration::from_millis(250), confirm: Some(CONFIRM_AFTER) };
+const POLL_TIMING: PollTiming =
+    PollTiming { every: Duration::from_millis(250), confirm: Some(CONFIRM_AFTER) };
 
 /// A folder of resource files.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ pub struct Folder(Follower<Files>);
 struct Files {
     path: PathBuf,
     /// Clusters that clients have from their bootstrap.
-    outside: Vec<String>,
+    external_clusters: Vec<String>,
     /// The files of the last snapshot, so that an unchanged file is not parsed again.
     known: BTreeMap<PathBuf, File>,
 }
@@ -42,13 +43,13 @@ struct File {
 impl Folder {
     /// Names a folder. Nothing is read yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        let files = Files { path: path.into(), outside: Vec::new(), known: BTreeMap::new() };
-        Self(Follower::new(files, PACE))
+        let files = Files { path: path.into(), external_clusters: Vec::new(), known: BTreeMap::new() };
+        Self(Follower::new(files, POLL_TIMING))
     }
 
     /// Allows resources to refer to these clusters, which clients have from their bootstrap.
-    pub fn beside(mut self, clusters: &[String]) -> Self {
-        clusters.clone_into(&mut self.0.source_mut().outside);
+    pub fn external_clusters(mut self, clusters: &[String]) -> Self {
+        clusters.clone_into(&mut self.0.source_mut().external_clusters);
         self
     }
 
@@ -90,7 +91,7 @@ impl Source for Files {
     type Error = FilesError;
 
     fn read(&mut self) -> Result<Reading<Self::Content>, FilesError> {
-        look(&self.path)
+        read_folder(&self.path)
     }
 
     fn parse(&mut self, texts: &Self::Content) -> Result<Snapshot, FilesError> {
@@ -102,25 +103,28 @@ impl Source for Files {
             };
             files.insert(path.clone(), file);
         }
-        let snapshot = together(&files, &self.outside)?;
+        let snapshot = snapshot_of(&files, &self.external_clusters)?;
         self.known = files;
         Ok(snapshot)
     }
 }
 
-fn together(files: &BTreeMap<PathBuf, File>, outside: &[String]) -> Result<Snapshot, FilesError> {
+fn snapshot_of(
+    files: &BTreeMap<PathBuf, File>,
+    external_clusters: &[String],
+) -> Result<Snapshot, FilesError> {
     let mut places: BTreeMap<(ResourceType, &str), &Path> = BTreeMap::new();
     for (path, file) in files {
         for resource in &file.resources {
             if let Some(first) = places.insert((resource.kind(), resource.name()), path) {
                 let (first, second, kind) = (first.to_owned(), path.clone(), resource.kind());
-                return Err(FilesError::Twice { first, second, kind, name: resource.name().to_string() });
+                return Err(FilesError::Duplicate { first, second, kind, name: resource.name().to_string() });
             }
         }
     }
-    let outside: Vec<&str> = outside.iter().map(String::as_str).collect();
+    let external_clusters: Vec<&str> = external_clusters.iter().map(String::as_str).collect();
     let resources = files.values().flat_map(|file| &file.resources).cloned();
-    Snapshot::with_external_clusters(resources, &outside).map_err(|why| {
+    Snapshot::with_external_clusters(resources, &external_clusters).map_err(|why| {
         let path = places.get(&why.resource()).copied().unwrap_or(Path::new("")).to_owned();
         FilesError::Inconsistent { path, why }
     })

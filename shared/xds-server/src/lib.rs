@@ -9,7 +9,7 @@
 //! ```
 //!
 //! ```text
-//!   folder ──look──> texts ──parse──> resources ──Snapshot::new──> published
+//!   folder ──read_folder──> texts ──parse──> resources ──Snapshot::new──> published
 //!          twice the same                 └── an error: logged once; what was published stays
 //! ```
 //!
@@ -20,13 +20,13 @@ mod error;
 
 pub mod document;
 
-mod telling;
+mod error_text;
 
 mod canonical;
 
 mod parse;
 
-mod look;
+mod read_folder;
 
 mod folder;
 

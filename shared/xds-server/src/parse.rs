@@ -13,7 +13,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage};
 use serde_json::Value;
 
 use crate::error::FilesError;
-use crate::{canonical, document, telling};
+use crate::{canonical, document, error_text};
 
 /// Envoy's API as `build.rs` found it.
 static API: LazyLock<Result<DescriptorPool, String>> = LazyLock::new(|| {
@@ -22,18 +22,19 @@ static API: LazyLock<Result<DescriptorPool, String>> = LazyLock::new(|| {
 });
 
 pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Arc<Resource>>, FilesError> {
-    let broken = |place: String, why: String| FilesError::Broken { path: path.to_owned(), place, why };
+    let broken =
+        |field_path: String, why: String| FilesError::Invalid { path: path.to_owned(), field_path, why };
     let json = path.extension().is_some_and(|ending| ending == "json");
     let resources = document::resources(text, json).map_err(|why| broken(String::new(), why))?;
     resources
         .into_iter()
         .enumerate()
         .map(|(number, value)| {
-            let place = format!("resources[{number}]");
+            let field_path = format!("resources[{number}]");
             let at = |inner: &str| match inner {
-                "" => format!("{place}: "),
-                inner if inner.starts_with('[') => format!("{place}{inner}: "),
-                inner => format!("{place}.{inner}: "),
+                "" => format!("{field_path}: "),
+                inner if inner.starts_with('[') => format!("{field_path}{inner}: "),
+                inner => format!("{field_path}.{inner}: "),
             };
             let any = any(value).map_err(|(inner, why)| broken(at(&inner), why))?;
             let resource = Resource::from_any(&any).map_err(|error| broken(at(""), error.to_string()))?;
@@ -52,15 +53,21 @@ fn any(mut value: Value) -> Result<Any, (String, String)> {
     };
     let name = type_url.rsplit('/').next().unwrap_or_default();
     let message = api.get_message_by_name(name).ok_or_else(|| {
-        ("@type".to_owned(), telling::harmless(&format!("'{type_url}' is no message of Envoy's API")))
+        (
+            "@type".to_owned(),
+            error_text::without_values(&format!("'{type_url}' is no message of Envoy's API")),
+        )
     })?;
     let mut track = serde_path_to_error::Track::new();
     let tracked = serde_path_to_error::Deserializer::new(value, &mut track);
     let message = DynamicMessage::deserialize(message, tracked).map_err(|error| error.to_string());
     let message = message.map_err(|why| {
-        let place = telling::place(&track.path());
-        let secret = telling::is_secret(name, &place);
-        (place, if secret { telling::near_a_secret(&why) } else { telling::harmless(&why) })
+        let field_path = error_text::field_path(&track.path());
+        let secret = error_text::is_secret(name, &field_path);
+        (
+            field_path,
+            if secret { error_text::without_secrets(&why) } else { error_text::without_values(&why) },
+        )
     })?;
     Ok(Any { value: canonical::encode(message), type_url })
 }

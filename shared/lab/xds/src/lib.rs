@@ -40,14 +40,14 @@ impl XdsEnvoy {
     ///
     /// # Errors
     /// If no Envoy is found, or it does not start. The student's files are not involved yet.
-    pub async fn start(bench: &CheckContext) -> anyhow::Result<Self> {
-        let program = bench.envoy_program().await?;
+    pub async fn start(context: &CheckContext) -> anyhow::Result<Self> {
+        let program = context.envoy_program().await?;
         let listener = TcpListener::bind(Self::ANYWHERE).await.context("no free port for a control plane")?;
-        let control_plane = ControlPlane::start(listener, OnRejection::Keep, &bench.life.token())?;
-        bench.life.spawn(control_plane.ended());
+        let control_plane = ControlPlane::start(listener, OnRejection::Keep, &context.life.token())?;
+        context.life.spawn(control_plane.ended());
         control_plane.publish(Snapshot::default());
         let bootstrap = Bootstrap::new("lab", control_plane.address());
-        let envoy = Envoy::new(&program, bootstrap.to_yaml()).drain_time(DRAIN).start(&bench.life).await?;
+        let envoy = Envoy::new(&program, bootstrap.to_yaml()).drain_time(DRAIN).start(&context.life).await?;
         Ok(Self { envoy: envoy.ready(LIMIT).await?, control_plane })
     }
 

@@ -5,31 +5,31 @@
 use mesh_pki::{Names, PemError, Purpose, Untrusted, Usage, Validity, verify};
 use rcgen::{CertificateParams, KeyUsagePurpose, SanType};
 
-use super::rogue::{Rogue, authority, serves_web};
+use super::test_certificate::{TestCertificate, authority, serves_web};
 use super::{DAY, WEB, intermediate, leaf, life, names, now, roots, server};
 
 #[test]
 fn an_expired_leaf_intermediate_or_root_is_named_with_its_date() {
     let old = |params: &mut CertificateParams| params.not_after = (now() - DAY / 2).into();
-    let root = Rogue::root();
-    let good = Rogue::new("good intermediate", Some(&root), authority(Some(0)));
-    let stale = Rogue::new("stale intermediate", Some(&root), |params| {
+    let root = TestCertificate::root();
+    let good = TestCertificate::new("good intermediate", Some(&root), authority(Some(0)));
+    let stale = TestCertificate::new("stale intermediate", Some(&root), |params| {
         authority(Some(0))(params);
         old(params);
     });
-    let stale_root = Rogue::new("stale root", None, |params| {
+    let stale_root = TestCertificate::new("stale root", None, |params| {
         authority(None)(params);
         old(params);
     });
-    let leaf = |name, issuer| Rogue::new(name, Some(issuer), serves_web);
-    let stale_leaf = Rogue::new("stale leaf", Some(&good), |params| {
+    let leaf = |name, issuer| TestCertificate::new(name, Some(issuer), serves_web);
+    let stale_leaf = TestCertificate::new("stale leaf", Some(&good), |params| {
         serves_web(params);
         old(params);
     });
     for (refused, whose) in [
-        (root.refuses(&[&stale_leaf, &good]), "stale leaf"),
-        (root.refuses(&[&leaf("leaf", &stale), &stale]), "stale intermediate"),
-        (stale_root.refuses(&[&leaf("leaf", &stale_root)]), "stale root"),
+        (root.rejects(&[&stale_leaf, &good]), "stale leaf"),
+        (root.rejects(&[&leaf("leaf", &stale), &stale]), "stale intermediate"),
+        (stale_root.rejects(&[&leaf("leaf", &stale_root)]), "stale root"),
     ] {
         let Untrusted::Expired { subject, not_after } = &refused else { panic!("{whose}: {refused}") };
         assert!(subject.contains(whose), "{refused}");
@@ -39,7 +39,7 @@ fn an_expired_leaf_intermediate_or_root_is_named_with_its_date() {
 }
 
 #[test]
-fn a_certificate_from_the_future_is_refused_with_its_date() {
+fn a_certificate_that_is_not_yet_valid_is_rejected_with_its_date() {
     let intermediate = intermediate();
     let later = Validity::between(now() + DAY, now() + DAY * 2).unwrap();
     let web = intermediate.issue(&names(), Usage::Both, later).unwrap();
@@ -50,11 +50,11 @@ fn a_certificate_from_the_future_is_refused_with_its_date() {
     assert!(refused.to_string().contains("clocks"), "{refused}");
     verify(&web.chain_pem, &roots(&intermediate), now() + DAY * 2 - DAY / 2, &server()).unwrap();
 
-    let future_root = Rogue::new("future root", None, |params| {
+    let future_root = TestCertificate::new("future root", None, |params| {
         authority(None)(params);
         params.not_before = (now() + DAY / 2).into();
     });
-    let refused = future_root.refuses(&[&Rogue::new("leaf", Some(&future_root), serves_web)]);
+    let refused = future_root.rejects(&[&TestCertificate::new("leaf", Some(&future_root), serves_web)]);
     assert!(
         matches!(&refused, Untrusted::NotYetValid { subject, .. } if subject.contains("future root")),
         "{refused}"
@@ -62,7 +62,7 @@ fn a_certificate_from_the_future_is_refused_with_its_date() {
 }
 
 #[test]
-fn the_wrong_host_is_told_the_names_that_are_there() {
+fn a_host_name_mismatch_lists_the_names_in_the_certificate() {
     let intermediate = intermediate();
     let web = leaf(&intermediate, Usage::Both);
     for asked in ["api.example", "10.0.0.1"] {
@@ -79,7 +79,7 @@ fn the_wrong_host_is_told_the_names_that_are_there() {
 }
 
 #[test]
-fn a_server_is_no_client_and_a_client_no_server() {
+fn a_server_certificate_is_not_a_client_certificate_and_vice_versa() {
     let intermediate = intermediate();
     let roots = roots(&intermediate);
     let check =
@@ -89,45 +89,48 @@ fn a_server_is_no_client_and_a_client_no_server() {
     for (usage, purpose, needs_, has_) in
         [(Usage::Server, Purpose::Client, "client", "server"), (Usage::Client, server(), "server", "client")]
     {
-        let Err(Untrusted::WrongUsage { subject, needs, has }) = check(usage, &purpose) else {
+        let Err(Untrusted::WrongUsage { subject, required_usage, has }) = check(usage, &purpose) else {
             panic!("{usage}")
         };
-        assert_eq!((needs, has.as_str()), (needs_, has_));
+        assert_eq!((required_usage, has.as_str()), (needs_, has_));
         assert!(subject.contains("web.example"));
     }
 }
 
 #[test]
-fn a_use_that_is_not_stated_is_not_granted() {
-    let root = Rogue::root();
-    let says_nothing = Rogue::new("leaf", Some(&root), |params| {
+fn a_usage_missing_from_the_certificate_is_rejected() {
+    let root = TestCertificate::root();
+    let without_extensions = TestCertificate::new("leaf", Some(&root), |params| {
         serves_web(params);
         params.extended_key_usages.clear();
     });
-    let refused = root.refuses(&[&says_nothing]);
-    assert!(matches!(&refused, Untrusted::WrongUsage { needs: "server", .. }), "{refused}");
+    let refused = root.rejects(&[&without_extensions]);
+    assert!(matches!(&refused, Untrusted::WrongUsage { required_usage: "server", .. }), "{refused}");
 
-    let signs_nothing = Rogue::new("leaf", Some(&root), |params| {
+    let signs_nothing = TestCertificate::new("leaf", Some(&root), |params| {
         serves_web(params);
         params.key_usages = vec![KeyUsagePurpose::KeyAgreement];
     });
-    let refused = root.refuses(&[&signs_nothing]);
-    assert!(matches!(&refused, Untrusted::WrongUsage { needs: "digital signature", .. }), "{refused}");
+    let refused = root.rejects(&[&signs_nothing]);
+    assert!(
+        matches!(&refused, Untrusted::WrongUsage { required_usage: "digital signature", .. }),
+        "{refused}"
+    );
 
-    let no_signer = Rogue::new("intermediate", Some(&root), |params| {
+    let no_signer = TestCertificate::new("intermediate", Some(&root), |params| {
         authority(Some(0))(params);
         params.key_usages = vec![KeyUsagePurpose::CrlSign];
     });
-    let refused = root.refuses(&[&Rogue::new("leaf", Some(&no_signer), serves_web), &no_signer]);
-    assert!(matches!(&refused, Untrusted::WrongUsage { needs: "key cert sign", .. }), "{refused}");
+    let refused = root.rejects(&[&TestCertificate::new("leaf", Some(&no_signer), serves_web), &no_signer]);
+    assert!(matches!(&refused, Untrusted::WrongUsage { required_usage: "key cert sign", .. }), "{refused}");
 }
 
 #[test]
-fn two_spiffe_ids_are_none() {
-    let root = Rogue::root();
+fn a_certificate_with_two_spiffe_ids_has_no_identity() {
+    let root = TestCertificate::root();
     let uri = |id: &str| SanType::URI(id.try_into().unwrap());
     let leaf = |ids: &[&str]| {
-        Rogue::new("leaf", Some(&root), |params| {
+        TestCertificate::new("leaf", Some(&root), |params| {
             serves_web(params);
             params.subject_alt_names.extend(ids.iter().copied().map(uri));
         })
@@ -138,8 +141,8 @@ fn two_spiffe_ids_are_none() {
         &["spiffe://mesh/../admin"],
         &["SPIFFE://mesh/a"],
     ] {
-        let refused = root.refuses(&[&leaf(ids)]);
-        let malformed = matches!(&refused, Untrusted::Malformed(PemError::NotACertificate { line: 1, why }) if why.contains("SPIFFE"));
+        let refused = root.rejects(&[&leaf(ids)]);
+        let malformed = matches!(&refused, Untrusted::Malformed(PemError::CertificateParseError { line: 1, why }) if why.contains("SPIFFE"));
         assert!(malformed, "{ids:?}: {refused}");
     }
     verify(leaf(&["https://mesh"]).pem, &root.roots(), now(), &server()).unwrap();

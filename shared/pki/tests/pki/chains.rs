@@ -7,11 +7,11 @@ use std::time::SystemTime;
 use mesh_pki::{Intermediate, Root, Roots, Untrusted, Usage, verify};
 use rcgen::{CertificateParams, DnType, GeneralSubtree, IsCa, Issuer, KeyPair, NameConstraints};
 
-use super::rogue::{Rogue, authority, serves_web};
+use super::test_certificate::{TestCertificate, authority, serves_web};
 use super::{DAY, intermediate, leaf, life, now, roots, server};
 
 #[test]
-fn a_stranger_s_chain_and_a_chain_with_a_gap_name_the_issuer() {
+fn an_untrusted_chain_and_an_incomplete_chain_name_the_missing_issuer() {
     let (ours, theirs) = (intermediate(), intermediate_of("their root"));
     let refused = verify(leaf(&theirs, Usage::Both).chain_pem, &roots(&ours), now(), &server()).unwrap_err();
     assert!(
@@ -33,7 +33,7 @@ fn intermediate_of(root: &str) -> Intermediate {
 }
 
 #[test]
-fn a_name_is_no_proof_without_the_key() {
+fn a_root_with_the_same_name_and_another_key_is_not_trusted() {
     // Another root with the very same name.
     let (ours, impostor) = (intermediate(), intermediate());
     let refused =
@@ -45,52 +45,55 @@ fn a_name_is_no_proof_without_the_key() {
 }
 
 #[test]
-fn an_intermediate_cannot_make_another_authority() {
-    let root = Rogue::root();
-    let intermediate = Rogue::new("intermediate", Some(&root), authority(Some(0)));
-    let second = Rogue::new("second", Some(&intermediate), authority(Some(0)));
-    let refused = root.refuses(&[&Rogue::new("leaf", Some(&second), serves_web), &second, &intermediate]);
+fn an_intermediate_cannot_issue_another_authority() {
+    let root = TestCertificate::root();
+    let intermediate = TestCertificate::new("intermediate", Some(&root), authority(Some(0)));
+    let second = TestCertificate::new("second", Some(&intermediate), authority(Some(0)));
+    let refused =
+        root.rejects(&[&TestCertificate::new("leaf", Some(&second), serves_web), &second, &intermediate]);
     let expected = Untrusted::PathTooLong { authority: "CN=intermediate".to_owned(), limit: 0 };
     assert_eq!(refused, expected);
     // Without the limit it could.
-    let free = Rogue::new("intermediate", Some(&root), authority(None));
-    let second = Rogue::new("second", Some(&free), authority(Some(0)));
-    let chain =
-        [&Rogue::new("leaf", Some(&second), serves_web), &second, &free].map(|one| one.pem.as_str()).concat();
+    let free = TestCertificate::new("intermediate", Some(&root), authority(None));
+    let second = TestCertificate::new("second", Some(&free), authority(Some(0)));
+    let chain = [&TestCertificate::new("leaf", Some(&second), serves_web), &second, &free]
+        .map(|one| one.pem.as_str())
+        .concat();
     verify(chain, &root.roots(), now(), &server()).unwrap();
 }
 
 #[test]
-fn a_leaf_issues_nothing_and_an_authority_serves_nothing() {
-    let root = Rogue::root();
-    let leaf = Rogue::new("leaf", Some(&root), |params| {
+fn a_leaf_cannot_issue_and_an_authority_cannot_serve() {
+    let root = TestCertificate::root();
+    let leaf = TestCertificate::new("leaf", Some(&root), |params| {
         serves_web(params);
         params.is_ca = IsCa::ExplicitNoCa;
     });
-    let refused = root.refuses(&[&Rogue::new("leaf's leaf", Some(&leaf), serves_web), &leaf]);
+    let refused = root.rejects(&[&TestCertificate::new("leaf's leaf", Some(&leaf), serves_web), &leaf]);
     assert_eq!(refused, Untrusted::LeafAsAuthority { subject: "CN=leaf".to_owned() });
 
-    let greedy = Rogue::new("greedy", Some(&root), |params| {
+    let greedy = TestCertificate::new("greedy", Some(&root), |params| {
         serves_web(params);
         authority(Some(0))(params);
     });
-    assert_eq!(root.refuses(&[&greedy]), Untrusted::AuthorityAsLeaf { subject: "CN=greedy".to_owned() });
+    assert_eq!(root.rejects(&[&greedy]), Untrusted::AuthorityAsLeaf { subject: "CN=greedy".to_owned() });
 }
 
 #[test]
-fn a_name_constraint_is_kept() {
-    let root = Rogue::root();
-    let intermediate = Rogue::new("intermediate", Some(&root), |params| {
+fn a_name_constraint_is_enforced() {
+    let root = TestCertificate::root();
+    let intermediate = TestCertificate::new("intermediate", Some(&root), |params| {
         authority(Some(0))(params);
         let permitted_subtrees = vec![GeneralSubtree::DnsName("other.example".to_owned())];
         params.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees: vec![] });
     });
-    let refused = root.refuses(&[&Rogue::new("leaf", Some(&intermediate), serves_web), &intermediate]);
-    assert_eq!(refused, Untrusted::Refused { what: "NameConstraintViolation".to_owned() });
+    let refused =
+        root.rejects(&[&TestCertificate::new("leaf", Some(&intermediate), serves_web), &intermediate]);
+    assert_eq!(refused, Untrusted::Rejected { what: "NameConstraintViolation".to_owned() });
 }
 
 #[test]
-fn a_renewed_root_may_lie_beside_the_old_one() {
+fn a_renewed_root_and_the_old_one_can_both_be_trusted() {
     let key = KeyPair::generate().unwrap();
     let make = |from: SystemTime, to: SystemTime| {
         let mut params = CertificateParams::default();

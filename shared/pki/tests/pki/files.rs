@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::{intermediate, leaf, life, names, now, root, roots, server};
 
 #[test]
-fn broken_pem_is_refused_with_its_line() {
+fn malformed_pem_is_rejected_with_its_line() {
     let intermediate = intermediate();
     let web = leaf(&intermediate, Usage::Both);
     let roots = roots(&intermediate);
@@ -38,14 +38,14 @@ fn broken_pem_is_refused_with_its_line() {
     let not_base64 = chain.replacen('M', "?", 1);
     assert_eq!(refused(&not_base64), PemError::NotBase64 { line: 1, label: label() });
     let rubbish = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    assert!(matches!(refused(rubbish), PemError::NotACertificate { line: 1, .. }));
+    assert!(matches!(refused(rubbish), PemError::CertificateParseError { line: 1, .. }));
     // What `openssl x509 -text` puts above a certificate does no harm.
     verify(format!("Certificate:\n    Data:\n{chain}"), &roots, now(), &server()).unwrap();
     verify(chain.replace('\n', "\r\n"), &roots, now(), &server()).unwrap();
 }
 
 #[test]
-fn a_key_file_has_one_key_that_is_not_encrypted() {
+fn a_key_file_must_have_exactly_one_unencrypted_key() {
     let web = leaf(&intermediate(), Usage::Both);
     let pem = web.key_pem.expose();
     let refused = |pem: &str| match KeyPem::parse(pem) {
@@ -98,7 +98,7 @@ fn no_debug_output_shows_a_key() {
 
 proptest! {
     #[test]
-    fn no_bytes_make_the_readers_panic(bytes: Vec<u8>) {
+    fn no_input_makes_the_parsers_panic(bytes: Vec<u8>) {
         let armoured = |label: &str| pem::encode(&pem::Pem::new(label, bytes.clone()));
         prop_assert!(Certificate::read_pem(armoured("CERTIFICATE")).is_err());
         prop_assert!(KeyPem::parse(armoured("PRIVATE KEY")).is_err());
@@ -112,7 +112,7 @@ proptest! {
     }
 
     #[test]
-    fn no_damage_to_a_chain_makes_verify_panic_or_say_yes(at in 0usize..10_000, byte in 1u8..) {
+    fn a_corrupted_chain_never_verifies_and_never_panics(at in 0usize..10_000, byte in 1u8..) {
         // One chain for all cases: making one takes longer than a case.
         static CHAIN: std::sync::LazyLock<(Vec<Vec<u8>>, Roots)> = std::sync::LazyLock::new(|| {
             let intermediate = intermediate();

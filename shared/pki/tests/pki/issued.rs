@@ -1,6 +1,6 @@
 //! What our own types issue: it is believed, is what was asked for, and is nothing that should not be.
 //!
-//! Does not know how else a certificate can be wrong: those that our types refuse to make are in `rogue.rs`.
+//! Does not know how else a certificate can be wrong: those that our types refuse to make are in `test_certificate.rs`.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use mesh_pki::{
 use super::{DAY, WEB, intermediate, leaf, life, names, now, root, roots, server};
 
 #[test]
-fn a_leaf_is_trusted_and_says_whom_it_speaks_for() {
+fn a_leaf_verifies_and_yields_its_identity() {
     let intermediate = intermediate();
     let web = leaf(&intermediate, Usage::Both);
     let roots = roots(&intermediate);
@@ -41,7 +41,7 @@ fn an_rsa_leaf_is_trusted_too() {
 }
 
 #[test]
-fn a_wildcard_stands_for_one_label() {
+fn a_wildcard_matches_one_label() {
     let intermediate = intermediate();
     let names = Names::default().dns("*.example.org").unwrap();
     let web = intermediate.issue(&names, Usage::Server, life(1)).unwrap();
@@ -52,7 +52,7 @@ fn a_wildcard_stands_for_one_label() {
 }
 
 #[test]
-fn what_is_written_is_what_was_asked_for() {
+fn an_issued_certificate_has_the_requested_contents() {
     let intermediate = intermediate();
     let web = leaf(&intermediate, Usage::Server);
     let chain = Certificate::read_pem(&web.chain_pem).unwrap();
@@ -82,7 +82,7 @@ fn serials_are_random_and_of_128_bits() {
 }
 
 #[test]
-fn nothing_outlives_its_issuer_and_nothing_is_issued_to_nobody() {
+fn a_certificate_expires_before_its_issuer_and_needs_a_name() {
     let too_long = root().sign_intermediate("intermediate", life(301)).unwrap_err();
     assert!(
         matches!(&too_long, PkiError::OutlivesIssuer { issuer, .. } if issuer.contains("test root")),
@@ -91,8 +91,8 @@ fn nothing_outlives_its_issuer_and_nothing_is_issued_to_nobody() {
     let intermediate = intermediate();
     let too_long = intermediate.issue(&names(), Usage::Both, life(31)).unwrap_err();
     assert!(too_long.to_string().contains("choose a shorter life"), "{too_long}");
-    let nobody = intermediate.issue(&Names::default(), Usage::Both, life(1));
-    assert!(matches!(nobody, Err(PkiError::NoNames)));
+    let without_names = intermediate.issue(&Names::default(), Usage::Both, life(1));
+    assert!(matches!(without_names, Err(PkiError::NoNames)));
     let backwards = Validity::between(now(), now() - DAY);
     assert!(matches!(backwards, Err(PkiError::BadValidity { .. })));
     for name in ["", "a\nb", &"x".repeat(65)] {
@@ -102,7 +102,7 @@ fn nothing_outlives_its_issuer_and_nothing_is_issued_to_nobody() {
 }
 
 #[test]
-fn only_names_that_mean_something_are_taken() {
+fn only_valid_names_are_accepted() {
     for bad in [
         "",
         ".",

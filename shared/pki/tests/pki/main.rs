@@ -7,7 +7,7 @@
 
 mod issued;
 
-mod rogue;
+mod test_certificate;
 
 mod certificates;
 

@@ -14,7 +14,7 @@ fn openssl(folder: &std::path::Path, args: &[&str]) -> (bool, String) {
 
 #[test]
 #[ignore = "needs openssl and curl"]
-fn openssl_agrees() {
+fn openssl_accepts_and_rejects_the_same_chains() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
     let write = |name: &str, pem: &str| std::fs::write(here.join(name), pem).unwrap();
@@ -28,8 +28,8 @@ fn openssl_agrees() {
     for more in
         [&[][..], &["-purpose", "sslserver", "-verify_hostname", "web.example"], &["-purpose", "sslclient"]]
     {
-        let (trusted, said) = openssl(here, &[&verify[..], more, &["leaf.pem"]].concat());
-        assert!(trusted, "{said}");
+        let (trusted, output) = openssl(here, &[&verify[..], more, &["leaf.pem"]].concat());
+        assert!(trusted, "{output}");
     }
     let (_, text) = openssl(here, &["x509", "-in", "leaf.pem", "-noout", "-text"]);
     for line in [
@@ -47,8 +47,8 @@ fn openssl_agrees() {
         serial.trim().trim_start_matches("serial=").trim_start_matches('0'),
         web.serial.to_string().trim_start_matches('0')
     );
-    let (fits, said) = openssl(here, &["pkey", "-in", "key.pem", "-check", "-noout"]);
-    assert!(fits, "{said}");
+    let (fits, output) = openssl(here, &["pkey", "-in", "key.pem", "-check", "-noout"]);
+    assert!(fits, "{output}");
     let key_id = |file, extension| {
         openssl(here, &["x509", "-in", file, "-noout", "-ext", extension])
             .1

@@ -35,8 +35,8 @@ impl Instance {
         if line.is_empty() && process.exited().await.and_then(|status| status.code()) == Some(2) {
             return Err(SetupError::new(ListenError::AddressInUse { address }).into());
         }
-        let told = line.trim_end().rsplit_once(' ').and_then(|(_, address)| address.parse().ok());
-        let address = told.with_context(|| format!("{name} did not start at {address}"))?;
+        let line_address = line.trim_end().rsplit_once(' ').and_then(|(_, address)| address.parse().ok());
+        let address = line_address.with_context(|| format!("{name} did not start at {address}"))?;
         Ok(Self { process, address, _stdout: stdout })
     }
 
@@ -57,7 +57,7 @@ impl Instance {
 }
 
 /// What a server says that ends at once, and its exit code.
-pub(crate) async fn refused(
+pub(crate) async fn failed_start(
     name: &str,
     address: SocketAddr,
     flags: &[&str],
@@ -67,9 +67,10 @@ pub(crate) async fn refused(
         Err(error) if error.kind() == std::io::ErrorKind::TimedOut => bail!("{name} {flags:?} could start"),
         output => output?,
     };
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or(&said).to_owned();
-    Ok((output.status.code().unwrap_or(-1), said))
+    let message = String::from_utf8_lossy(&output.stderr);
+    let message =
+        message.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or(&message).to_owned();
+    Ok((output.status.code().unwrap_or(-1), message))
 }
 
 fn command(name: &str, address: SocketAddr, flags: &[&str]) -> anyhow::Result<Command> {

@@ -34,7 +34,7 @@ mod tests {
     use super::queue_of;
 
     #[test]
-    fn a_listeners_queue_is_found_by_its_port_and_other_sockets_have_none() {
+    fn the_accept_queue_of_a_listener_is_found_by_its_port() {
         let listener = "   7: 0100007F:2710 00000000:0000 0A 00000000:0000002B 00:00000000 00000000     0        0 84 1 0";
         assert_eq!(queue_of(listener, 10000), Some(43));
         assert_eq!(queue_of(listener, 10001), None);

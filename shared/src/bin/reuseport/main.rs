@@ -5,8 +5,8 @@
 mod instance;
 mod kernel;
 mod queue;
+mod scenario;
 mod serve;
-mod story;
 mod tasks;
 
 use std::process::ExitCode;
@@ -47,7 +47,7 @@ enum Role {
     /// Answer "Hello from INSTANCE" on HOST:PORT, with others who do the same
     Serve(serve::Args),
     /// Exit with 0 if INSTANCE answers on HOST:PORT
-    Healthcheck(serve::Place),
+    Healthcheck(serve::ServerAddress),
     /// Kill a server that has connections in its queue, and print as JSON what became of them
     #[command(hide = true)]
     Queue,
@@ -72,15 +72,17 @@ fn main() -> ExitCode {
             Some(Role::Serve(args)) => {
                 cli::run_role(verbose, async |life| serve::run(&args, life).await).await
             }
-            Some(Role::Healthcheck(place)) => {
-                cli::run_role(verbose, async |_| serve::healthcheck(&place).await).await
+            Some(Role::Healthcheck(server)) => {
+                cli::run_role(verbose, async |_| serve::healthcheck(&server).await).await
             }
             Some(Role::Queue) => cli::run_role(verbose, async |life| queue::print(life).await).await,
             None => {
                 let common = CommonArgs { json, stay, verbose, ..CommonArgs::default() };
                 let idea = "one port for several processes: who gets the connections?";
-                cli::run(&common, "reuseport", idea, async |story, life| story::tell(stay, story, life).await)
-                    .await
+                cli::run(&common, "reuseport", idea, async |recorder, life| {
+                    scenario::run(stay, recorder, life).await
+                })
+                .await
             }
         }
     };

@@ -23,12 +23,12 @@ use crate::instance::Instance;
 use crate::kernel;
 
 /// Connections that are accepted before anything happens: all of them fall to foo once in 65,536 runs.
-const EARLY: u64 = 16;
+const ACCEPTED_FIRST: u64 = 16;
 
 /// Connections that come while bar accepts nothing.
-const LATE: u64 = 100;
+const QUEUED_LATER: u64 = 100;
 
-const OFTEN: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What became of them.
@@ -46,24 +46,24 @@ pub(crate) struct Outcome {
 
 /// Runs the experiment.
 pub(crate) async fn run(life: &Lifecycle) -> anyhow::Result<Outcome> {
-    let stays = Instance::start("foo", (Ipv4Addr::LOCALHOST, 0).into(), life).await?;
-    let (address, port) = (stays.address, stays.address.port());
-    let dies = Instance::start("bar", address, life).await?;
+    let survivor = Instance::start("foo", (Ipv4Addr::LOCALHOST, 0).into(), life).await?;
+    let (address, port) = (survivor.address, survivor.address.port());
+    let victim = Instance::start("bar", address, life).await?;
 
     let mut early = Vec::new();
-    for _ in 0..EARLY {
+    for _ in 0..ACCEPTED_FIRST {
         early.push(Connection::open(address).await?);
     }
-    wait_until("all to be accepted", OFTEN, RESPONSE_TIMEOUT, async || match kernel::queued(port) {
+    wait_until("all to be accepted", POLL_INTERVAL, RESPONSE_TIMEOUT, async || match kernel::queued(port) {
         Ok(0) => Ok(()),
         Ok(more) => Err(format!("{more} in queues")),
         Err(error) => Err(error.to_string()),
     })
     .await?;
 
-    dies.suspend()?;
-    wait_until("bar to be suspended", OFTEN, RESPONSE_TIMEOUT, async || {
-        match kernel::is_suspended(dies.pid()) {
+    victim.suspend()?;
+    wait_until("bar to be suspended", POLL_INTERVAL, RESPONSE_TIMEOUT, async || {
+        match kernel::is_suspended(victim.pid()) {
             Ok(true) => Ok(()),
             other => Err(format!("{other:?}")),
         }
@@ -72,7 +72,7 @@ pub(crate) async fn run(life: &Lifecycle) -> anyhow::Result<Outcome> {
 
     let mut outcome = Outcome::default();
     let mut late = JoinSet::new();
-    for _ in 0..LATE {
+    for _ in 0..QUEUED_LATER {
         late.spawn(request_instance(address));
     }
     // Until each of them either has its answer or is in bar's queue.
@@ -83,17 +83,17 @@ pub(crate) async fn run(life: &Lifecycle) -> anyhow::Result<Outcome> {
                 outcome.answered += 1;
             }
             outcome.queued = kernel::queued(port)?;
-            if outcome.answered + outcome.queued == LATE {
+            if outcome.answered + outcome.queued == QUEUED_LATER {
                 return anyhow::Ok(());
             }
-            tokio::time::sleep(OFTEN).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     };
     tokio::time::timeout(RESPONSE_TIMEOUT, settled)
         .await
         .context("connections that are neither answered nor queued")??;
 
-    dies.kill().await;
+    victim.kill().await;
     while let Some(response) = late.join_next().await {
         match response? {
             Ok(_) => outcome.answered += 1,
@@ -113,7 +113,8 @@ pub(crate) async fn print(life: &Lifecycle) -> anyhow::Result<()> {
 }
 
 /// What makes the kernel move connections, in a network of our own so that this machine's setting is not touched.
-const MIGRATING: &str = "ip link set lo up && echo 1 >/proc/sys/net/ipv4/tcp_migrate_req && exec \"$@\"";
+const ENABLE_MIGRATION: &str =
+    "ip link set lo up && echo 1 >/proc/sys/net/ipv4/tcp_migrate_req && exec \"$@\"";
 
 /// Runs it where `net.ipv4.tcp_migrate_req` is set. The inner error says why it cannot be here.
 pub(crate) async fn run_migrating() -> anyhow::Result<Result<Outcome, String>> {
@@ -122,7 +123,7 @@ pub(crate) async fn run_migrating() -> anyhow::Result<Result<Outcome, String>> {
     }
     let inside = |program: &std::ffi::OsStr, arguments: &[&str]| {
         let mut command = Command::new("unshare");
-        command.args(["--net", "sh", "-c", MIGRATING, "sh"]).arg(program).args(arguments);
+        command.args(["--net", "sh", "-c", ENABLE_MIGRATION, "sh"]).arg(program).args(arguments);
         command
     };
     let tried = match child::output(inside("true".as_ref(), &[]), RESPONSE_TIMEOUT).await {
@@ -135,7 +136,7 @@ pub(crate) async fn run_migrating() -> anyhow::Result<Result<Outcome, String>> {
     }
     let this = std::env::current_exe()?;
     let output = child::output(inside(this.as_os_str(), &["queue"]), 2 * RESPONSE_TIMEOUT).await?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    anyhow::ensure!(output.status.success(), "the experiment in a network of its own: {said}");
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    anyhow::ensure!(output.status.success(), "the experiment in a network of its own: {message}");
     Ok(Ok(serde_json::from_slice(&output.stdout)?))
 }

@@ -10,11 +10,11 @@ use shared::reuseport::{self, Sharing};
 
 /// How many fresh connections a health check opens before it says that this instance gets none: with
 /// three servers all of them miss one that is well once in 10^17 checks.
-const TRIES: u32 = 100;
+const MAX_ATTEMPTS: u32 = 100;
 
 /// Who answers where.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Place {
+pub(crate) struct ServerAddress {
     /// The name to answer with
     #[arg(long, env = "INSTANCE", value_name = "NAME")]
     instance: String,
@@ -29,16 +29,16 @@ pub(crate) struct Place {
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    place: Place,
+    server: ServerAddress,
     /// Do not set SO_REUSEPORT
     #[arg(long)]
-    alone: bool,
+    no_reuseport: bool,
     /// Become this user first, which takes root (Linux)
     #[arg(long, value_name = "UID")]
     user: Option<u32>,
 }
 
-impl Place {
+impl ServerAddress {
     fn address(&self) -> SocketAddr {
         (self.host, self.port).into()
     }
@@ -64,25 +64,25 @@ impl Args {
 
 /// Serves until it is told to stop.
 pub(crate) async fn run(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
-    let sharing = if args.alone { Sharing::Exclusive } else { Sharing::Shared };
-    let listener = reuseport::listen(args.place.address(), sharing).map_err(SetupError::new)?;
+    let sharing = if args.no_reuseport { Sharing::Exclusive } else { Sharing::Shared };
+    let listener = reuseport::listen(args.server.address(), sharing).map_err(SetupError::new)?;
     let address = listener.local_addr()?;
-    reuseport::serve(listener, &args.place.instance, life);
-    line_out(&format!("{} listens on {address}", args.place.instance));
+    reuseport::serve(listener, &args.server.instance, life);
+    line_out(&format!("{} listens on {address}", args.server.instance));
     life.token().cancelled().await;
     Ok(())
 }
 
 /// Asks until this instance has answered; another one may, since the port is theirs too.
-pub(crate) async fn healthcheck(place: &Place) -> anyhow::Result<()> {
-    let mut address = place.address();
+pub(crate) async fn healthcheck(server: &ServerAddress) -> anyhow::Result<()> {
+    let mut address = server.address();
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
-    for _ in 0..TRIES {
-        if reuseport::request_instance(address).await? == place.instance {
+    for _ in 0..MAX_ATTEMPTS {
+        if reuseport::request_instance(address).await? == server.instance {
             return Ok(());
         }
     }
-    anyhow::bail!("{} did not answer on {address} in {TRIES} tries", place.instance)
+    anyhow::bail!("{} did not answer on {address} in {MAX_ATTEMPTS} tries", server.instance)
 }

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_update_shows_beside_the_version_that_still_serves() {
+    fn a_rejected_update_appears_next_to_the_active_version() {
         let dump = br#"{"configs":[{"dynamic_listeners":[
             {"name":"a","active_state":{"version_info":"1"},"error_state":{"details":"no such filter"}},
             {"name":"b","error_state":{"details":"bad address"}}]}]}"#;

@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_read_with_what_envoy_left_out_because_it_is_zero() {
+    fn hosts_are_parsed_with_fields_that_envoy_omits_because_they_are_zero() {
         let clusters = clusters(CLUSTERS).unwrap();
         assert!(clusters[0].added_via_api);
         let [first, second, third] = clusters[0].hosts.as_slice() else {
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_answers_are_empty_lists() {
+    fn empty_responses_are_empty_lists() {
         assert!(listeners(b"{}").unwrap().is_empty());
         assert!(clusters(b"{}").unwrap().is_empty());
         assert!(stats(b"{}").unwrap().is_empty());

@@ -62,26 +62,26 @@ async fn main() -> ExitCode {
     if role {
         cli::run_role(common.verbose, async |life| end(ending, listen, life).await).await
     } else {
-        cli::run(&common, "tiny-demo", "a run for tests", async |story, life| {
-            tell(ending, story);
+        cli::run(&common, "tiny-demo", "a run for tests", async |recorder, life| {
+            tell(ending, recorder);
             end(ending, listen, life).await.map(|()| Up)
         })
         .await
     }
 }
 
-fn tell(ending: Ending, story: &mut Recorder) {
-    story.version("tiny", "1.0");
-    story.step("The only step");
+fn tell(ending: Ending, recorder: &mut Recorder) {
+    recorder.version("tiny", "1.0");
+    recorder.step("The only step");
     match ending {
-        Ending::Holds => story.claim("it-holds", "Two is two", "2", "2", true),
+        Ending::Holds => recorder.claim("it-holds", "Two is two", "2", "2", true),
         Ending::Mixed => {
-            story.claim("it-holds", "Two is two", "2", "2", true);
-            story.claim("it-breaks", "Two is three", "3", "2", false);
-            story.claim("it-breaks-too", "Two is four", "4", "2", false);
-            story.not_checked("not-here", "Two is one of many", "1 of many", "there are not many");
+            recorder.claim("it-holds", "Two is two", "2", "2", true);
+            recorder.claim("it-breaks", "Two is three", "3", "2", false);
+            recorder.claim("it-breaks-too", "Two is four", "4", "2", false);
+            recorder.not_checked("not-here", "Two is one of many", "1 of many", "there are not many");
         }
-        Ending::NotChecked => story.not_checked("not-here", "Two is one of many", "1 of many", "not many"),
+        Ending::NotChecked => recorder.not_checked("not-here", "Two is one of many", "1 of many", "not many"),
         _ => {}
     }
 }

@@ -9,7 +9,7 @@ use tokio::process::Command;
 use shared::child;
 
 /// How long any command may take that builds nothing.
-pub(super) const COMMAND: Duration = Duration::from_secs(60);
+pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why a stack is not up, or could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -24,12 +24,12 @@ pub enum ComposeError {
         seen: String,
     },
     /// A command failed.
-    #[error("{command} failed:\n{said}")]
+    #[error("{command} failed:\n{output}")]
     Failed {
         /// The command line.
         command: String,
         /// What it printed.
-        said: String,
+        output: String,
     },
     /// A command could not be run, or took too long.
     #[error("cannot run {command}: {why}")]
@@ -86,7 +86,7 @@ pub(super) async fn program() -> Result<Vec<String>, ComposeError> {
     };
     let mut asking = Command::new(&words[0]);
     asking.args(&words[1..]).args(["version", "--short"]);
-    let seen = match run(asking, COMMAND).await {
+    let seen = match run(asking, COMMAND_TIMEOUT).await {
         Ok(version) if is_new_enough(version.trim()) => return Ok(words),
         Ok(version) => format!("{} is {}", words.join(" "), version.trim()),
         Err(error) => error.to_string().trim().to_owned(),
@@ -104,7 +104,7 @@ fn is_new_enough(version: &str) -> bool {
 pub(super) async fn docker(arguments: &[&str]) -> Result<String, ComposeError> {
     let mut command = Command::new("docker");
     command.args(arguments);
-    run(command, COMMAND).await
+    run(command, COMMAND_TIMEOUT).await
 }
 
 async fn run(command: Command, limit: Duration) -> Result<String, ComposeError> {
@@ -118,8 +118,8 @@ async fn run(command: Command, limit: Duration) -> Result<String, ComposeError> 
         Err(why) => Err(ComposeError::NotRun { command: line, why }),
         Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
         Ok(output) => {
-            let said = [output.stdout, output.stderr].concat();
-            Err(ComposeError::Failed { command: line, said: String::from_utf8_lossy(&said).into_owned() })
+            let output = [output.stdout, output.stderr].concat();
+            Err(ComposeError::Failed { command: line, output: String::from_utf8_lossy(&output).into_owned() })
         }
     }
 }
@@ -129,7 +129,7 @@ mod tests {
     use super::is_new_enough;
 
     #[test]
-    fn a_compose_that_cannot_read_our_files_is_told_from_one_that_can() {
+    fn an_old_compose_version_is_recognized() {
         for (version, expected) in [
             ("1.29.2", false),
             ("2.23.3", false),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
-use super::command::{COMMAND, ComposeError};
+use super::command::{COMMAND_TIMEOUT, ComposeError};
 use shared::child;
 
 /// Puts compiled programs where an image takes them from: `dist/` in the workspace, `root`.
@@ -15,15 +15,15 @@ use shared::child;
 ///
 /// # Errors
 /// [`ComposeError::Dist`].
-pub async fn lay_out(root: &Path, programs: &[PathBuf]) -> Result<(), ComposeError> {
+pub async fn install_programs(root: &Path, programs: &[PathBuf]) -> Result<(), ComposeError> {
     for program in programs {
-        let laid_out = lay_out_one(root, program).await;
+        let laid_out = install_program(root, program).await;
         laid_out.map_err(|why| ComposeError::Dist { program: program.clone(), why })?;
     }
     Ok(())
 }
 
-async fn lay_out_one(root: &Path, program: &Path) -> io::Result<()> {
+async fn install_program(root: &Path, program: &Path) -> io::Result<()> {
     let name = program.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let compiled = program.metadata()?;
     let dist = root.join("dist");
@@ -37,7 +37,7 @@ async fn lay_out_one(root: &Path, program: &Path) -> io::Result<()> {
     let partial = tempfile::NamedTempFile::new_in(&dist)?;
     let mut strip = Command::new("strip");
     strip.arg("-o").arg(partial.path()).arg(program);
-    if !child::output(strip, COMMAND).await.is_ok_and(|stripped| stripped.status.success()) {
+    if !child::output(strip, COMMAND_TIMEOUT).await.is_ok_and(|stripped| stripped.status.success()) {
         std::fs::copy(program, partial.path())?;
     }
     let laid_out = std::fs::File::options().write(true).open(partial.path())?;

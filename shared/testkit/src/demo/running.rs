@@ -40,7 +40,7 @@ impl Running {
         loop {
             let mut line = String::new();
             if self.stdout.read_line(&mut line).unwrap() == 0 {
-                let (status, stderr) = (self.child.wait().unwrap(), self.complaint());
+                let (status, stderr) = (self.child.wait().unwrap(), self.stderr_text());
                 panic!("{status} before a line '{beginning}'; stdout:\n{}\nstderr:\n{stderr}", self.printed);
             }
             self.printed += &line;
@@ -64,7 +64,7 @@ impl Running {
     pub fn wait_for_children(&mut self, count: usize) {
         self.wait("the demo's programs", |running| {
             let ended = running.child.try_wait().unwrap();
-            assert!(ended.is_none(), "{ended:?}: {}", running.complaint());
+            assert!(ended.is_none(), "{ended:?}: {}", running.stderr_text());
             processes::children(running.pid()).len() >= count
         });
     }
@@ -83,18 +83,18 @@ impl Running {
         let code = self.child.wait().unwrap().code();
         if code.is_none() {
             // It had no chance to end its programs, so the kernel does, a moment later.
-            self.wait("the end of a killed demo's programs", |running| running.left().is_empty());
+            self.wait("the end of a killed demo's programs", |running| running.remaining().is_empty());
         }
-        let left = self.left();
-        assert!(left.is_empty(), "{left:?} are still running");
+        let remaining = self.remaining();
+        assert!(remaining.is_empty(), "{remaining:?} are still running");
         (code, std::mem::take(&mut self.printed))
     }
 
-    fn left(&self) -> Vec<u32> {
+    fn remaining(&self) -> Vec<u32> {
         self.started.iter().copied().filter(|pid| processes::is_running(*pid)).collect()
     }
 
-    fn complaint(&mut self) -> String {
+    fn stderr_text(&mut self) -> String {
         let mut text = String::new();
         self.stderr.seek(SeekFrom::Start(0)).unwrap();
         self.stderr.read_to_string(&mut text).unwrap();

@@ -65,7 +65,10 @@ fn params(name: &str, below: u8) -> CertificateParams {
 }
 
 /// An Envoy that answers "hello" by TLS, with the chain and the key in this folder, and its address.
-pub(super) async fn greeter(context: &CheckContext, folder: &Path) -> anyhow::Result<(Serving, SocketAddr)> {
+pub(super) async fn start_greeter(
+    context: &CheckContext,
+    folder: &Path,
+) -> anyhow::Result<(Serving, SocketAddr)> {
     let file = |name: &str| json!({ "filename": folder.join(name) });
     let certificate = json!({ "certificate_chain": file("chain.pem"), "private_key": file("key.pem") });
     let program = context.envoy_program().await?;
@@ -141,12 +144,12 @@ pub(super) async fn curl(
     if output.status.success() {
         return Ok(Ok(String::from_utf8_lossy(&output.stdout).into_owned()));
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Ok(Err(said.lines().next().unwrap_or("curl said nothing").trim_start_matches("curl: ").to_owned()))
+    let message = String::from_utf8_lossy(&output.stderr);
+    Ok(Err(message.lines().next().unwrap_or("curl said nothing").trim_start_matches("curl: ").to_owned()))
 }
 
 /// What a checker's own file operation needs to be told as the student's: a file that should have been made.
-pub(super) fn made(context: &CheckContext, file: &str) -> Result<String, Requirement> {
+pub(super) fn read_issued_file(context: &CheckContext, file: &str) -> Result<String, Requirement> {
     std::fs::read_to_string(context.path(file)).map_err(|error| {
         let advice = "The script runs in a folder of its own, and leaves its files there.";
         Requirement::unmet(format!("{file} is made"), "that file", format!("{file}: {error}"), advice)

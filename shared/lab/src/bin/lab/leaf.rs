@@ -9,7 +9,7 @@ use mesh_pki::{KeyPem, Purpose, Roots, verify};
 use shared::child;
 use tokio::process::Command;
 
-use super::certificates::{LIMIT, authority, curl, greeter, made, run};
+use super::certificates::{LIMIT, authority, curl, read_issued_file, run, start_greeter};
 
 const FILE: &str = "issue.sh";
 
@@ -23,10 +23,10 @@ pub(super) async fn check(context: &mut CheckContext) -> anyhow::Result<()> {
     issue(context, &host).await?;
     let root = std::fs::read(context.path("ca/root.pem")).context("the root was just written")?;
     for role in ["server", "client"] {
-        fits(context, role)?;
+        check_key_pair(context, role)?;
     }
-    is_believed(context, &host, &Roots::from_pem(root)?).await?;
-    is_not_believed(context, &host).await
+    check_server_trusted(context, &host, &Roots::from_pem(root)?).await?;
+    check_client_certificate(context, &host).await
 }
 
 /// Runs the student's script.
@@ -34,17 +34,17 @@ async fn issue(context: &mut CheckContext, host: &str) -> anyhow::Result<()> {
     context.text(FILE)?;
     let mut command = Command::new("sh");
     command.arg(FILE).current_dir(context.folder()).env("HOST", host);
-    let (what, wanted) = (format!("{FILE} comes to its end"), "exit code 0");
+    let (what, expected) = (format!("{FILE} comes to its end"), "exit code 0");
     let (seen, advice) = match child::output(command, LIMIT).await {
         Ok(output) if output.status.success() => {
-            context.require(what, wanted, "it ended with exit code 0", true, "");
+            context.require(what, expected, "it ended with exit code 0", true, "");
             return Ok(());
         }
         Ok(output) => {
-            let said: String =
+            let message: String =
                 String::from_utf8_lossy(&output.stderr).trim().chars().take(MAX_MESSAGE_CHARS).collect();
             (
-                format!("it ended with {}: {said}", output.status),
+                format!("it ended with {}: {message}", output.status),
                 "The script stops at the first command that fails, with `set -e`.",
             )
         }
@@ -53,19 +53,21 @@ async fn issue(context: &mut CheckContext, host: &str) -> anyhow::Result<()> {
         }
         Err(error) => return Err(error).context("sh cannot be run"),
     };
-    Err(Requirement::unmet(what, wanted, seen, advice).into())
+    Err(Requirement::unmet(what, expected, seen, advice).into())
 }
 
 /// Chain and key belong together, and the chain begins with the leaf.
-fn fits(context: &mut CheckContext, role: &str) -> anyhow::Result<()> {
-    let (chain, key) =
-        (made(context, &format!("{role}/chain.pem"))?, made(context, &format!("{role}/key.pem"))?);
+fn check_key_pair(context: &mut CheckContext, role: &str) -> anyhow::Result<()> {
+    let (chain, key) = (
+        read_issued_file(context, &format!("{role}/chain.pem"))?,
+        read_issued_file(context, &format!("{role}/key.pem"))?,
+    );
     let what = format!("{role}/chain.pem and {role}/key.pem belong together");
-    let wanted = "a leaf, what vouches for it, and the leaf's key";
+    let expected = "a leaf, what vouches for it, and the leaf's key";
     let credentials =
         KeyPem::parse(&key).map_err(Into::into).and_then(|key| Credentials::from_pem(&chain, &key));
     match credentials {
-        Ok(_) => context.require(what, wanted, "they fit", true, ""),
+        Ok(_) => context.require(what, expected, "they fit", true, ""),
         Err(error) => {
             let alone =
                 matches!(error, TlsError::NotALeaf { .. }) && chain.matches("BEGIN CERTIFICATE").count() == 1;
@@ -75,7 +77,7 @@ fn fits(context: &mut CheckContext, role: &str) -> anyhow::Result<()> {
             } else {
                 "In a chain the leaf comes first, then who vouches for it; the key is the leaf's."
             };
-            return Err(Requirement::unmet(what, wanted, error, advice).into());
+            return Err(Requirement::unmet(what, expected, error, advice).into());
         }
     }
     Ok(())
@@ -88,23 +90,23 @@ async fn openssl(context: &CheckContext, role: &str, purpose: &[&str]) -> anyhow
     args.extend(purpose);
     args.push(&chain);
     let output = run("openssl", args, context).await?;
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said).into_owned();
-    let error = said.lines().find(|line| line.starts_with("error ")).unwrap_or("it said nothing");
+    let message = [output.stdout, output.stderr].concat();
+    let message = String::from_utf8_lossy(&message).into_owned();
+    let error = message.lines().find(|line| line.starts_with("error ")).unwrap_or("it said nothing");
     Ok(if output.status.success() { Ok(()) } else { Err(error.to_owned()) })
 }
 
-async fn is_believed(context: &mut CheckContext, host: &str, roots: &Roots) -> anyhow::Result<()> {
-    let said = openssl(context, "server", &["-purpose", "sslserver", "-verify_hostname", host]).await?;
-    let advice = said.as_ref().err().map_or("", |why| advice_for(why));
-    let seen = said
+async fn check_server_trusted(context: &mut CheckContext, host: &str, roots: &Roots) -> anyhow::Result<()> {
+    let message = openssl(context, "server", &["-purpose", "sslserver", "-verify_hostname", host]).await?;
+    let advice = message.as_ref().err().map_or("", |why| advice_for(why));
+    let seen = message
         .as_ref()
         .map_or_else(|why| format!("openssl verify says: {why}"), |()| "openssl verify says OK".to_owned());
-    context.require("openssl believes the server", "OK", seen, said.is_ok(), advice);
-    if said.is_err() {
+    context.require("openssl believes the server", "OK", seen, message.is_ok(), advice);
+    if message.is_err() {
         return Ok(());
     }
-    let chain = made(context, "server/chain.pem")?;
+    let chain = read_issued_file(context, "server/chain.pem")?;
     let strict = verify(&chain, roots, SystemTime::now(), &Purpose::server(host)?);
     context.require(
         "so does a client that looks for names only where they count",
@@ -114,7 +116,7 @@ async fn is_believed(context: &mut CheckContext, host: &str, roots: &Roots) -> a
         "Clients of today, gRPC's among them, read the subject alternative names, and not the subject: \
          subjectAltName=DNS:… in the file of -extfile.",
     );
-    let (_envoy, address) = greeter(context, &context.path("server")).await?;
+    let (_envoy, address) = start_greeter(context, &context.path("server")).await?;
     let answer = curl(context, (host, address), &["--cacert", "ca/root.pem"]).await?;
     let seen = answer.as_ref().map_or_else(
         |why| format!("curl says: {why}"),
@@ -125,7 +127,7 @@ async fn is_believed(context: &mut CheckContext, host: &str, roots: &Roots) -> a
     Ok(())
 }
 
-async fn is_not_believed(context: &mut CheckContext, host: &str) -> anyhow::Result<()> {
+async fn check_client_certificate(context: &mut CheckContext, host: &str) -> anyhow::Result<()> {
     let client = openssl(context, "client", &["-purpose", "sslclient"]).await?;
     context.require(
         "openssl believes the client, as a client",
@@ -148,7 +150,7 @@ async fn is_not_believed(context: &mut CheckContext, host: &str) -> anyhow::Resu
     if server.is_ok() {
         return Ok(());
     }
-    let (_envoy, address) = greeter(context, &context.path("client")).await?;
+    let (_envoy, address) = start_greeter(context, &context.path("client")).await?;
     let answer = curl(context, (host, address), &["--cacert", "ca/root.pem"]).await?;
     context.require(
         "nor does curl",
@@ -162,15 +164,15 @@ async fn is_not_believed(context: &mut CheckContext, host: &str) -> anyhow::Resu
 
 /// Where to look, by what openssl says.
 fn advice_for(why: &str) -> &'static str {
-    let says = |words: &str| why.contains(words);
-    if says("self-signed") || says("self signed") {
+    let mentions = |words: &str| why.contains(words);
+    if mentions("self-signed") || mentions("self signed") {
         "It vouches for itself, and nobody trusts it. Make a request (openssl req -new), and have the intermediate sign it \
          (openssl x509 -req -CA … -CAkey …)."
-    } else if says("unable to get") {
+    } else if mentions("unable to get") {
         "Clients have the root and nothing else. chain.pem is what the server sends: the leaf, and the intermediate below it."
-    } else if says("ostname mismatch") {
+    } else if mentions("ostname mismatch") {
         "The name that clients ask for is $HOST."
-    } else if says("purpose") {
+    } else if mentions("purpose") {
         "extendedKeyUsage has to name serverAuth."
     } else {
         "openssl x509 -in server/chain.pem -noout -text shows all that is in it."

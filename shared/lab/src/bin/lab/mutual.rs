@@ -14,10 +14,10 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const HOST: &str = "orders.test";
 
 /// Somebody who calls: in words, the folder with the certificate, and whether there is to be an answer.
-struct Caller {
-    who: String,
+struct TestCaller {
+    description: String,
     folder: Option<&'static str>,
-    welcome: bool,
+    allowed: bool,
     advice: &'static str,
 }
 
@@ -58,7 +58,8 @@ pub(super) async fn check(context: &mut CheckContext) -> anyhow::Result<()> {
         )
         .into());
     };
-    let caller = |who: String, folder, welcome, advice| Caller { who, folder, welcome, advice };
+    let caller =
+        |description: String, folder, allowed, advice| TestCaller { description, folder, allowed, advice };
     let callers = [
         caller(
             friend.clone(),
@@ -88,24 +89,24 @@ pub(super) async fn check(context: &mut CheckContext) -> anyhow::Result<()> {
         ),
     ];
     let mut answers = Vec::new();
-    for one in &callers {
+    for caller in &callers {
         let [chain, key] =
-            ["chain.pem", "key.pem"].map(|file| format!("{}/{file}", one.folder.unwrap_or_default()));
+            ["chain.pem", "key.pem"].map(|file| format!("{}/{file}", caller.folder.unwrap_or_default()));
         let mut args = vec!["--cacert", "root.pem"];
-        if one.folder.is_some() {
+        if caller.folder.is_some() {
             args.extend(["--cert", &chain, "--key", &key]);
         }
         answers.push(curl(context, (HOST, address), &args).await?);
     }
     let stranger_is_kept_out = answers[2].is_err();
-    for (one, answer) in callers.into_iter().zip(answers) {
-        let wanted = if one.welcome { "an answer, 200" } else { "no answer" };
+    for (caller, answer) in callers.into_iter().zip(answers) {
+        let wanted = if caller.allowed { "an answer, 200" } else { "no answer" };
         let seen = match &answer {
-            Ok(code) => format!("{} got {code}", one.who),
-            Err(why) => format!("{} got no answer: {why}", one.who),
+            Ok(code) => format!("{} got {code}", caller.description),
+            Err(why) => format!("{} got no answer: {why}", caller.description),
         };
-        let advice = match one.folder {
-            Some(_) => one.advice,
+        let advice = match caller.folder {
+            Some(_) => caller.advice,
             None if stranger_is_kept_out => {
                 "A certificate that is shown gets checked, but nobody has to show one: require_client_certificate."
             }
@@ -115,11 +116,11 @@ pub(super) async fn check(context: &mut CheckContext) -> anyhow::Result<()> {
                  common_tls_context, by which what is shown is checked."
             }
         };
-        let met = if one.welcome { answer.as_deref() == Ok("200") } else { answer.is_err() };
-        let what = if one.welcome {
-            format!("{} is answered", one.who)
+        let met = if caller.allowed { answer.as_deref() == Ok("200") } else { answer.is_err() };
+        let what = if caller.allowed {
+            format!("{} is answered", caller.description)
         } else {
-            format!("{} gets no answer", one.who)
+            format!("{} gets no answer", caller.description)
         };
         context.require(what, wanted, seen, met, advice);
     }

@@ -115,29 +115,29 @@ async fn start(
     let mut process = Running::start(command, &context.life, ()).await?;
     let stderr = process.stderr().context("stderr is piped")?;
     let mut stdout = BufReader::new(process.stdout().context("stdout is piped")?);
-    let told = async {
+    let line_fields = async {
         // What the function prints itself comes first.
         loop {
             let mut line = String::new();
             if stdout.read_line(&mut line).await? == 0 {
                 return Ok(None);
             }
-            if let Some(told) = line.strip_prefix("listens: ") {
-                let mut words = told.split_whitespace();
+            if let Some(line_fields) = line.strip_prefix("listens: ") {
+                let mut words = line_fields.split_whitespace();
                 let port = words.next().and_then(|port| port.parse::<u16>().ok());
                 return anyhow::Ok(port.map(|port| (port, words.next() == Some("true"))));
             }
         }
     };
-    match tokio::time::timeout(RESPONSE_TIMEOUT, told).await {
-        Ok(told) => match told? {
+    match tokio::time::timeout(RESPONSE_TIMEOUT, line_fields).await {
+        Ok(line_fields) => match line_fields? {
             Some((port, shares_port)) => {
                 Ok(Ok(Server { _process: process, _stdout: stdout, port, shares_port }))
             }
             None => {
-                let mut said = String::new();
-                stderr.take(MAX_MESSAGE_CHARS).read_to_string(&mut said).await.unwrap_or_default();
-                Ok(Err(said.lines().find(|line| !line.is_empty()).unwrap_or("it said nothing").to_owned()))
+                let mut message = String::new();
+                stderr.take(MAX_MESSAGE_CHARS).read_to_string(&mut message).await.unwrap_or_default();
+                Ok(Err(message.lines().find(|line| !line.is_empty()).unwrap_or("it said nothing").to_owned()))
             }
         },
         Err(_) => Ok(Err(format!("it did not listen within {RESPONSE_TIMEOUT:?}"))),

@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<String, Failure> {
     if !args.keep_root_key && old_key.symlink_metadata().is_ok() {
         return Err(Failure::unusable(OldRootKey(old_key)));
     }
-    let made = make(args).map_err(Failure::unusable)?;
+    let made = generation_error(args).map_err(Failure::unusable)?;
     let mut files = Files::default()
         .public("root.pem", &made.root)
         .public("intermediate.pem", &made.intermediate)
@@ -83,14 +83,14 @@ pub(crate) fn run(args: &Args) -> Result<String, Failure> {
     Ok(paths.iter().map(|path| format!("{}\n", path.display())).collect())
 }
 
-struct Made {
+struct Chain {
     root: String,
     root_key: Option<mesh_pki::KeyPem>,
     intermediate: String,
     leaf: mesh_pki::Issued,
 }
 
-fn make(args: &Args) -> Result<Made, PkiError> {
+fn generation_error(args: &Args) -> Result<Chain, PkiError> {
     let life = |days: u32| Validity::from_now(Duration::from_secs(u64::from(days) * 24 * 60 * 60));
     let names = args.ip.iter().fold(Names::default(), |names, ip| names.ip(*ip));
     let mut names = args.dns.iter().try_fold(names, |names, dns| names.dns(dns))?;
@@ -101,7 +101,7 @@ fn make(args: &Args) -> Result<Made, PkiError> {
     let root_key = args.keep_root_key.then(|| root.key_pem());
     let intermediate = root.sign_intermediate("mesh intermediate", life(args.intermediate_days)?)?;
     let leaf = intermediate.issue(&names, args.usage, life(args.days)?)?;
-    Ok(Made { root: intermediate.root_pem(), root_key, intermediate: intermediate.pem(), leaf })
+    Ok(Chain { root: intermediate.root_pem(), root_key, intermediate: intermediate.pem(), leaf })
 }
 
 fn days() -> clap::builder::RangedI64ValueParser<u32> {

@@ -11,13 +11,13 @@ use shared::follow::{Reading, text};
 use crate::error::FilesError;
 
 /// The largest file that is read, in bytes.
-const MOST: u64 = 4 << 20;
+const MAX_LENGTH: u64 = 4 << 20;
 
 /// The most files that are read.
 const FILES: usize = 1000;
 
 /// Reads the texts of all resource files in this folder, by path.
-pub(super) fn look(folder: &Path) -> Result<Reading<BTreeMap<PathBuf, Arc<str>>>, FilesError> {
+pub(super) fn read_folder(folder: &Path) -> Result<Reading<BTreeMap<PathBuf, Arc<str>>>, FilesError> {
     let unreadable = |path: &Path| {
         let path = path.to_owned();
         move |why| FilesError::Unreadable { path, why }
@@ -45,7 +45,7 @@ pub(super) fn look(folder: &Path) -> Result<Reading<BTreeMap<PathBuf, Arc<str>>>
     paths.sort_unstable();
     let mut found = Reading { content: BTreeMap::new(), modified: Vec::new() };
     for path in paths {
-        let Reading { content, modified } = text(&path, MOST).map_err(unreadable(&path))?;
+        let Reading { content, modified } = text(&path, MAX_LENGTH).map_err(unreadable(&path))?;
         found.content.insert(path, content.into());
         found.modified.extend(modified);
     }

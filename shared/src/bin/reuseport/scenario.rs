@@ -14,12 +14,12 @@ use shared::report::Recorder;
 use crate::instance::Instance;
 
 /// Two servers that stay up.
-pub(crate) struct Up {
+pub(crate) struct RunningServers {
     address: SocketAddr,
     _servers: [Instance; 2],
 }
 
-impl LiveEnvironment for Up {
+impl LiveEnvironment for RunningServers {
     fn instructions(&self) -> String {
         let (address, port) = (self.address, self.address.port());
         format!(
@@ -33,16 +33,20 @@ impl LiveEnvironment for Up {
 }
 
 /// Tells the story.
-pub(crate) async fn tell(stay: bool, story: &mut Recorder, life: &Lifecycle) -> anyhow::Result<Up> {
+pub(crate) async fn run(
+    stay: bool,
+    recorder: &mut Recorder,
+    life: &Lifecycle,
+) -> anyhow::Result<RunningServers> {
     let port = if stay { ports::REUSEPORT } else { 0 };
     let first = Instance::start("foo", (Ipv4Addr::LOCALHOST, port).into(), life).await?;
     let address = first.address;
-    let second = sharing::two(address, story, life).await?;
-    limits::without(address, story).await?;
-    sharing::kept(address, story).await?;
-    sharing::joins(address, story, life).await?;
-    limits::dies(story, life).await?;
-    limits::stranger(address, story).await?;
-    sharing::listeners(story, life).await?;
-    Ok(Up { address, _servers: [first, second] })
+    let second = sharing::two_servers(address, recorder, life).await?;
+    limits::without_reuseport(address, recorder).await?;
+    sharing::persistent_connections(address, recorder).await?;
+    sharing::third_server(address, recorder, life).await?;
+    limits::killed_process(recorder, life).await?;
+    limits::other_user(address, recorder).await?;
+    sharing::listener_per_task(recorder, life).await?;
+    Ok(RunningServers { address, _servers: [first, second] })
 }

@@ -1,21 +1,22 @@
 //! Verdicts on Envoy's worker threads: the turns of their loops, and their time on a core. Does not know what for.
 
-use super::{Court, range};
-use crate::facts::Switches;
+use super::{Comparison, range};
+use crate::facts::ContextSwitches;
 
-impl Court<'_> {
-    pub(super) fn turns(&mut self) {
-        let (turns, requests) = (self.workers("turns"), self.facts.counted.downstream_requests);
-        self.story.claim(
-            "loop-turns",
+impl Comparison<'_> {
+    pub(super) fn event_loop(&mut self) {
+        let (turns, requests) =
+            (self.sum_over_workers("turns"), self.facts.envoy_counters.downstream_requests);
+        self.recorder.claim(
+            "loop-iterations",
             "A request takes at least one turn of a worker's loop",
             format!("at least {requests}, the requests by Envoy"),
             format!("{turns} turns by the kernel"),
             u64::try_from(turns).is_ok_and(|turns| turns >= requests) && requests > 0,
         );
-        let (id, claim) = ("loop-envoy", "Envoy timed as many turns as the kernel saw");
-        match self.facts.turns {
-            Some((least, most)) => self.story.claim(
+        let (id, claim) = ("loop-iterations-envoy", "Envoy timed as many turns as the kernel saw");
+        match self.facts.loop_iterations {
+            Some((least, most)) => self.recorder.claim(
                 id,
                 claim,
                 format!("{} by Envoy", range(least, most)),
@@ -24,7 +25,7 @@ impl Court<'_> {
             ),
             None => {
                 let why = "this Envoy does not time them: its bootstrap lacks enable_dispatcher_stats";
-                self.story.not_checked(id, claim, "turns by Envoy", why);
+                self.recorder.not_checked(id, claim, "turns by Envoy", why);
             }
         }
         self.histogram("busy_us", "busy between two waits");
@@ -32,19 +33,19 @@ impl Court<'_> {
     }
 
     pub(super) fn sched(&mut self) {
-        let sum = |switches: &Switches| -> (u64, u64) {
+        let sum = |switches: &ContextSwitches| -> (u64, u64) {
             let each = self.facts.workers.keys().filter_map(|tid| switches.get(tid));
             each.fold((0, 0), |sum, each| (sum.0 + each.0, sum.1 + each.1))
         };
         // /proc and bpftrace cannot be read in the same instant. So no margin is guessed: two readings of /proc lie
         // within the time that it watches, two around it, and what it counted is between.
-        let (least, most) = (sum(&self.facts.switches), sum(&self.facts.switches_around));
+        let (least, most) = (sum(&self.facts.context_switches), sum(&self.facts.context_switches_outer));
         for (id, map, what, least, most) in [
-            ("sched-slept", "slept", "gave up the core by themselves", least.0, most.0),
-            ("sched-preempted", "preempted", "had it taken away", least.1, most.1),
+            ("sched-voluntary", "slept", "gave up the core by themselves", least.0, most.0),
+            ("sched-involuntary", "preempted", "had it taken away", least.1, most.1),
         ] {
-            let seen = self.workers(map);
-            self.story.claim(
+            let seen = self.sum_over_workers(map);
+            self.recorder.claim(
                 id,
                 &format!("How often workers {what}"),
                 format!("{least} to {most}, by /proc/PID/task while and around"),

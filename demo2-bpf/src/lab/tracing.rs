@@ -12,15 +12,15 @@ use shared::envoy::Admin;
 use shared::poll;
 
 use crate::doctor;
+use crate::reference;
 use crate::trace::Trace;
 use crate::tracer::{Tracer, TracerError};
-use crate::witness;
 
 /// The bpftrace of the command line. Checkers are plain functions without such an argument, so it is kept here.
 static BPFTRACE: OnceLock<PathBuf> = OnceLock::new();
 
 /// How long Envoy may take to have counted everything.
-const LIMIT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Put around a program, on no lines of its own: both ends hear the tracer's knock, and then it says READY.
 const BEFORE: &str = "tracepoint:syscalls:sys_enter_clock_nanosleep /!@lab_first/ { @lab_first = 1; } ";
@@ -30,48 +30,48 @@ const AFTER: &str = "\ntracepoint:syscalls:sys_exit_clock_nanosleep /!@lab_last/
 /// This machine cannot run what there is to check.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "this exercise watches the kernel, and this machine cannot: {obstacle}; `demo2-bpf doctor` tells more"
+    "this exercise watches the kernel, and this machine cannot: {blocking_problem}; `demo2-bpf doctor` tells more"
 )]
-struct CannotCheck {
-    obstacle: String,
+struct CannotTrace {
+    blocking_problem: String,
 }
 
 /// A program that is attached.
-pub(super) struct Watching {
+pub(super) struct Tracing {
     file: &'static str,
     tracer: Tracer,
 }
 
 /// Makes every check run this bpftrace. The first call decides; later ones change nothing.
-pub(super) fn use_bpftrace(path: &Path) {
+pub(super) fn set_bpftrace(path: &Path) {
     BPFTRACE.get_or_init(|| path.to_owned());
 }
 
 /// Fails, as unready, where no program could watch.
-pub(super) async fn can_watch() -> anyhow::Result<()> {
-    let checks = doctor::run_check(bpftrace()).await;
-    match doctor::obstacle(&checks) {
+pub(super) async fn require_tracing() -> anyhow::Result<()> {
+    let checks = doctor::run_checks(bpftrace()).await;
+    match doctor::blocking_problem(&checks) {
         None => Ok(()),
-        Some(obstacle) => Err(SetupError::new(CannotCheck { obstacle }).into()),
+        Some(blocking_problem) => Err(SetupError::new(CannotTrace { blocking_problem }).into()),
     }
 }
 
 /// Attaches the student's program.
-pub(super) async fn watch(
-    bench: &CheckContext,
+pub(super) async fn start_tracing(
+    context: &CheckContext,
     file: &'static str,
     arguments: &[String],
-) -> anyhow::Result<Watching> {
-    let source = framed(&bench.text(file)?);
-    let tracer = Tracer::watch(bpftrace(), file, &source, arguments, &bench.life).await;
-    Ok(Watching { file, tracer: tracer.map_err(|error| blame(file, error))? })
+) -> anyhow::Result<Tracing> {
+    let source = with_markers(&context.text(file)?);
+    let tracer = Tracer::start_script(bpftrace(), file, &source, arguments, &context.life).await;
+    Ok(Tracing { file, tracer: tracer.map_err(|error| program_error(file, error))? })
 }
 
-impl Watching {
+impl Tracing {
     /// Ends it, and reads its maps.
     pub(super) async fn maps(self) -> anyhow::Result<Trace> {
         let file = self.file;
-        let lines = self.tracer.stop().await.map_err(|error| blame(file, error))?;
+        let lines = self.tracer.stop().await.map_err(|error| program_error(file, error))?;
         let trace = Trace::parse(lines.iter().map(String::as_str)).map_err(|error| {
             let advice = "Maps hold numbers here: count(), sum(), max(), hist(). A text may be a key.";
             let seen = format!("In what {file} left is more: {error}");
@@ -88,10 +88,10 @@ impl Watching {
 }
 
 /// Waits until Envoy has seen every connection from a client end.
-pub(super) async fn all_ended(admin: &Admin) -> anyhow::Result<()> {
+pub(super) async fn wait_for_close(admin: &Admin) -> anyhow::Result<()> {
     let ended =
-        poll::wait_until("Envoy to see every connection end", Duration::from_millis(5), LIMIT, || async {
-            match witness::open(admin).await {
+        poll::wait_until("Envoy to see every connection end", Duration::from_millis(5), TIMEOUT, || async {
+            match reference::open_connections(admin).await {
                 Ok(0) => Ok(()),
                 Ok(open) => Err(format!("{open} open")),
                 Err(error) => Err(error.to_string()),
@@ -105,7 +105,7 @@ fn bpftrace() -> &'static Path {
 }
 
 /// The program with our two ends. Its lines keep their numbers: ours stands in place of the line for the shell.
-fn framed(text: &str) -> String {
+fn with_markers(text: &str) -> String {
     let rest = match text.strip_prefix("#!") {
         Some(shebang) => shebang.find('\n').map_or("", |end| &shebang[end..]),
         None => text,
@@ -115,21 +115,21 @@ fn framed(text: &str) -> String {
     format!("{BEFORE}{joint}{rest}{AFTER}")
 }
 
-fn blame(file: &str, error: TracerError) -> anyhow::Error {
+fn program_error(file: &str, error: TracerError) -> anyhow::Error {
     match error {
         TracerError::NotStarted { .. } => SetupError::new(error).into(),
-        TracerError::Ended { said, status, .. } => {
-            let seen = if said.is_empty() {
+        TracerError::Exited { stderr_tail, status, .. } => {
+            let seen = if stderr_tail.is_empty() {
                 format!("{file} ended by itself ({status})")
             } else {
-                format!("bpftrace refuses {file}:\n{}", said.replace("stdin:", "line "))
+                format!("bpftrace refuses {file}:\n{}", stderr_tail.replace("stdin:", "line "))
             };
             let advice =
                 "The numbers are line and column. A program runs until it is stopped, and needs no exit().";
             Requirement::unmet(format!("{file} runs"), "a program that runs", seen, advice).into()
         }
-        TracerError::Late { what, limit, said, .. } => {
-            let seen = format!("{file} did not {what} within {limit:?} {said}");
+        TracerError::Timeout { what, limit, stderr_tail, .. } => {
+            let seen = format!("{file} did not {what} within {limit:?} {stderr_tail}");
             let advice = "Name the few tracepoints that you need: thousands take their time.";
             Requirement::unmet(format!("{file} runs"), "a program that attaches", seen.trim_end(), advice)
                 .into()
@@ -142,8 +142,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_framed_program_keeps_the_numbers_of_its_lines() {
-        let framed = framed("#!/usr/bin/env bpftrace\n// two\nBEGIN { }\n");
-        assert_eq!(framed.lines().nth(2), Some("BEGIN { }"));
+    fn added_markers_keep_the_line_numbers_of_the_program() {
+        let with_markers = with_markers("#!/usr/bin/env bpftrace\n// two\nBEGIN { }\n");
+        assert_eq!(with_markers.lines().nth(2), Some("BEGIN { }"));
     }
 }

@@ -18,25 +18,25 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio::task::JoinSet;
 
 use crate::load;
-use crate::prometheus::{self, Api, Prometheus, PrometheusError, REMEDY, Series, Target, Watch};
+use crate::prometheus::{self, Api, INSTALL_HINT, Prometheus, PrometheusError, ScrapeConfig, Series, Target};
 use crate::service::{Fault, Service};
-use crate::topology::{self, Place};
+use crate::topology::{self, HostPort};
 use shared::client::ClientError;
 
 /// How often everything is scraped: often, so that a check is short.
-const EVERY: Duration = Duration::from_millis(200);
+const SCRAPE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The window that the tasks ask about.
 pub(super) const WINDOW: &str = "2s";
 
 /// A load that fills the window, with time to spare for a scrape and for what was in flight before.
-pub(super) const FILLS: Duration = Duration::from_millis(2800);
+pub(super) const FILL_WINDOW: Duration = Duration::from_millis(2800);
 
-const READY: Duration = Duration::from_secs(20);
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// There is no Prometheus.
 #[derive(Debug, thiserror::Error)]
-#[error("this exercise asks a Prometheus, and none was found ({REMEDY})")]
+#[error("this exercise asks a Prometheus, and none was found ({INSTALL_HINT})")]
 struct NoPrometheus;
 
 /// An Envoy, and the services that it calls, each at a path of its name.
@@ -52,12 +52,12 @@ pub(super) struct Caller {
 
 impl Caller {
     /// Starts an Envoy that calls services of these names.
-    pub(super) async fn start(bench: &CheckContext, name: &str, to: &[&str]) -> anyhow::Result<Self> {
+    pub(super) async fn start(context: &CheckContext, name: &str, to: &[&str]) -> anyhow::Result<Self> {
         let held = ReservedPort::new((Ipv4Addr::LOCALHOST, 0).into())?;
-        let any = Place::new("127.0.0.1", 0);
+        let any = HostPort::new("127.0.0.1", 0);
         let (mut services, mut clusters, mut routes) = (Vec::new(), Vec::new(), Vec::new());
         for service in to {
-            let (started, address) = self::service(bench, service).await?;
+            let (started, address) = self::service(context, service).await?;
             services.push(((*service).to_owned(), started));
             clusters.push(topology::cluster(service, &address.into()));
             routes.push((format!("/{service}"), *service));
@@ -70,45 +70,48 @@ impl Caller {
             "static_resources": { "listeners": [topology::listener("out", &any, &routes)], "clusters": clusters },
         });
         let config = config.to_string();
-        let (envoy, listener) = run(bench, &config).await?;
+        let (envoy, listener) = run(context, &config).await?;
         Ok(Self { name: name.to_owned(), services, config, listener, envoy, _held: held })
     }
 
     /// Kills the Envoy, and starts it again: its counters begin at 0.
-    pub(super) async fn restarted(self, bench: &CheckContext) -> anyhow::Result<Self> {
+    pub(super) async fn restart(self, context: &CheckContext) -> anyhow::Result<Self> {
         self.envoy.kill().await;
-        let (envoy, listener) = run(bench, &self.config).await?;
+        let (envoy, listener) = run(context, &self.config).await?;
         Ok(Self { envoy, listener, ..self })
     }
 
     /// From now on this service misbehaves for this caller.
-    pub(super) fn misbehaves(&self, service: &str, fault: Fault) {
+    pub(super) fn inject_fault(&self, service: &str, fault: Fault) {
         self.services
             .iter()
             .filter(|(name, _)| name == service)
-            .for_each(|(_, service)| service.misbehave(fault));
+            .for_each(|(_, service)| service.set_fault(fault));
     }
 
     /// Calls of a service: so many a second.
     pub(super) fn calls(&self, service: &str, rate: u32) -> anyhow::Result<load::Plan> {
         let uri = format!("http://{}/{service}", self.listener).parse()?;
-        Ok(load::Plan { uri, rate, duration: FILLS })
+        Ok(load::Plan { uri, rate, duration: FILL_WINDOW })
     }
 }
 
 /// Starts an Envoy, and says where it listens.
-async fn run(bench: &CheckContext, config: &str) -> anyhow::Result<(Serving, SocketAddr)> {
-    let program = bench.envoy_program().await?;
-    let envoy = Envoy::new(&program, config).start(&bench.life).await?.ready(READY).await?;
+async fn run(context: &CheckContext, config: &str) -> anyhow::Result<(Serving, SocketAddr)> {
+    let program = context.envoy_program().await?;
+    let envoy = Envoy::new(&program, config).start(&context.life).await?.ready(READY_TIMEOUT).await?;
     let listener = envoy.admin().listeners().await?.into_iter().next().context("an Envoy of ours listens")?;
     Ok((envoy, listener.address))
 }
 
 /// Starts a service of this name.
-pub(super) async fn service(bench: &CheckContext, name: &str) -> anyhow::Result<(Arc<Service>, SocketAddr)> {
+pub(super) async fn service(
+    context: &CheckContext,
+    name: &str,
+) -> anyhow::Result<(Arc<Service>, SocketAddr)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port for a service")?;
     let address = listener.local_addr()?;
-    Ok((Service::start(name, [], listener, &bench.life)?, address))
+    Ok((Service::start(name, [], listener, &context.life)?, address))
 }
 
 /// Sends all of these at the same time, each for so long; returns when their last requests were due.
@@ -130,30 +133,34 @@ static RECORDINGS: Mutex<BTreeMap<String, Recording>> = Mutex::const_new(BTreeMa
 
 /// Whom to ask about a world of these names, and about which moment of it. It is brought about once: whoever watches
 /// a file, or tries many solutions, asks the same Prometheus again.
-pub(super) async fn recorded(
-    bench: &CheckContext,
+pub(super) async fn record_once(
+    context: &CheckContext,
     names: &[String],
-    make: impl AsyncFnOnce() -> anyhow::Result<(Prometheus, SystemTime)>,
+    build: impl AsyncFnOnce() -> anyhow::Result<(Prometheus, SystemTime)>,
 ) -> anyhow::Result<(Api, SystemTime)> {
     let key = names.join(" ");
     let recording = Arc::clone(RECORDINGS.lock().await.entry(key.clone()).or_default());
-    let make = async || {
-        let made = make().await?;
-        let over = bench.session.token();
+    let build = async || {
+        let result = build().await?;
+        let session_end = context.session.token();
         // What is static is never dropped, and with a Prometheus goes the folder of its data.
-        bench.session.spawn(async move {
-            over.cancelled().await;
+        context.session.spawn(async move {
+            session_end.cancelled().await;
             RECORDINGS.lock().await.remove(&key);
         });
-        anyhow::Ok(made)
+        anyhow::Ok(result)
     };
-    let (prometheus, until) = recording.get_or_try_init(make).await?;
+    let (prometheus, until) = recording.get_or_try_init(build).await?;
     Ok((prometheus.api().clone(), *until))
 }
 
 /// Starts a Prometheus in this scope that is to scrape these Envoys. It does so five seconds later: how often targets
 /// may change is not for us to say.
-pub(super) async fn watch(life: &Lifecycle, callers: &[&Caller], rules: &str) -> anyhow::Result<Prometheus> {
+pub(super) async fn start_prometheus(
+    life: &Lifecycle,
+    callers: &[&Caller],
+    rules: &str,
+) -> anyhow::Result<Prometheus> {
     let choice = std::env::var_os("PROMETHEUS").map(PathBuf::from);
     let program = prometheus::find(choice.as_deref()).await.map_err(SetupError::new)?;
     let program = program.ok_or_else(|| SetupError::new(NoPrometheus))?;
@@ -164,17 +171,17 @@ pub(super) async fn watch(life: &Lifecycle, callers: &[&Caller], rules: &str) ->
     };
     let targets: Vec<_> = callers.iter().map(target).collect();
     let held = ReservedPort::new((Ipv4Addr::LOCALHOST, 0).into())?;
-    let watch = Watch { targets: &targets, rules, every: EVERY };
-    Ok(Prometheus::start(&program, held.address(), &watch, life).await?)
+    let scrape = ScrapeConfig { targets: &targets, rules, interval: SCRAPE_INTERVAL };
+    Ok(Prometheus::start(&program, held.address(), &scrape, life).await?)
 }
 
 /// Waits until all of them were scraped once more.
-pub(super) async fn catch_up(prometheus: &Prometheus, callers: usize) -> anyhow::Result<()> {
-    Ok(prometheus.api().catch_up(callers).await?)
+pub(super) async fn wait_for_scrapes(prometheus: &Prometheus, callers: usize) -> anyhow::Result<()> {
+    Ok(prometheus.api().wait_for_scrapes(callers).await?)
 }
 
 /// What a student's expression gives at this moment.
-pub(super) async fn ask(
+pub(super) async fn query(
     file: &str,
     expression: &str,
     prometheus: &Api,
@@ -186,7 +193,7 @@ pub(super) async fn ask(
             format!("{file} gives a list of samples for each series, and not one number"),
             "A window such as [2s] is for a function over it: rate(…[2s]).",
         ),
-        Err(PrometheusError::Refused { why, .. }) => {
+        Err(PrometheusError::QueryRejected { why, .. }) => {
             let advice = if why.contains("parse error") {
                 "The two numbers in what it says are a line and a column."
             } else {
@@ -194,7 +201,7 @@ pub(super) async fn ask(
             };
             (format!("Prometheus refuses {file}: {why}"), advice)
         }
-        Err(PrometheusError::NoAnswer(ClientError::Timeout { limit, .. })) => (
+        Err(PrometheusError::NoResponse(ClientError::Timeout { limit, .. })) => (
             format!("Prometheus did not come to an end with {file} within {limit:?}"),
             "What makes so many points? A subquery, [a:b], has one each b.",
         ),
@@ -204,17 +211,18 @@ pub(super) async fn ask(
 }
 
 /// The labels of a series that tell it from others, for people.
-pub(super) fn named(series: &Series) -> String {
+pub(super) fn label_text(series: &Series) -> String {
     let labels = series.labels.iter().filter(|(label, _)| *label != "__name__" && *label != "job");
     let labels: Vec<_> = labels.map(|(label, value)| format!("{label}={value}")).collect();
     if labels.is_empty() { "one without labels".to_owned() } else { labels.join(" ") }
 }
 
 /// A few series in words.
-pub(super) fn listed(series: &[Series]) -> String {
-    const FEW: usize = 4;
-    let mut names: Vec<_> = series.iter().take(FEW).map(|one| format!("[{}]", named(one))).collect();
-    if series.len() > FEW {
+pub(super) fn list_series(series: &[Series]) -> String {
+    const FEW_ERRORS_PERCENT: usize = 4;
+    let mut names: Vec<_> =
+        series.iter().take(FEW_ERRORS_PERCENT).map(|one| format!("[{}]", label_text(one))).collect();
+    if series.len() > FEW_ERRORS_PERCENT {
         names.push("…".to_owned());
     }
     names.join(", ")

@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use demo2_bpf::compare::compare;
 use demo2_bpf::draw;
-use demo2_bpf::facts::{Counted, Facts, Recording};
-use demo2_bpf::judge::judge;
+use demo2_bpf::facts::{EnvoyCounters, Facts, Recording};
 use demo2_bpf::program::Program;
+use demo2_bpf::reference;
 use demo2_bpf::trace::{Bar, Trace, is_ready};
-use demo2_bpf::witness;
 use proptest::prelude::*;
 use shared::report::{Output, Recorder, Report, Verdict};
 
@@ -16,17 +16,17 @@ fn recorded(program: Program) -> (Trace, Facts) {
     (Trace::parse(recording.lines.iter().map(String::as_str)).unwrap(), recording.facts)
 }
 
-fn judged(program: Program, trace: &Trace, facts: &Facts) -> Report {
-    let mut story = Recorder::new("demo2-bpf", "", Output::Silent);
-    judge(program, trace, facts, &mut story);
-    story.finish()
+fn compared(program: Program, trace: &Trace, facts: &Facts) -> Report {
+    let mut recorder = Recorder::new("demo2-bpf", "", Output::Silent);
+    compare(program, trace, facts, &mut recorder);
+    recorder.finish()
 }
 
 #[test]
 fn every_recorded_run_holds() {
     for program in Program::ALL {
         let (trace, facts) = recorded(program);
-        let report = judged(program, &trace, &facts);
+        let report = compared(program, &trace, &facts);
         assert!(report.held && !report.claims.is_empty(), "{}: {:#?}", program.name(), report.claims);
         assert!(trace.probes >= 4, "{} attached {}", program.name(), trace.probes);
     }
@@ -42,14 +42,14 @@ fn a_map_that_counts_one_more_breaks_the_claim() {
         (Program::Bytes, "in"),
         (Program::Bytes, "out"),
         (Program::Requests, "line"),
-        (Program::Inside, "requests"),
-        (Program::Trouble, "reset_by_client"),
+        (Program::Latency, "requests"),
+        (Program::Errors, "reset_by_client"),
     ] {
         let (mut trace, facts) = recorded(program);
         for value in trace.maps.get_mut(map).unwrap().values_mut() {
             *value += 1;
         }
-        assert!(!judged(program, &trace, &facts).held, "{}: @{map}", program.name());
+        assert!(!compared(program, &trace, &facts).held, "{}: @{map}", program.name());
     }
 }
 
@@ -57,49 +57,49 @@ fn a_map_that_counts_one_more_breaks_the_claim() {
 fn a_map_that_is_missing_breaks_the_claim() {
     for program in Program::ALL {
         let (_, facts) = recorded(program);
-        let report = judged(program, &Trace::default(), &facts);
+        let report = compared(program, &Trace::default(), &facts);
         assert!(!report.held, "{}: {:#?}", program.name(), report.claims);
     }
 }
 
 #[test]
-fn a_second_witness_who_disagrees_breaks_the_claim() {
+fn a_reference_count_that_disagrees_breaks_the_claim() {
     let (trace, mut facts) = recorded(Program::Accept);
-    facts.counted.downstream_connections += 1;
-    assert!(!judged(Program::Accept, &trace, &facts).held);
+    facts.envoy_counters.downstream_connections += 1;
+    assert!(!compared(Program::Accept, &trace, &facts).held);
     // The kernel's time lies between Envoy's and the client's, and part of it between the backend's and Envoy's.
     for change in [
         |facts: &mut Facts| facts.sent.micros /= 2,
         |facts: &mut Facts| facts.sent.backend_micros *= 2,
-        |facts: &mut Facts| facts.timed.as_mut().unwrap().requests_least_ms *= 2,
-        |facts: &mut Facts| facts.timed.as_mut().unwrap().calls_most_ms /= 2,
-        |facts: &mut Facts| facts.timed.as_mut().unwrap().requests -= 1,
+        |facts: &mut Facts| facts.envoy_times.as_mut().unwrap().requests_min_ms *= 2,
+        |facts: &mut Facts| facts.envoy_times.as_mut().unwrap().calls_max_ms /= 2,
+        |facts: &mut Facts| facts.envoy_times.as_mut().unwrap().requests -= 1,
     ] {
-        let (trace, mut facts) = recorded(Program::Inside);
+        let (trace, mut facts) = recorded(Program::Latency);
         change(&mut facts);
-        assert!(!judged(Program::Inside, &trace, &facts).held, "{facts:?}");
+        assert!(!compared(Program::Latency, &trace, &facts).held, "{facts:?}");
     }
     let (trace, mut facts) = recorded(Program::Loop);
     let turns: i64 = facts.workers.keys().map(|tid| trace.of("turns", &tid.to_string())).sum();
     let turns = u64::try_from(turns).unwrap();
     for wrong in [(0, turns - 1), (turns + 1, u64::MAX)] {
-        facts.turns = Some(wrong);
-        assert!(!judged(Program::Loop, &trace, &facts).held, "{facts:?}");
+        facts.loop_iterations = Some(wrong);
+        assert!(!compared(Program::Loop, &trace, &facts).held, "{facts:?}");
     }
     let (trace, mut facts) = recorded(Program::Sched);
-    for (slept, _) in facts.switches.values_mut() {
+    for (slept, _) in facts.context_switches.values_mut() {
         *slept += 1000;
     }
-    assert!(!judged(Program::Sched, &trace, &facts).held);
+    assert!(!compared(Program::Sched, &trace, &facts).held);
     let (mut trace, facts) = recorded(Program::Sched);
     for slept in trace.maps.get_mut("slept").unwrap().values_mut() {
         *slept += 1000;
     }
-    assert!(!judged(Program::Sched, &trace, &facts).held);
+    assert!(!compared(Program::Sched, &trace, &facts).held);
 }
 
 #[test]
-fn envoys_statistics_are_summed_whatever_its_parts_are_called_and_nothing_is_counted_twice() {
+fn envoy_statistics_are_summed_for_any_resource_names_without_double_counting() {
     let stats = [
         ("cluster.my.back.end.upstream_cx_total", 65),
         ("cluster.other.upstream_cx_total", 1),
@@ -113,29 +113,29 @@ fn envoys_statistics_are_summed_whatever_its_parts_are_called_and_nothing_is_cou
         ("listener.administration.worker_1.downstream_cx_total", 82),
         ("listener.admin.main_thread.downstream_cx_total", 26),
     ];
-    let counted = witness::count(&stats.map(|(name, value)| (name.to_owned(), value)).into());
-    let expected = Counted {
+    let counted = reference::sum_counters(&stats.map(|(name, value)| (name.to_owned(), value)).into());
+    let expected = EnvoyCounters {
         downstream_connections: 166,
         downstream_requests: 649,
         upstream_connections: 66,
         upstream_in: 700,
         by_worker: [(0, 84), (1, 82)].into(),
-        ..Counted::default()
+        ..EnvoyCounters::default()
     };
     assert_eq!(counted, expected);
 }
 
 #[test]
-fn lost_events_leave_the_question_open() {
+fn lost_events_leave_the_claim_unchecked() {
     let (mut trace, facts) = recorded(Program::Accept);
     trace.lost = 7;
-    let report = judged(Program::Accept, &trace, &facts);
+    let report = compared(Program::Accept, &trace, &facts);
     let [claim] = report.claims.as_slice() else { panic!("{:?}", report.claims) };
     assert!(matches!(&claim.verdict, Verdict::NotChecked(why) if why.contains("lost 7 events")), "{claim:?}");
 }
 
 #[test]
-fn bpftraces_lines_become_values() {
+fn bpftrace_output_lines_are_parsed_into_values() {
     let lines = r#"
 {"type": "attached_probes", "data": {"probes": 3}}
 
@@ -156,7 +156,7 @@ fn bpftraces_lines_become_values() {
 }
 
 #[test]
-fn a_line_that_is_not_understood_is_quoted() {
+fn a_line_that_cannot_be_parsed_is_quoted() {
     for line in
         ["stdin:1:1-2: ERROR", "{}", r#"{"type": "map", "data": 5}"#, r#"{"type":"map","data":{"@a":"x"}}"#]
     {

@@ -12,14 +12,14 @@ mod workers;
 use shared::report::Recorder;
 
 use crate::draw;
-use crate::facts::{Counted, Facts};
+use crate::facts::{EnvoyCounters, Facts};
 use crate::program::Program;
 use crate::trace::Trace;
 
 /// Tells what a program found, and claims what two witnesses agree on.
-pub fn judge(program: Program, trace: &Trace, facts: &Facts, story: &mut Recorder) {
+pub fn compare(program: Program, trace: &Trace, facts: &Facts, recorder: &mut Recorder) {
     if trace.lost > 0 {
-        story.not_checked(
+        recorder.not_checked(
             program.name(),
             program.question(),
             "all events",
@@ -27,57 +27,63 @@ pub fn judge(program: Program, trace: &Trace, facts: &Facts, story: &mut Recorde
         );
         return;
     }
-    let mut court = Court { trace, facts, story };
+    let mut comparison = Comparison { trace, facts, recorder };
     match program {
-        Program::Listen => court.listen(),
-        Program::Accept => court.accept(),
-        Program::States => court.states(),
-        Program::Bytes => court.bytes(),
-        Program::Requests => court.requests(),
-        Program::Inside => court.inside(),
-        Program::Loop => court.turns(),
-        Program::Sched => court.sched(),
-        Program::Trouble => court.trouble(),
+        Program::Listen => comparison.listen(),
+        Program::Accept => comparison.accept(),
+        Program::States => comparison.states(),
+        Program::Bytes => comparison.bytes(),
+        Program::Requests => comparison.requests(),
+        Program::Latency => comparison.latency(),
+        Program::Loop => comparison.event_loop(),
+        Program::Sched => comparison.sched(),
+        Program::Errors => comparison.errors(),
     }
 }
 
-struct Court<'a> {
+struct Comparison<'a> {
     trace: &'a Trace,
     facts: &'a Facts,
-    story: &'a mut Recorder,
+    recorder: &'a mut Recorder,
 }
 
-impl Court<'_> {
+impl Comparison<'_> {
     /// Claims that the kernel counted what others counted, each of whom is named.
-    fn agree(&mut self, id: &str, claim: &str, kernel: i64, others: &[(&str, u64)]) {
+    fn claim_equal(&mut self, id: &str, claim: &str, kernel: i64, others: &[(&str, u64)]) {
         let expected: Vec<String> = others.iter().map(|(who, count)| format!("{count} by {who}")).collect();
         let holds = others.iter().all(|(_, count)| i64::try_from(*count) == Ok(kernel));
-        self.story.claim(id, claim, expected.join(", "), format!("{kernel} by the kernel"), holds);
+        self.recorder.claim(id, claim, expected.join(", "), format!("{kernel} by the kernel"), holds);
     }
 
     /// Claims that the kernel counted what Envoy did, and what the client did if it was alone.
-    fn with_envoy(
+    fn claim_matches_envoy(
         &mut self,
         id: &str,
         claim: &str,
         kernel: i64,
-        count: fn(&Counted) -> u64,
+        count: fn(&EnvoyCounters) -> u64,
         client: Option<u64>,
     ) {
-        let (least, most) = (count(&self.facts.counted), count(&self.facts.counted_around));
+        let (least, most) = (count(&self.facts.envoy_counters), count(&self.facts.envoy_counters_outer));
         let envoy = range(least, most);
         let by_envoy = u64::try_from(kernel).is_ok_and(|kernel| (least..=most).contains(&kernel));
         let seen = format!("{kernel} by the kernel");
         match (client, self.facts.other_traffic()) {
-            (None, _) => self.story.claim(id, claim, format!("{envoy} by Envoy"), seen, by_envoy),
+            (None, _) => self.recorder.claim(id, claim, format!("{envoy} by Envoy"), seen, by_envoy),
             (Some(client), None) => {
                 let expected = format!("{client} by the client, {envoy} by Envoy");
-                self.story.claim(id, claim, expected, seen, by_envoy && i64::try_from(client) == Ok(kernel));
+                self.recorder.claim(
+                    id,
+                    claim,
+                    expected,
+                    seen,
+                    by_envoy && i64::try_from(client) == Ok(kernel),
+                );
             }
             (Some(client), Some(why)) => {
-                self.story.claim(id, claim, format!("{envoy} by Envoy"), seen, by_envoy);
+                self.recorder.claim(id, claim, format!("{envoy} by Envoy"), seen, by_envoy);
                 let id = format!("{id}-client");
-                self.story.not_checked(
+                self.recorder.not_checked(
                     &id,
                     "And the client's count is the same",
                     format!("{client} by the client"),
@@ -88,24 +94,24 @@ impl Court<'_> {
     }
 
     /// Claims that a count is the client's, if the client was alone.
-    fn with_client(&mut self, id: &str, claim: &str, seen: String, count: i64, client: u64) {
+    fn claim_matches_client(&mut self, id: &str, claim: &str, seen: String, count: i64, client: u64) {
         let expected = format!("{client} by the client");
         match self.facts.other_traffic() {
-            Some(why) => self.story.not_checked(id, claim, expected, why),
-            None => self.story.claim(id, claim, expected, seen, i64::try_from(client) == Ok(count)),
+            Some(why) => self.recorder.not_checked(id, claim, expected, why),
+            None => self.recorder.claim(id, claim, expected, seen, i64::try_from(client) == Ok(count)),
         }
     }
 
     /// The sum of a map over the worker threads.
-    fn workers(&self, map: &str) -> i64 {
+    fn sum_over_workers(&self, map: &str) -> i64 {
         self.facts.workers.keys().map(|tid| self.trace.of(map, &tid.to_string())).sum()
     }
 
     fn histogram(&mut self, name: &str, title: &str) {
         let Some(bars) = self.trace.histograms.get(name) else { return };
         let lines = draw::histogram(bars, "us");
-        self.story.note(format!("{title}:"));
-        lines.iter().for_each(|line| self.story.note(line));
+        self.recorder.note(format!("{title}:"));
+        lines.iter().for_each(|line| self.recorder.note(line));
     }
 }
 

@@ -9,10 +9,10 @@ use std::fmt::Write;
 use serde_path_to_error::{Path, Segment};
 
 /// The longest quotation.
-const LONGEST: usize = 40;
+const MAX_NAME_LENGTH: usize = 40;
 
 /// The longest message; parsers know some that list everything.
-const MOST: usize = 200;
+const MAX_LENGTH: usize = 200;
 
 /// Words in the names of fields that hold secrets, without underscores and capitals.
 const SECRETS: [&str; 9] = [
@@ -34,7 +34,7 @@ pub(super) fn is_secret(message: &str, path: &str) -> bool {
 }
 
 /// The path as people write it, names cut to what a name may be.
-pub(super) fn place(path: &Path) -> String {
+pub(super) fn field_path(path: &Path) -> String {
     let mut out = String::new();
     for segment in path {
         // Writing to a string does not fail.
@@ -42,7 +42,7 @@ pub(super) fn place(path: &Path) -> String {
             Segment::Seq { index } => write!(out, "[{index}]"),
             Segment::Map { key } | Segment::Enum { variant: key } => {
                 let dot = if out.is_empty() { "" } else { "." };
-                write!(out, "{dot}{}", quotable(key))
+                write!(out, "{dot}{}", abbreviate(key))
             }
             Segment::Unknown => Ok(()),
         };
@@ -51,33 +51,35 @@ pub(super) fn place(path: &Path) -> String {
 }
 
 /// The parser's complaint without the value that it complains of.
-pub(super) fn harmless(why: &str) -> String {
-    if let Some(kinds) = kinds(why) {
-        return kinds;
+pub(super) fn without_values(why: &str) -> String {
+    if let Some(expected_types) = expected_types(why) {
+        return expected_types;
     }
     let why = match (why.find(['\'', '`', '"']), why.rfind(['\'', '`', '"'])) {
         (Some(first), Some(last)) if first < last => {
             let (quote, rest) = why.split_at(first + 1);
             let (quoted, end) = rest.split_at(last - first - 1);
-            format!("{quote}{}{end}", quotable(quoted))
+            format!("{quote}{}{end}", abbreviate(quoted))
         }
         _ => why.to_owned(),
     };
     if why.contains("-----BEGIN") {
         return "it is not what belongs there".to_owned();
     }
-    one_line(&why, MOST)
+    one_line(&why, MAX_LENGTH)
 }
 
 /// The same for a value that may be a secret: what belongs there, and nothing else of the file.
-pub(super) fn near_a_secret(why: &str) -> String {
-    if let Some(kinds) = kinds(why) {
-        return kinds;
+pub(super) fn without_secrets(why: &str) -> String {
+    if let Some(expected_types) = expected_types(why) {
+        return expected_types;
     }
     let unknown = why.strip_prefix("unrecognized field name '").and_then(|name| name.strip_suffix('\''));
     match unknown {
         // Keys and tokens have digits and capitals.
-        Some(name) if name.len() <= LONGEST && name.chars().all(|c| c.is_ascii_lowercase() || c == '_') => {
+        Some(name)
+            if name.len() <= MAX_NAME_LENGTH && name.chars().all(|c| c.is_ascii_lowercase() || c == '_') =>
+        {
             format!("unrecognized field name '{name}'")
         }
         Some(_) => "unrecognized field name".to_owned(),
@@ -86,15 +88,15 @@ pub(super) fn near_a_secret(why: &str) -> String {
 }
 
 /// `invalid type: string "…", expected a map` without the string.
-fn kinds(why: &str) -> Option<String> {
+fn expected_types(why: &str) -> Option<String> {
     let found = why.strip_prefix("invalid type: ").or_else(|| why.strip_prefix("invalid value: "))?;
     let (found, expected) = found.rsplit_once(", expected ")?;
     let kind = found.split(['"', '`', '\'']).next().unwrap_or_default().trim();
-    Some(one_line(&format!("expected {expected}, found {kind}"), MOST))
+    Some(one_line(&format!("expected {expected}, found {kind}"), MAX_LENGTH))
 }
 
-fn quotable(text: &str) -> String {
-    if text.contains("-----BEGIN") { "…".to_owned() } else { one_line(text, LONGEST) }
+fn abbreviate(text: &str) -> String {
+    if text.contains("-----BEGIN") { "…".to_owned() } else { one_line(text, MAX_NAME_LENGTH) }
 }
 
 /// At most so many characters of it, none of which ends a line or speaks to a terminal.

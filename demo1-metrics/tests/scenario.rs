@@ -19,35 +19,35 @@ const DEMO: Demo = Demo::new(env!("CARGO_BIN_EXE_demo1-metrics"));
 
 /// Every claim of the story, in order, and whether it needs PromQL.
 const CLAIMS: [(&str, bool); 25] = [
-    ("all-succeed", false),
-    ("counts-agree", false),
-    ("fan-out-agrees", false),
-    ("ids-are-kept", false),
-    ("edges", true),
-    ("p99-of-edges", true),
-    ("slow-for-callers", false),
+    ("all-requests-succeed", false),
+    ("request-counts", false),
+    ("fan-out-counts", false),
+    ("request-id-propagation", false),
+    ("edge-rates", true),
+    ("edge-p99", true),
+    ("client-latency", false),
     ("slow-edge", true),
-    ("slow-a", true),
-    ("quick-edge", true),
-    ("quick-c", true),
-    ("p99-by-buckets", true),
-    ("p99-mean", true),
-    ("errors-at-c", false),
+    ("slow-service-a", true),
+    ("fast-edge", true),
+    ("fast-service-c", true),
+    ("p99-bucket-precision", true),
+    ("p99-average", true),
+    ("service-error-ratio", false),
     ("error-ratio", true),
-    ("retries-hide-them", false),
-    ("retries-tell", false),
-    ("retries-are-load", false),
+    ("retries-mask-errors", false),
+    ("retry-counter", false),
+    ("retry-load", false),
     ("fault-alerts", true),
-    ("down", true),
-    ("alert", true),
+    ("up-metric", true),
+    ("envoy-down-alert", true),
     ("service-up", true),
-    ("usedonly", false),
-    ("budget", false),
-    ("cut-down-counts", false),
+    ("used-only-stats", false),
+    ("series-budget", false),
+    ("filtered-stats-complete", false),
 ];
 
 /// One story at a time: they measure durations.
-fn alone() -> MutexGuard<'static, ()> {
+fn exclusive() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -55,7 +55,7 @@ fn alone() -> MutexGuard<'static, ()> {
 #[test]
 #[ignore = "needs prometheus"]
 fn every_claim_holds_and_every_panel_of_the_dashboard_has_data() {
-    let _alone = alone();
+    let _guard = exclusive();
     let ports =
         [&[ports::DEMO1_FRONT, ports::DEMO1_PROMETHEUS][..], &ports::DEMO1_ADMINS, &ports::DEMO1_SERVICES];
     let test = "every_claim_holds_and_every_panel_of_the_dashboard_has_data";
@@ -87,8 +87,8 @@ fn every_claim_holds_and_every_panel_of_the_dashboard_has_data() {
 }
 
 #[test]
-fn an_inclusion_list_that_keeps_too_much_breaks_the_budget() {
-    let _alone = alone();
+fn an_inclusion_list_that_keeps_too_much_exceeds_the_budget() {
+    let _guard = exclusive();
     let folder = tempfile::tempdir().unwrap();
     // This entry of the list matches nearly every statistic.
     let sed = r#"s/"prefix":"http.in.downstream_rq_"/"contains":"_"/"#;
@@ -97,9 +97,9 @@ fn an_inclusion_list_that_keeps_too_much_breaks_the_budget() {
     // Both at once, because a run takes 20 s, most of which it waits.
     std::thread::scope(|scope| {
         let json = scope.spawn(|| DEMO.run(&[&arguments[..], &["--json"]].concat()));
-        assert_eq!(demo::broken_in_summary(&DEMO.run(&arguments)), ["budget"]);
+        assert_eq!(demo::broken_in_summary(&DEMO.run(&arguments)), ["series-budget"]);
         let report = demo::report(&json.join().unwrap(), 1);
-        demo::assert_broken(&report, &["budget"]);
+        demo::assert_broken(&report, &["series-budget"]);
         assert_eq!(demo::ids(&report), CLAIMS.map(|(id, _)| id));
     });
 }
@@ -115,12 +115,12 @@ fn selector_and_label(query: &str) -> Option<(&str, &str)> {
 /// the variables' queries first, whose results the other queries contain.
 async fn every_expression_has_data(span: (SystemTime, SystemTime)) {
     let prometheus = Api::new(([127, 0, 0, 1], ports::DEMO1_PROMETHEUS).into());
-    let dashboard = Dashboard::ours().unwrap();
+    let dashboard = Dashboard::load_embedded().unwrap();
     let mut values = BTreeMap::new();
     for variable in dashboard.variables() {
         let (selector, label) = selector_and_label(&variable.query).expect("label_values(SELECTOR, LABEL)");
         // Grafana lists every series of the displayed time range, not only the current ones.
-        let query = format!("last_over_time({}[2m])", dashboard::fill(selector, &values, ""));
+        let query = format!("last_over_time({}[2m])", dashboard::substitute(selector, &values, ""));
         let series = prometheus.instant(&query, span.1).await.unwrap();
         let found: BTreeSet<&str> =
             series.iter().filter_map(|one| one.labels.get(label)).map(String::as_str).collect();
@@ -140,7 +140,7 @@ async fn every_expression_has_data(span: (SystemTime, SystemTime)) {
         dashboard.annotations().iter().map(|one| (one.name.as_str(), one.expr.as_str(), "{{instance}}"));
     let mut asked = 0;
     for (title, expression, legend) in panels.chain(annotations) {
-        let query = dashboard::fill(expression, &values, "2s");
+        let query = dashboard::substitute(expression, &values, "2s");
         assert!(!query.contains('$'), "{title}: {query}");
         let series = prometheus.range(&query, span, Duration::from_millis(500)).await.unwrap();
         let points = series.iter().flat_map(|one| &one.points).filter(|(_, value)| value.is_finite()).count();
@@ -154,8 +154,8 @@ async fn every_expression_has_data(span: (SystemTime, SystemTime)) {
 }
 
 #[test]
-fn without_prometheus_it_explains_how_to_get_one_and_leaves_what_needs_it_unchecked() {
-    let _alone = alone();
+fn without_prometheus_it_explains_the_installation_and_skips_claims_that_need_it() {
+    let _guard = exclusive();
     let nothing = tempfile::tempdir().unwrap();
     let mut command = DEMO.command(&["--envoy"]);
     // Looks like a machine that has an Envoy and no other program.
@@ -176,8 +176,8 @@ fn without_prometheus_it_explains_how_to_get_one_and_leaves_what_needs_it_unchec
 }
 
 #[test]
-fn an_interrupt_ends_it_early_and_leaves_nothing_behind() {
-    let _alone = alone();
+fn an_interrupt_stops_the_run_and_leaves_nothing_behind() {
+    let _guard = exclusive();
     let temporary = tempfile::tempdir().unwrap();
     let mut command = DEMO.command(&["--no-prometheus"]);
     command.env("TMPDIR", temporary.path());
@@ -193,8 +193,8 @@ fn an_interrupt_ends_it_early_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn wrong_usage_ends_with_2_and_says_what_to_do() {
-    let _alone = alone();
+fn wrong_usage_exits_with_2_and_names_the_next_step() {
+    let _guard = exclusive();
     for (args, expected) in [
         (&["--prometheus", "/nowhere/prometheus"][..], "/nowhere/prometheus is no Prometheus that runs here"),
         // Another program. The demo must not use the Prometheus on PATH instead.
@@ -213,7 +213,7 @@ fn wrong_usage_ends_with_2_and_says_what_to_do() {
         let output = command.env("PROMETHEUS", named).output().unwrap();
         assert!(text(&output.stderr).contains("/nowhere/envoy"), "{named}: {}", text(&output.stderr));
     }
-    let _in_use = lab_ports::take(ports::DEMO1_FRONT);
+    let _in_use = lab_ports::occupy(ports::DEMO1_FRONT);
     let output = DEMO.run(&["--stay", "--no-prometheus"]);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stdout));
     assert!(text(&output.stderr).contains("is taken"), "{}", text(&output.stderr));

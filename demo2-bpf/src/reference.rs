@@ -10,23 +10,23 @@ use shared::envoy::admin::Bucket;
 use shared::envoy::{Admin, AdminError};
 use shared::poll;
 
-use crate::facts::{Counted, Switches, Timed};
+use crate::facts::{ContextSwitches, EnvoyCounters, EnvoyTimes};
 
 /// How long Envoy may take to merge what its workers noted: four times what it takes unless told otherwise.
-const MERGED: Duration = Duration::from_secs(20);
+const MERGE_TIMEOUT: Duration = Duration::from_secs(20);
 
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What Envoy has counted until now. The admin interface's own traffic is left out.
 ///
 /// # Errors
 /// [`AdminError`] if Envoy cannot be asked.
-pub async fn counted(admin: &Admin) -> Result<Counted, AdminError> {
-    Ok(count(&admin.stats("downstream_cx|downstream_rq_total|upstream_cx").await?))
+pub async fn envoy_counters(admin: &Admin) -> Result<EnvoyCounters, AdminError> {
+    Ok(sum_counters(&admin.stats("downstream_cx|downstream_rq_total|upstream_cx").await?))
 }
 
 /// Sums Envoy's statistics over its connection managers, its clusters, and its listeners' workers.
-pub fn count(stats: &BTreeMap<String, u64>) -> Counted {
+pub fn sum_counters(stats: &BTreeMap<String, u64>) -> EnvoyCounters {
     let sum = |start: &str, end: &str| -> u64 {
         let ours = |name: &str| {
             name.starts_with(start) && name.ends_with(end) && !name.starts_with("http.admin.")
@@ -45,7 +45,7 @@ pub fn count(stats: &BTreeMap<String, u64>) -> Counted {
     for (worker, value) in by_worker {
         *workers.entry(worker).or_default() += value;
     }
-    Counted {
+    EnvoyCounters {
         downstream_connections: sum("http.", ".downstream_cx_total"),
         downstream_ended: sum("http.", ".downstream_cx_destroy"),
         downstream_requests: sum("http.", ".downstream_rq_total"),
@@ -60,26 +60,27 @@ pub fn count(stats: &BTreeMap<String, u64>) -> Counted {
 
 /// Waits until Envoy has merged what its workers had noted before this call; they note histograms by themselves. It tells
 /// by its uptime, which is set after each merge. The first that is seen may have begun before the call.
-async fn merged(admin: &Admin) -> Option<()> {
+async fn wait_for_merge(admin: &Admin) -> Option<()> {
     let uptime = || async { admin.stats("^server.uptime$").await.ok()?.get("server.uptime").copied() };
     for _ in 0..2 {
         let seen = uptime().await?;
-        let again = poll::wait_until("Envoy to merge its histograms", LOOK, MERGED, || async {
-            uptime().await.filter(|now| *now != seen).ok_or("not again")
-        });
+        let again =
+            poll::wait_until("Envoy to merge its histograms", POLL_INTERVAL, MERGE_TIMEOUT, || async {
+                uptime().await.filter(|now| *now != seen).ok_or("not again")
+            });
         again.await.ok()?;
     }
     Some(())
 }
 
 /// What Envoy has timed until now; `None` if it does not tell.
-pub async fn timed(admin: &Admin) -> Option<Timed> {
-    merged(admin).await?;
-    Some(timed_in(&admin.histograms("(downstream|upstream)_rq_time$").await.ok()?))
+pub async fn envoy_times(admin: &Admin) -> Option<EnvoyTimes> {
+    wait_for_merge(admin).await?;
+    Some(sum_times(&admin.histograms("(downstream|upstream)_rq_time$").await.ok()?))
 }
 
-/// Sums Envoy's histograms of times, which are in milliseconds, as [`count`] sums its counters.
-fn timed_in(histograms: &BTreeMap<String, Vec<Bucket>>) -> Timed {
+/// Sums Envoy's histograms of times, which are in milliseconds, as [`sum_counters`] sums its counters.
+fn sum_times(histograms: &BTreeMap<String, Vec<Bucket>>) -> EnvoyTimes {
     let buckets = |start: &'static str, end: &'static str| {
         let ours = move |name: &&String| {
             // Clusters have the same once more for internal and external requests.
@@ -97,33 +98,33 @@ fn timed_in(histograms: &BTreeMap<String, Vec<Bucket>>) -> Timed {
         reason = "milliseconds, and no negative ones"
     )]
     let whole = |ms: f64| ms.round() as u64;
-    Timed {
+    EnvoyTimes {
         requests: requests().map(|bucket| bucket.count).sum(),
-        requests_least_ms: requests().map(|bucket| whole(bucket.lower_bound) * bucket.count).sum(),
+        requests_min_ms: requests().map(|bucket| whole(bucket.lower_bound) * bucket.count).sum(),
         calls: calls().map(|bucket| bucket.count).sum(),
-        calls_most_ms: calls().map(|it| whole(it.lower_bound + it.width.max(1.0)) * it.count).sum(),
+        calls_max_ms: calls().map(|it| whole(it.lower_bound + it.width.max(1.0)) * it.count).sum(),
     }
 }
 
 /// How often the workers' loops have turned, by Envoy, as of when it last merged; `None` if it does not count.
-pub async fn turns(admin: &Admin) -> Option<u64> {
+pub async fn loop_iterations(admin: &Admin) -> Option<u64> {
     let histograms = admin.histograms("worker_[0-9]+\\.dispatcher\\.loop_duration_us$").await.ok()?;
     let turns = histograms.values().flatten().map(|bucket| bucket.count).sum();
     (turns > 0).then_some(turns)
 }
 
 /// The same as of some moment after this call.
-pub async fn turns_merged(admin: &Admin) -> Option<u64> {
-    turns(admin).await?;
-    merged(admin).await?;
-    turns(admin).await
+pub async fn merged_loop_iterations(admin: &Admin) -> Option<u64> {
+    loop_iterations(admin).await?;
+    wait_for_merge(admin).await?;
+    loop_iterations(admin).await
 }
 
 /// Envoy's version as it tells it: `1.40.0`.
 ///
 /// # Errors
 /// [`AdminError`] if Envoy cannot be asked.
-pub async fn version(admin: &Admin) -> Result<String, AdminError> {
+pub async fn envoy_version(admin: &Admin) -> Result<String, AdminError> {
     let dump = admin.config_dump().await?;
     let mut parts = dump["configs"].as_array().into_iter().flatten();
     let build = "/bootstrap/node/user_agent_build_version/version";
@@ -139,13 +140,13 @@ pub async fn version(admin: &Admin) -> Result<String, AdminError> {
 ///
 /// # Errors
 /// [`AdminError`] if Envoy cannot be asked.
-pub async fn open(admin: &Admin) -> Result<u64, AdminError> {
+pub async fn open_connections(admin: &Admin) -> Result<u64, AdminError> {
     let stats = admin.stats("^http\\..*\\.downstream_cx_active$").await?;
     Ok(stats.iter().filter(|(name, _)| !name.starts_with("http.admin.")).map(|(_, value)| value).sum())
 }
 
 /// Envoy's worker threads: thread, number. They are called `wrk:worker_0` and so on.
-pub fn workers(pid: u32) -> BTreeMap<u32, u32> {
+pub fn worker_threads(pid: u32) -> BTreeMap<u32, u32> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let worker = |tid: u32| {
         let name = fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm")).ok()?;
@@ -156,7 +157,7 @@ pub fn workers(pid: u32) -> BTreeMap<u32, u32> {
 }
 
 /// The process with Envoy's worker threads: this one, or one below it, as where a script starts Envoy.
-pub fn envoy_below(pid: u32) -> Option<u32> {
+pub fn find_envoy_process(pid: u32) -> Option<u32> {
     let processes = || fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes().filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok());
     let children: Vec<(u32, u32)> = pids.filter_map(|pid| Some((pid, parent(pid)?))).collect();
@@ -164,7 +165,7 @@ pub fn envoy_below(pid: u32) -> Option<u32> {
     let mut at = 0;
     // Each is looked at once, also where numbers were given anew meanwhile and parents go round in a circle.
     while let Some(one) = below.get(at).copied() {
-        if !workers(one).is_empty() {
+        if !worker_threads(one).is_empty() {
             return Some(one);
         }
         let new = children.iter().filter(|(child, parent)| *parent == one && !below.contains(child));
@@ -181,7 +182,7 @@ fn parent(pid: u32) -> Option<u32> {
 }
 
 /// How often each of these threads gave up a core by itself, and had it taken away.
-pub fn switches(pid: u32, threads: impl IntoIterator<Item = u32>) -> Switches {
+pub fn context_switches(pid: u32, threads: impl IntoIterator<Item = u32>) -> ContextSwitches {
     let counts = |tid: u32| {
         let status = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).ok()?;
         let number =
@@ -192,7 +193,7 @@ pub fn switches(pid: u32, threads: impl IntoIterator<Item = u32>) -> Switches {
 }
 
 /// How many of them came after `before`.
-pub fn switches_since(now: Switches, before: &Switches) -> Switches {
+pub fn context_switches_since(now: ContextSwitches, before: &ContextSwitches) -> ContextSwitches {
     let since = |(tid, now): (u32, (u64, u64))| {
         let then = before.get(&tid).copied().unwrap_or_default();
         (tid, (now.0.saturating_sub(then.0), now.1.saturating_sub(then.1)))
@@ -204,12 +205,12 @@ pub fn switches_since(now: Switches, before: &Switches) -> Switches {
 ///
 /// # Errors
 /// If the process is gone, or is another user's.
-pub fn network(pid: u32) -> io::Result<u64> {
+pub fn network_namespace(pid: u32) -> io::Result<u64> {
     Ok(fs::metadata(format!("/proc/{pid}/ns/net"))?.ino())
 }
 
 /// How many segments were sent again, as the kernel counts for the network that a process lives in.
-pub fn sent_again(pid: u32) -> Option<u64> {
+pub fn retransmitted_segments(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/net/snmp")).ok()?;
     let mut tcp = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
     let column = tcp.next()?.split_whitespace().position(|name| name == "RetransSegs")?;
@@ -217,7 +218,7 @@ pub fn sent_again(pid: u32) -> Option<u64> {
 }
 
 /// How many sockets listen on this port where that process lives (its network namespace).
-pub fn listening(pid: u32, port: u16) -> u64 {
+pub fn listening_sockets(pid: u32, port: u16) -> u64 {
     let tables = ["tcp", "tcp6"].map(|table| fs::read_to_string(format!("/proc/{pid}/net/{table}")));
     let wanted = format!(":{port:04X}");
     let listens = |line: &&str| {

@@ -6,7 +6,7 @@ use anyhow::bail;
 use shared::envoy::{Admin, AdminError, Serving};
 
 use crate::program::Program;
-use crate::witness;
+use crate::reference;
 
 /// A running Envoy and what the programs need to know about it.
 #[derive(Debug)]
@@ -43,9 +43,9 @@ impl Target {
     ///
     /// # Errors
     /// If the process has ended.
-    pub fn alive(&self) -> anyhow::Result<()> {
+    pub fn check_alive(&self) -> anyhow::Result<()> {
         // The folder in /proc is not enough: it exists until the parent collects the exit code.
-        if witness::workers(self.pid).is_empty() {
+        if reference::worker_threads(self.pid).is_empty() {
             bail!("the Envoy that was watched (process {}) has ended", self.pid);
         }
         Ok(())

@@ -14,9 +14,9 @@ use shared::tools::Program;
 use shared::web;
 use tokio::net::TcpListener;
 
-use super::watched::{Target, listener};
+use super::envoy::{Target, listener};
 use crate::container;
-use crate::witness;
+use crate::reference;
 use crate::workload;
 
 /// Envoy's configuration.
@@ -29,7 +29,7 @@ pub const PORTS: [&str; 3] = ["12000", "12001", "12002"];
 pub const WORKERS: u16 = 2;
 
 const READY: Duration = Duration::from_secs(30);
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The text of the configuration with these ports.
 fn config(listener: u16, admin: u16, backend: u16) -> String {
@@ -76,12 +76,12 @@ pub(super) async fn process(program: &Program, stay: bool, life: &Lifecycle) -> 
     let call = listener(&admin).await?.context("our Envoy has no listener")?;
     Ok(Target {
         pid: envoy.pid(),
-        version: witness::version(&admin).await?,
+        version: reference::envoy_version(&admin).await?,
         admin,
         call,
         listener_port: call.port(),
         backend_port,
-        network: witness::network(envoy.pid())?,
+        network: reference::network_namespace(envoy.pid())?,
         ours: true,
         direct: true,
         _envoy: Some(envoy),
@@ -96,12 +96,12 @@ pub(super) async fn in_container(stay: bool, life: &Lifecycle) -> anyhow::Result
     drop((listener, admin));
     let pid = container::start(config(listener_port, admin_port, backend_port), WORKERS, life).await?;
     let admin = Admin::new((Ipv4Addr::LOCALHOST, admin_port).into());
-    poll::wait_until("the container's Envoy", LOOK, READY, || admin.ready()).await?;
+    poll::wait_until("the container's Envoy", POLL_INTERVAL, READY, || admin.ready()).await?;
     let call = (Ipv4Addr::LOCALHOST, listener_port).into();
-    let network = witness::network(pid)?;
+    let network = reference::network_namespace(pid)?;
     Ok(Target {
         pid,
-        version: witness::version(&admin).await?,
+        version: reference::envoy_version(&admin).await?,
         admin,
         call,
         listener_port,

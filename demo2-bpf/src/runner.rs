@@ -18,14 +18,14 @@ use shared::poll;
 use shared::report::Recorder;
 use shared::tools;
 
+use crate::compare::compare;
 use crate::facts::{Facts, Recording};
-use crate::judge::judge;
 use crate::plan::Plan;
 use crate::program::Program;
+use crate::reference;
 use crate::target::Target;
 use crate::trace::Trace;
 use crate::tracer::Tracer;
-use crate::witness;
 use crate::workload;
 
 /// Connections that the client tears down where trouble is looked for.
@@ -36,7 +36,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// How programs are run, and what is true of all runs.
 #[derive(Debug)]
-pub struct Watch<'a> {
+pub struct Runner<'a> {
     /// What to run.
     pub plan: &'a Plan,
     /// Facts that are the same in all runs.
@@ -45,7 +45,7 @@ pub struct Watch<'a> {
     pub life: &'a Lifecycle,
 }
 
-impl Watch<'_> {
+impl Runner<'_> {
     /// Starts an Envoy while it is watched.
     ///
     /// # Errors
@@ -53,7 +53,7 @@ impl Watch<'_> {
     pub async fn start(
         &self,
         envoy: Option<&tools::Program>,
-        story: &mut Recorder,
+        recorder: &mut Recorder,
     ) -> anyhow::Result<Target> {
         let tracer = Tracer::start(&self.plan.bpftrace, Program::Listen, &[], self.life).await?;
         let target = self.plan.source.target(envoy, self.plan.stay, self.life).await?;
@@ -63,11 +63,11 @@ impl Watch<'_> {
             pid: target.pid,
             started_by_us: true,
             direct: target.direct,
-            workers: witness::workers(target.pid),
-            listening: witness::listening(target.pid, target.listener_port),
+            workers: reference::worker_threads(target.pid),
+            listening_sockets: reference::listening_sockets(target.pid, target.listener_port),
             ..self.versions.clone()
         };
-        self.judged(Program::Listen, &Recording { facts, lines }, story)?;
+        self.record_and_compare(Program::Listen, &Recording { facts, lines }, recorder)?;
         Ok(target)
     }
 
@@ -75,26 +75,30 @@ impl Watch<'_> {
     ///
     /// # Errors
     /// If a witness breaks, or the workload does.
-    pub async fn work(&self, program: Program, target: &Target) -> anyhow::Result<Recording> {
+    pub async fn run(&self, program: Program, target: &Target) -> anyhow::Result<Recording> {
         let arguments = target.arguments(program);
-        let workers = witness::workers(target.pid);
-        let switches = || witness::switches(target.pid, workers.keys().copied());
+        let workers = reference::worker_threads(target.pid);
+        let switches = || reference::context_switches(target.pid, workers.keys().copied());
         // All is read four times: bpftrace watches for less than between the outer two, for more than between the
         // inner.
         let outer = switches();
-        let sent_again = witness::sent_again(target.pid);
-        let counted_outer = witness::counted(&target.admin).await?;
-        let turns_outer = if program == Program::Loop { witness::turns(&target.admin).await } else { None };
-        let timed_before =
-            if program == Program::Inside { witness::timed(&target.admin).await } else { None };
+        let retransmitted = reference::retransmitted_segments(target.pid);
+        let counters_before = reference::envoy_counters(&target.admin).await?;
+        let iterations_outer =
+            if program == Program::Loop { reference::loop_iterations(&target.admin).await } else { None };
+        let times_before =
+            if program == Program::Latency { reference::envoy_times(&target.admin).await } else { None };
         let tracer = Tracer::start(&self.plan.bpftrace, program, &arguments, self.life).await?;
-        let turns_inner =
-            if program == Program::Loop { witness::turns_merged(&target.admin).await } else { None };
-        let before = witness::counted(&target.admin).await?;
+        let iterations_inner = if program == Program::Loop {
+            reference::merged_loop_iterations(&target.admin).await
+        } else {
+            None
+        };
+        let before = reference::envoy_counters(&target.admin).await?;
         let inner = switches();
-        let resets = if program == Program::Trouble { RESETS } else { 0 };
+        let resets = if program == Program::Errors { RESETS } else { 0 };
         let done = match program {
-            Program::Inside => workload::run_slowly(target.call).await,
+            Program::Latency => workload::run_slowly(target.call).await,
             _ => workload::run(target.call, resets).await,
         };
         let mut sent = done.with_context(|| format!("the workload against {} failed", target.call))?;
@@ -102,9 +106,11 @@ impl Watch<'_> {
         // that have ended are counted, not those that are left.
         let ours = sent.connections + sent.resets;
         let what = "Envoy to see every connection end";
-        let counted = poll::wait_until(what, Duration::from_millis(5), LIMIT, || async {
-            let now =
-                witness::counted(&target.admin).await.map_err(|error| error.to_string())?.since(&before);
+        let envoy_counters = poll::wait_until(what, Duration::from_millis(5), LIMIT, || async {
+            let now = reference::envoy_counters(&target.admin)
+                .await
+                .map_err(|error| error.to_string())?
+                .since(&before);
             if now.downstream_ended >= ours {
                 Ok(now)
             } else {
@@ -112,44 +118,49 @@ impl Watch<'_> {
             }
         })
         .await?;
-        let inner = witness::switches_since(switches(), &inner);
+        let inner = reference::context_switches_since(switches(), &inner);
         // What Envoy merged last may lack some turns, but has none too many.
-        let turns_least = match turns_inner {
-            Some(then) => witness::turns_merged(&target.admin).await.map(|now| now.saturating_sub(then)),
+        let iterations_min = match iterations_inner {
+            Some(then) => {
+                reference::merged_loop_iterations(&target.admin).await.map(|now| now.saturating_sub(then))
+            }
             None => None,
         };
         let lines = tracer.stop().await?;
-        let turns_most = match turns_outer {
-            Some(then) => witness::turns_merged(&target.admin).await.map(|now| now.saturating_sub(then)),
+        let iterations_max = match iterations_outer {
+            Some(then) => {
+                reference::merged_loop_iterations(&target.admin).await.map(|now| now.saturating_sub(then))
+            }
             None => None,
         };
-        let timed = match timed_before {
-            Some(before) => witness::timed(&target.admin).await.map(|now| now.since(&before)),
+        let envoy_times = match times_before {
+            Some(before) => reference::envoy_times(&target.admin).await.map(|now| now.since(&before)),
             None => None,
         };
-        if target.ours && program == Program::Inside {
+        if target.ours && program == Program::Latency {
             sent.backend_micros = sent.requests * u64::try_from(workload::WAIT.as_micros())?;
         }
-        let outer = witness::switches_since(switches(), &outer);
-        let counted_around = witness::counted(&target.admin).await?.since(&counted_outer);
-        let sent_again =
-            witness::sent_again(target.pid).zip(sent_again).map(|(now, then)| now.saturating_sub(then));
-        target.alive()?;
+        let outer = reference::context_switches_since(switches(), &outer);
+        let envoy_counters_outer = reference::envoy_counters(&target.admin).await?.since(&counters_before);
+        let retransmitted = reference::retransmitted_segments(target.pid)
+            .zip(retransmitted)
+            .map(|(now, then)| now.saturating_sub(then));
+        target.check_alive()?;
         let facts = Facts {
             envoy: target.version.clone(),
             pid: target.pid,
             started_by_us: target.ours,
             direct: target.direct,
             workers,
-            listening: witness::listening(target.pid, target.listener_port),
+            listening_sockets: reference::listening_sockets(target.pid, target.listener_port),
             sent,
-            counted,
-            counted_around,
-            timed,
-            sent_again,
-            turns: turns_least.zip(turns_most),
-            switches: inner,
-            switches_around: outer,
+            envoy_counters,
+            envoy_counters_outer,
+            envoy_times,
+            retransmitted,
+            loop_iterations: iterations_min.zip(iterations_max),
+            context_switches: inner,
+            context_switches_outer: outer,
             ..self.versions.clone()
         };
         Ok(Recording { facts, lines })
@@ -159,22 +170,22 @@ impl Watch<'_> {
     ///
     /// # Errors
     /// If it cannot be kept, or is not what bpftrace prints.
-    pub fn judged(
+    pub fn record_and_compare(
         &self,
         program: Program,
         recording: &Recording,
-        story: &mut Recorder,
+        recorder: &mut Recorder,
     ) -> anyhow::Result<()> {
         if let Some(folder) = &self.plan.record {
-            keep(folder, program, recording)?;
+            save(folder, program, recording)?;
         }
         let trace = Trace::parse(recording.lines.iter().map(String::as_str))?;
-        judge(program, &trace, &recording.facts, story);
+        compare(program, &trace, &recording.facts, recorder);
         Ok(())
     }
 }
 
-fn keep(folder: &Path, program: Program, recording: &Recording) -> anyhow::Result<()> {
+fn save(folder: &Path, program: Program, recording: &Recording) -> anyhow::Result<()> {
     let path = folder.join(format!("{}.jsonl", program.name()));
     std::fs::create_dir_all(folder).with_context(|| format!("no folder {}", folder.display()))?;
     std::fs::write(&path, recording.to_lines()?).with_context(|| format!("cannot write {}", path.display()))

@@ -8,17 +8,17 @@ use rcgen::{
 use super::{DAY, now, server};
 
 /// Certificates that our own types refuse to make.
-pub(crate) struct Rogue {
+pub(crate) struct TestCertificate {
     params: CertificateParams,
     key: KeyPair,
     pub(crate) pem: String,
 }
 
-impl Rogue {
+impl TestCertificate {
     /// `change` says what is wrong with it; without an issuer it vouches for itself.
     pub(crate) fn new(
         name: &str,
-        issuer: Option<&Rogue>,
+        issuer: Option<&TestCertificate>,
         change: impl FnOnce(&mut CertificateParams),
     ) -> Self {
         let mut params = CertificateParams::default();
@@ -36,7 +36,7 @@ impl Rogue {
     }
 
     pub(crate) fn root() -> Self {
-        Self::new("rogue root", None, authority(None))
+        Self::new("test root", None, authority(None))
     }
 
     pub(crate) fn roots(&self) -> Roots {
@@ -44,7 +44,7 @@ impl Rogue {
     }
 
     /// Verifies `chain` against this root, for the server web.example.
-    pub(crate) fn refuses(&self, chain: &[&Rogue]) -> Untrusted {
+    pub(crate) fn rejects(&self, chain: &[&TestCertificate]) -> Untrusted {
         let chain: String = chain.iter().map(|one| one.pem.as_str()).collect();
         verify(chain, &self.roots(), now(), &server()).unwrap_err()
     }

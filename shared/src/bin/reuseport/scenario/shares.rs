@@ -10,7 +10,7 @@ use shared::stats::Shares;
 pub(super) const REQUESTS: u64 = 300;
 
 /// Why shares are not checked on this system.
-const ALL_TO_ONE: &str =
+const NO_BALANCING: &str =
     "this system gives all connections of a shared port to one process: macOS to the last one that came";
 
 /// Sends [`REQUESTS`] requests, each on a fresh connection, and counts who answers.
@@ -23,12 +23,12 @@ pub(super) async fn shares(address: SocketAddr) -> anyhow::Result<Shares> {
 }
 
 /// Claims that these servers share evenly, on systems that spread connections.
-pub(super) fn claim_even(story: &mut Recorder, id: &str, claim: &str, names: &[&str], shares: &Shares) {
+pub(super) fn claim_even(recorder: &mut Recorder, id: &str, claim: &str, names: &[&str], shares: &Shares) {
     let fit = shares.fit_evenly(names.iter().copied());
     let expected = format!("1/{} each, chi² up to {:.2}", names.len(), fit.bound);
     if BALANCES_CONNECTIONS {
-        story.claim(id, claim, expected, format!("{shares}; chi² {:.2}", fit.statistic), fit.holds());
+        recorder.claim(id, claim, expected, format!("{shares}; chi² {:.2}", fit.statistic), fit.holds());
     } else {
-        story.not_checked(id, claim, expected, format!("{ALL_TO_ONE}; seen: {shares}"));
+        recorder.not_checked(id, claim, expected, format!("{NO_BALANCING}; seen: {shares}"));
     }
 }
