@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use mesh_lab::{Exercise, Lab};
 
-mod world;
+mod environment;
 
 mod localities;
 

@@ -22,7 +22,7 @@ mod limits;
 
 mod mesh;
 
-mod lane;
+mod client;
 
 pub(crate) mod claims;
 
@@ -81,17 +81,17 @@ pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Re
         }
         // The step's backends and loads end with it.
         let scope = life.child();
-        mesh.tell(*step, story, &scope).await?;
+        mesh.run_step(*step, story, &scope).await?;
         scope.shut_down(GRACE).await?;
     }
     if plan.stay {
-        mesh.settle(life).await?;
+        mesh.start_backends_to_stay(life).await?;
     }
     Ok(mesh)
 }
 
 impl Mesh {
-    async fn tell(&mut self, step: Step, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+    async fn run_step(&mut self, step: Step, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
         match step {
             Step::Plain => self.plain(story, scope).await,
             Step::Calls => self.calls(story, scope).await,

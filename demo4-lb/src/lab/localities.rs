@@ -3,7 +3,7 @@
 use mesh_lab::Bench;
 use shared::stats::Shares;
 
-use super::world::{backends, by_region, envoy, ports, require_answers};
+use super::environment::{by_region, port_values, require_no_failures, start_backends, start_envoy};
 use crate::caller::Tally;
 
 /// The regions: share in per cent, and backends. Shares and sizes differ, so that one is not taken for the other.
@@ -15,12 +15,12 @@ const CALLS: usize = 800;
 pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
     let mut all = Vec::new();
     for (region, _, size) in REGIONS {
-        all.extend(backends(region, size, &bench.life).await?);
+        all.extend(start_backends(region, size, &bench.life).await?);
     }
-    let (_envoy, caller) = envoy(bench, "envoy.yaml", &ports(&all)).await?;
+    let (_envoy, caller) = start_envoy(bench, "envoy.yaml", &port_values(&all)).await?;
     let calls = caller.calls(CALLS, 8).await;
     let advice = "Leave listener, route and addresses as they were given; only the split is to change.";
-    require_answers(bench, "every call is answered", &calls, advice);
+    require_no_failures(bench, "every call is answered", &calls, advice);
     let seen = by_region(&calls.iter().collect::<Tally>().shares);
     let advice = advice_for(&seen);
     for (region, percent, _) in REGIONS {

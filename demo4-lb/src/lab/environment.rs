@@ -14,10 +14,10 @@ use crate::caller::{Call, Caller, Tally};
 pub(super) use crate::scenario::claims::by_region;
 
 /// Calls at once, where many are made.
-const AT_ONCE: usize = 8;
+const CONCURRENCY: usize = 8;
 
 /// Starts a region's backends, named `REGION-1` and so on.
-pub(super) async fn backends(region: &str, n: usize, life: &Lifecycle) -> anyhow::Result<Vec<Backend>> {
+pub(super) async fn start_backends(region: &str, n: usize, life: &Lifecycle) -> anyhow::Result<Vec<Backend>> {
     let mut started = Vec::new();
     for number in 1..=n {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
@@ -28,7 +28,7 @@ pub(super) async fn backends(region: &str, n: usize, life: &Lifecycle) -> anyhow
 }
 
 /// The values to fill in for these backends: `EAST_1` for the port of `east-1`.
-pub(super) fn ports<'a>(backends: impl IntoIterator<Item = &'a Backend>) -> Vec<(String, String)> {
+pub(super) fn port_values<'a>(backends: impl IntoIterator<Item = &'a Backend>) -> Vec<(String, String)> {
     let value = |backend: &Backend| {
         (backend.name().to_uppercase().replace('-', "_"), backend.address().port().to_string())
     };
@@ -36,7 +36,7 @@ pub(super) fn ports<'a>(backends: impl IntoIterator<Item = &'a Backend>) -> Vec<
 }
 
 /// Starts Envoy with the student's file, and returns it with a caller of its one listener.
-pub(super) async fn envoy(
+pub(super) async fn start_envoy(
     bench: &Bench,
     file: &str,
     values: &[(String, String)],
@@ -53,17 +53,17 @@ pub(super) async fn envoy(
 }
 
 /// A caller of the listener that Envoy was told of.
-pub(super) async fn caller(mesh: &XdsEnvoy) -> anyhow::Result<Caller> {
+pub(super) async fn connect(mesh: &XdsEnvoy) -> anyhow::Result<Caller> {
     Ok(Caller::connect(&format!("http://{}", mesh.listener().await?))?)
 }
 
 /// Makes calls, a few at a time.
 pub(super) async fn tally(caller: &Caller, n: usize) -> Tally {
-    caller.calls(n, AT_ONCE).await.iter().collect()
+    caller.calls(n, CONCURRENCY).await.iter().collect()
 }
 
-/// Notes that no call may fail, with what the first failure said.
-pub(super) fn require_answers(bench: &mut Bench, what: &str, calls: &[Call], advice: &str) {
+/// Requires that no call failed, and reports the first failure.
+pub(super) fn require_no_failures(bench: &mut Bench, what: &str, calls: &[Call], advice: &str) {
     let seen: Tally = calls.iter().collect();
     let failed = seen.failed();
     let first = seen.first_failure.as_ref().map(|(_, status)| {
