@@ -55,7 +55,7 @@ impl Outcome {
         let ends = (0..6).flat_map(|power| [1, 2, 5].map(|digit| digit * 10_u64.pow(power)));
         let (mut buckets, mut before) = (Vec::new(), 0);
         for end in ends.map(Duration::from_millis) {
-            let until = self.latencies.up_to(end);
+            let until = self.latencies.count_at_most(end);
             buckets.push((end, until - before));
             before = until;
         }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use demo1_metrics::plan::Plan;
 use demo1_metrics::scenario;
-use shared::cli::{self, Common};
+use shared::cli::{self, CommonArgs};
 
 /// Four Envoys and three services, watched by Prometheus: what the metrics say is held against what was done
 #[derive(Parser)]
@@ -26,9 +26,9 @@ Exit code: 0 every claim held, 1 one did not, 2 wrong usage or a missing program
 )]
 struct Args {
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
     /// The Prometheus to run; without it PATH and the tool cache are tried
-    #[arg(long, env = "PROMETHEUS", value_name = "PATH", value_parser = cli::choice())]
+    #[arg(long, env = "PROMETHEUS", value_name = "PATH", value_parser = cli::optional_path())]
     prometheus: Option<PathBuf>,
     /// Do without Prometheus, though there may be one, or one is named
     #[arg(long, conflicts_with = "pictures")]

@@ -22,9 +22,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::child::Running;
-use shared::folder::Folder;
 use shared::lifecycle::Lifecycle;
 use shared::poll;
+use shared::temp_folder::TempFolder;
 use tokio::process::Command;
 
 pub use api::{Api, Series, seconds};
@@ -46,7 +46,7 @@ const LINES: usize = 10;
 pub struct Prometheus {
     api: Api,
     running: Running,
-    folder: Arc<Folder>,
+    folder: Arc<TempFolder>,
 }
 
 impl Prometheus {
@@ -60,7 +60,7 @@ impl Prometheus {
         watch: &Watch<'_>,
         life: &Lifecycle,
     ) -> Result<Self, PrometheusError> {
-        let folder = Arc::new(Folder::new("mesh-prometheus-").map_err(PrometheusError::Folder)?);
+        let folder = Arc::new(TempFolder::new("mesh-prometheus-").map_err(PrometheusError::Folder)?);
         let file = |name: &str| folder.path().join(name);
         let write =
             |name: &str, text: &str| std::fs::write(file(name), text).map_err(PrometheusError::Folder);
@@ -101,7 +101,7 @@ impl Prometheus {
     }
 }
 
-fn log_tail(folder: &Folder) -> String {
+fn log_tail(folder: &TempFolder) -> String {
     let log = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")

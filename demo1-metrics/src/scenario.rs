@@ -5,9 +5,9 @@
 
 use std::time::SystemTime;
 
-use shared::cli::{Stays, Unready};
+use shared::cli::{LiveEnvironment, SetupError};
 use shared::lifecycle::Lifecycle;
-use shared::report::Story;
+use shared::report::Recorder;
 use shared::tools;
 
 use crate::plan::Plan;
@@ -38,24 +38,24 @@ pub use outage::BUDGET;
 ///
 /// # Errors
 /// If something breaks; a claim that does not hold is no error, and a machine without Prometheus is none.
-pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Result<Mesh> {
-    let envoy = tools::envoy(plan.envoy.as_deref()).await.map_err(Unready::new)?;
+pub async fn run(plan: &Plan, story: &mut Recorder, life: &Lifecycle) -> anyhow::Result<Mesh> {
+    let envoy = tools::envoy(plan.envoy.as_deref()).await.map_err(SetupError::new)?;
     story.version("envoy", &envoy.version);
     let program = if plan.without_prometheus {
         None
     } else {
-        prometheus::find(plan.prometheus.as_deref()).await.map_err(Unready::new)?
+        prometheus::find(plan.prometheus.as_deref()).await.map_err(SetupError::new)?
     };
     match &program {
         Some(program) => story.version("prometheus", &program.version),
-        None => story.tell(format!(
+        None => story.note(format!(
             "no Prometheus: counters are read from the same pages, and what needs PromQL is not checked\n   \
              (to get one: {})",
             prometheus::REMEDY
         )),
     }
     if plan.pictures.is_some() && program.is_none() {
-        return Err(Unready::new(NothingToDraw).into());
+        return Err(SetupError::new(NothingToDraw).into());
     }
     let mut mesh = Mesh::start(plan, envoy, program.as_ref(), life).await?;
     let begun = SystemTime::now();
@@ -84,8 +84,8 @@ pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Re
 #[error("pictures are drawn of what Prometheus has, and there is none ({})", prometheus::REMEDY)]
 struct NothingToDraw;
 
-impl Stays for Mesh {
-    fn invitation(&self) -> String {
+impl LiveEnvironment for Mesh {
+    fn instructions(&self) -> String {
         let prometheus = self.prometheus().map_or_else(
             || "\n  (no Prometheus in this run)".to_owned(),
             // Its root knows where its pages are, which differs between builds.

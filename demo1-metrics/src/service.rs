@@ -24,7 +24,7 @@ use prometheus::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::lifecycle::Lifecycle;
-use shared::web::{self, Answer};
+use shared::web::{self, PageResponse};
 use tokio::net::TcpListener;
 
 use shared::client::Client;
@@ -152,7 +152,7 @@ impl Service {
         self.metrics.error_ratio.set(f64::from(fault.error_percent) / 100.0);
     }
 
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> PageResponse {
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/metrics") => self.expose(),
             (&Method::PUT, "/fault") => self.put_fault(request).await,
@@ -171,7 +171,7 @@ impl Service {
         }
     }
 
-    async fn work(&self, headers: &HeaderMap) -> Answer {
+    async fn work(&self, headers: &HeaderMap) -> PageResponse {
         let fault = *self.fault.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if fault.delay_ms > 0 {
             tokio::time::sleep(Duration::from_millis(fault.delay_ms.into())).await;
@@ -213,7 +213,7 @@ impl Service {
     }
 
     /// The page: who this is, what the others said, and the ids that came with the request.
-    fn say(&self, status: StatusCode, said: impl Into<Value>, headers: &HeaderMap) -> Answer {
+    fn say(&self, status: StatusCode, said: impl Into<Value>, headers: &HeaderMap) -> PageResponse {
         let id = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let page = json!({
             "service": self.name,
@@ -224,7 +224,7 @@ impl Service {
         web::json(status, &page)
     }
 
-    async fn put_fault(&self, request: Request<Incoming>) -> Answer {
+    async fn put_fault(&self, request: Request<Incoming>) -> PageResponse {
         let wrong = |reason: String| {
             web::json(
                 StatusCode::BAD_REQUEST,
@@ -249,7 +249,7 @@ impl Service {
         }
     }
 
-    fn expose(&self) -> Answer {
+    fn expose(&self) -> PageResponse {
         let mut page = Vec::new();
         match TextEncoder::new().encode(&self.metrics.registry.gather(), &mut page) {
             Ok(()) => web::page(

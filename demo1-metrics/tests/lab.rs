@@ -7,14 +7,14 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use demo1_metrics::lab::lab;
-use mesh_lab::{Dice, Tools};
+use mesh_lab::{SeededRng, Tools};
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::tools;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs prometheus"]
 async fn every_solution_passes_and_every_start_and_wrong_solution_fails_for_its_own_reason() {
-    let (seed, life) = (Dice::seed(), Lifecycle::default());
+    let (seed, life) = (SeededRng::seed(), Lifecycle::default());
     let proofs = lab().verify(None, seed, &Tools::default(), &life, |_| ()).await.unwrap();
     life.shut_down(GRACE).await.unwrap();
     let unheld: Vec<_> = proofs.iter().filter(|proof| !proof.held).collect();

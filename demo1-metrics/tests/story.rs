@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use demo1_metrics::dashboard::{self, Dashboard};
 use demo1_metrics::prometheus::Api;
-use mesh_testkit::story::{self, Demo, Running, text};
+use mesh_testkit::demo::{self, Demo, Running, text};
 use mesh_testkit::{altered_envoy, lab_ports};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -71,7 +71,7 @@ fn every_claim_holds_and_every_panel_of_the_dashboard_has_data() {
         assert_eq!(report["demo"], "demo1-metrics");
         assert!(report["versions"]["prometheus"].is_string() && report["versions"]["envoy"].is_string());
         assert_eq!(report["steps"].as_array().unwrap().len(), 6);
-        story::assert_every_claim_holds(&report, &CLAIMS.map(|(id, _)| id));
+        demo::assert_every_claim_holds(&report, &CLAIMS.map(|(id, _)| id));
 
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(every_expression_has_data((begun, SystemTime::now())));
@@ -97,10 +97,10 @@ fn an_inclusion_list_that_keeps_too_much_breaks_the_budget() {
     // Both at once, because a run takes 20 s, most of which it waits.
     std::thread::scope(|scope| {
         let json = scope.spawn(|| DEMO.run(&[&arguments[..], &["--json"]].concat()));
-        assert_eq!(story::broken_in_summary(&DEMO.run(&arguments)), ["budget"]);
-        let report = story::report(&json.join().unwrap(), 1);
-        story::assert_broken(&report, &["budget"]);
-        assert_eq!(story::ids(&report), CLAIMS.map(|(id, _)| id));
+        assert_eq!(demo::broken_in_summary(&DEMO.run(&arguments)), ["budget"]);
+        let report = demo::report(&json.join().unwrap(), 1);
+        demo::assert_broken(&report, &["budget"]);
+        assert_eq!(demo::ids(&report), CLAIMS.map(|(id, _)| id));
     });
 }
 

@@ -46,7 +46,7 @@ async fn main() -> ExitCode {
 
 async fn measure(life: &Lifecycle) -> anyhow::Result<()> {
     let bpftrace = Path::new("bpftrace");
-    if let Some(obstacle) = doctor::obstacle(&doctor::examine(bpftrace).await) {
+    if let Some(obstacle) = doctor::obstacle(&doctor::run_check(bpftrace).await) {
         anyhow::bail!("this machine cannot watch its kernel: {obstacle}");
     }
     let envoy = tools::envoy(None).await?;

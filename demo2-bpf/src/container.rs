@@ -14,7 +14,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use shared::child::{self, Child};
-use shared::cli::Unready;
+use shared::cli::SetupError;
 use shared::lifecycle::Lifecycle;
 use shared::poll;
 use shared::report::line_err;
@@ -60,9 +60,9 @@ pub struct NotStarted(String);
 /// Starts an Envoy with this configuration on the host's network, and returns its process. It goes with `life`.
 ///
 /// # Errors
-/// [`Unready`] if Docker does not start it; nothing is left of it then.
+/// [`SetupError`] if Docker does not start it; nothing is left of it then.
 pub async fn start(config: String, workers: u16, life: &Lifecycle) -> anyhow::Result<u32> {
-    let not_started = |why| Unready::new(NotStarted(why));
+    let not_started = |why| SetupError::new(NotStarted(why));
     if docker(&["image", "inspect", "--format", "{{.Id}}", IMAGE], LIMIT).await.is_err() {
         line_err(&format!("docker brings {IMAGE}, once ..."));
         docker(&["pull", "--quiet", IMAGE], PULL_LIMIT).await.map_err(not_started)?;

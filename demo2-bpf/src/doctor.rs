@@ -71,7 +71,7 @@ impl Check {
 }
 
 /// Looks at everything. Mounts tracefs if this user may and nobody has: bpftrace cannot do without.
-pub async fn examine(bpftrace: &Path) -> Vec<Check> {
+pub async fn run_check(bpftrace: &Path) -> Vec<Check> {
     mount_tracefs().await;
     let version = bpftrace_version(bpftrace).await;
     let root = rustix::process::geteuid().is_root();

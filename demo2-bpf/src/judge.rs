@@ -9,7 +9,7 @@ mod requests;
 
 mod workers;
 
-use shared::report::Story;
+use shared::report::Recorder;
 
 use crate::draw;
 use crate::facts::{Counted, Facts};
@@ -17,7 +17,7 @@ use crate::program::Program;
 use crate::trace::Trace;
 
 /// Tells what a program found, and claims what two witnesses agree on.
-pub fn judge(program: Program, trace: &Trace, facts: &Facts, story: &mut Story) {
+pub fn judge(program: Program, trace: &Trace, facts: &Facts, story: &mut Recorder) {
     if trace.lost > 0 {
         story.not_checked(
             program.name(),
@@ -44,7 +44,7 @@ pub fn judge(program: Program, trace: &Trace, facts: &Facts, story: &mut Story) 
 struct Court<'a> {
     trace: &'a Trace,
     facts: &'a Facts,
-    story: &'a mut Story,
+    story: &'a mut Recorder,
 }
 
 impl Court<'_> {
@@ -104,8 +104,8 @@ impl Court<'_> {
     fn histogram(&mut self, name: &str, title: &str) {
         let Some(bars) = self.trace.histograms.get(name) else { return };
         let lines = draw::histogram(bars, "us");
-        self.story.tell(format!("{title}:"));
-        lines.iter().for_each(|line| self.story.tell(line));
+        self.story.note(format!("{title}:"));
+        lines.iter().for_each(|line| self.story.note(line));
     }
 }
 

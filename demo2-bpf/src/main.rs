@@ -13,7 +13,7 @@ use demo2_bpf::plan::Plan;
 use demo2_bpf::program::Program;
 use demo2_bpf::scenario;
 use demo2_bpf::target::Source;
-use shared::cli::{self, Common};
+use shared::cli::{self, CommonArgs};
 
 use shared::report::line_out;
 
@@ -36,7 +36,7 @@ Exit code: 0 every claim held, 1 one did not, 2 wrong usage or a missing program
 )]
 struct Args {
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
     /// The bpftrace to use
     #[arg(long, env = "BPFTRACE", value_name = "PATH", default_value = "bpftrace", global = true, value_parser = bpftrace())]
     bpftrace: PathBuf,
@@ -78,7 +78,7 @@ enum Command {
 
 fn bpftrace() -> impl TypedValueParser<Value = PathBuf> {
     // `BPFTRACE= …` chooses none.
-    cli::choice().map(|path| if path.as_os_str().is_empty() { "bpftrace".into() } else { path })
+    cli::optional_path().map(|path| if path.as_os_str().is_empty() { "bpftrace".into() } else { path })
 }
 
 fn program(name: &str) -> Result<Program, String> {
@@ -124,7 +124,7 @@ fn source(args: &Args) -> Source {
 }
 
 async fn doctor(args: &Args) -> ExitCode {
-    let checks = doctor::examine(&args.bpftrace).await;
+    let checks = doctor::run_check(&args.bpftrace).await;
     for check in &checks {
         line_out(&format!("{:>8}  {:<12} {}", check.mark(), check.name, check.seen));
         if !check.well && check.mark() != "unseen" {

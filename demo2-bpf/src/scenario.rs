@@ -8,9 +8,9 @@
 //!
 //! What a run is judged by can be kept, and judged again elsewhere: that is a replay.
 
-use shared::cli::{Stays, Unready};
+use shared::cli::{LiveEnvironment, SetupError};
 use shared::lifecycle::Lifecycle;
-use shared::report::{Story, line_err};
+use shared::report::{Recorder, line_err};
 use shared::tools;
 
 use crate::doctor;
@@ -42,21 +42,21 @@ pub struct Watched {
 ///
 /// # Errors
 /// If something breaks; a claim that does not hold is no error, and a machine that cannot watch its kernel is none.
-pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Result<Watched> {
+pub async fn run(plan: &Plan, story: &mut Recorder, life: &Lifecycle) -> anyhow::Result<Watched> {
     let programs: Vec<Program> =
         Program::ALL.into_iter().filter(|one| plan.program.is_none_or(|only| only == *one)).collect();
     if plan.replay {
         replay(&programs, story)?;
         return Ok(Watched { target: None });
     }
-    let checks = doctor::examine(&plan.bpftrace).await;
+    let checks = doctor::run_check(&plan.bpftrace).await;
     if let Some(obstacle) = doctor::obstacle(&checks) {
         // Whoever asks for a certain Envoy, or for a recording, is not served with what another one did.
         if plan.source != Source::Process || plan.record.is_some() {
-            return Err(Unready::new(CannotWatch { obstacle }).into());
+            return Err(SetupError::new(CannotWatch { obstacle }).into());
         }
-        story.tell(format!("this machine cannot watch its kernel: {obstacle}"));
-        story.tell("so what follows is judged from a recorded run; `demo2-bpf doctor` tells more");
+        story.note(format!("this machine cannot watch its kernel: {obstacle}"));
+        story.note("so what follows is judged from a recorded run; `demo2-bpf doctor` tells more");
         replay(&programs, story)?;
         return Ok(Watched { target: None });
     }
@@ -64,7 +64,7 @@ pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Re
 }
 
 /// Judges what a real run left, and says so on stderr too: whoever reads JSON may not look at versions.
-fn replay(programs: &[Program], story: &mut Story) -> anyhow::Result<()> {
+fn replay(programs: &[Program], story: &mut Recorder) -> anyhow::Result<()> {
     line_err("what follows is judged from a recorded run, not from this machine");
     for (number, program) in programs.iter().enumerate() {
         let recording = Recording::parse(program.recorded())?;
@@ -84,11 +84,11 @@ fn replay(programs: &[Program], story: &mut Story) -> anyhow::Result<()> {
 async fn live(
     plan: &Plan,
     programs: &[Program],
-    story: &mut Story,
+    story: &mut Recorder,
     life: &Lifecycle,
 ) -> anyhow::Result<Target> {
     let envoy = match plan.source {
-        Source::Process => Some(tools::envoy(plan.envoy.as_deref()).await.map_err(Unready::new)?),
+        Source::Process => Some(tools::envoy(plan.envoy.as_deref()).await.map_err(SetupError::new)?),
         _ => None,
     };
     let versions = Facts {
@@ -140,8 +140,8 @@ async fn live(
     Ok(target)
 }
 
-impl Stays for Watched {
-    fn invitation(&self) -> String {
+impl LiveEnvironment for Watched {
+    fn instructions(&self) -> String {
         let Some(target) = &self.target else {
             return "Nothing runs: this was a recorded run. Ctrl-C ends.".to_owned();
         };

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Context;
-use shared::cli::Unready;
+use shared::cli::SetupError;
 use shared::lifecycle::Lifecycle;
 use shared::tools::Program;
 
@@ -64,7 +64,7 @@ impl Source {
     /// Gets hold of it. One of ours gets the lab ports if it shall `stay`, else free ones.
     ///
     /// # Errors
-    /// [`Unready`] if there is no such Envoy, or a lab port is taken; others if one of ours does not start.
+    /// [`SetupError`] if there is no such Envoy, or a lab port is taken; others if one of ours does not start.
     pub async fn target(
         &self,
         program: Option<&Program>,
@@ -76,17 +76,17 @@ impl Source {
             Self::Container => in_container(stay, life).await,
             Self::Pid { pid, admin, target } => {
                 if !Path::new(&format!("/proc/{pid}")).exists() {
-                    return Err(Unready::new(NoTarget::NoProcess { pid: *pid }).into());
+                    return Err(SetupError::new(NoTarget::NoProcess { pid: *pid }).into());
                 }
                 if witness::workers(*pid).is_empty() {
-                    return Err(Unready::new(NoTarget::NotEnvoy { pid: *pid }).into());
+                    return Err(SetupError::new(NoTarget::NotEnvoy { pid: *pid }).into());
                 }
                 running(*pid, *admin, *target).await
             }
             Self::Attach { container, admin, target } => {
-                let first = container::pid(container).await.map_err(Unready::new)?;
+                let first = container::pid(container).await.map_err(SetupError::new)?;
                 // A script may be the container's first process, and Envoy its child.
-                let inside = || Unready::new(NoTarget::NoEnvoyInside { container: container.clone() });
+                let inside = || SetupError::new(NoTarget::NoEnvoyInside { container: container.clone() });
                 running(witness::envoy_below(first).ok_or_else(inside)?, *admin, *target).await
             }
         }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::Context;
 use shared::lifecycle::Lifecycle;
 use shared::poll;
-use shared::report::Story;
+use shared::report::Recorder;
 use shared::tools;
 
 use crate::facts::{Facts, Recording};
@@ -50,7 +50,11 @@ impl Watch<'_> {
     ///
     /// # Errors
     /// If bpftrace or Envoy does not start.
-    pub async fn start(&self, envoy: Option<&tools::Program>, story: &mut Story) -> anyhow::Result<Target> {
+    pub async fn start(
+        &self,
+        envoy: Option<&tools::Program>,
+        story: &mut Recorder,
+    ) -> anyhow::Result<Target> {
         let tracer = Tracer::start(&self.plan.bpftrace, Program::Listen, &[], self.life).await?;
         let target = self.plan.source.target(envoy, self.plan.stay, self.life).await?;
         let lines = tracer.stop().await?;
@@ -155,7 +159,12 @@ impl Watch<'_> {
     ///
     /// # Errors
     /// If it cannot be kept, or is not what bpftrace prints.
-    pub fn judged(&self, program: Program, recording: &Recording, story: &mut Story) -> anyhow::Result<()> {
+    pub fn judged(
+        &self,
+        program: Program,
+        recording: &Recording,
+        story: &mut Recorder,
+    ) -> anyhow::Result<()> {
         if let Some(folder) = &self.plan.record {
             keep(folder, program, recording)?;
         }

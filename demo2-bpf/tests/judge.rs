@@ -9,7 +9,7 @@ use demo2_bpf::program::Program;
 use demo2_bpf::trace::{Bar, Trace, is_ready};
 use demo2_bpf::witness;
 use proptest::prelude::*;
-use shared::report::{Output, Report, Story, Verdict};
+use shared::report::{Output, Recorder, Report, Verdict};
 
 fn recorded(program: Program) -> (Trace, Facts) {
     let recording = Recording::parse(program.recorded()).unwrap();
@@ -17,9 +17,9 @@ fn recorded(program: Program) -> (Trace, Facts) {
 }
 
 fn judged(program: Program, trace: &Trace, facts: &Facts) -> Report {
-    let mut story = Story::new("demo2-bpf", "", Output::Silent);
+    let mut story = Recorder::new("demo2-bpf", "", Output::Silent);
     judge(program, trace, facts, &mut story);
-    story.end()
+    story.finish()
 }
 
 #[test]

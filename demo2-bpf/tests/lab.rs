@@ -5,13 +5,13 @@ use std::path::Path;
 use std::process::Command;
 
 use demo2_bpf::lab::lab;
-use mesh_lab::{Dice, Tools};
+use mesh_lab::{SeededRng, Tools};
 use shared::lifecycle::Lifecycle;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root and bpftrace"]
 async fn every_solution_passes_and_every_start_and_wrong_solution_fails_for_its_own_reason() {
-    let (seed, life) = (Dice::seed(), Lifecycle::default());
+    let (seed, life) = (SeededRng::seed(), Lifecycle::default());
     let lab = lab(Path::new("bpftrace"));
     let proofs = lab.verify(None, seed, &Tools::default(), &life, |_| ()).await.unwrap();
     let unheld: Vec<_> = proofs.iter().filter(|proof| !proof.held).collect();

@@ -26,7 +26,7 @@ use mesh_xds::event_log::EventFormat;
 use mesh_xds::metrics;
 use mesh_xds::snapshot::Snapshot;
 use serde_json::json;
-use shared::web::{self, Answer, text};
+use shared::web::{self, PageResponse, text};
 
 use crate::topology::{APPS, World};
 use mesh_xds_server::document::Strict;
@@ -61,7 +61,7 @@ impl Admin {
     }
 
     /// Answers one request.
-    pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
+    pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> PageResponse {
         match (request.method(), request.uri().path()) {
             (&Method::PUT, "/weights") => match web::body(request, BODY_LIMIT).await {
                 Ok(body) => self.put_weights(&body).await,
@@ -91,7 +91,7 @@ impl Admin {
         }
     }
 
-    async fn put_weights(&self, body: &[u8]) -> Answer {
+    async fn put_weights(&self, body: &[u8]) -> PageResponse {
         let Some(world) = &self.world else {
             let reason = "what is served comes from files: change the weights there";
             return web::json(StatusCode::CONFLICT, &json!({ "reason": reason }));
@@ -123,7 +123,7 @@ impl Admin {
         web::json(StatusCode::OK, &answer)
     }
 
-    fn snapshot(&self) -> Answer {
+    fn snapshot(&self) -> PageResponse {
         let Some(snapshot) = self.control_plane.cache().snapshot(EVERYONE) else {
             return text(StatusCode::NOT_FOUND, "nothing is published yet\n");
         };
@@ -142,7 +142,7 @@ impl Admin {
         web::json(StatusCode::OK, &described.collect())
     }
 
-    fn clients(&self) -> Answer {
+    fn clients(&self) -> PageResponse {
         web::json(StatusCode::OK, &json!(self.control_plane.event_log().clients()))
     }
 }
@@ -173,6 +173,6 @@ fn weights(body: &[u8]) -> Result<[u32; 2], Wrong> {
     Ok(weights)
 }
 
-fn wrong(error: &Wrong) -> Answer {
+fn wrong(error: &Wrong) -> PageResponse {
     web::json(StatusCode::BAD_REQUEST, &json!({ "field": error.field, "reason": error.reason }))
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use shared::lifecycle::Lifecycle;
-use shared::web::{self, Answer, text};
+use shared::web::{self, PageResponse, text};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -51,7 +51,7 @@ impl App {
         Ok(app)
     }
 
-    async fn answer(&self, request: &Request<Incoming>) -> Answer {
+    async fn answer(&self, request: &Request<Incoming>) -> PageResponse {
         if request.method() != Method::GET {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
         }

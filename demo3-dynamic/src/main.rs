@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use demo3_dynamic::scenario::{self, Plan};
-use shared::cli::{self, Common};
+use shared::cli::{self, CommonArgs};
 use shared::envoy::EnvoyXdsVariant;
 
 use mesh_xds::XdsVariant;
@@ -29,7 +29,7 @@ Exit code: 0 every claim held, 1 one did not, 2 wrong usage or a missing program
 )]
 struct Args {
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
     /// The variant of the xDS protocol: state of the world, or incremental
     #[arg(long, value_parser = cli::one_of::<XdsVariant>(&XdsVariant::NAMES), default_value = "sotw")]
     protocol: XdsVariant,

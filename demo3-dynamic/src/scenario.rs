@@ -17,11 +17,11 @@ use anyhow::Context;
 use mesh_xds::ControlPlane;
 use mesh_xds::cache::OnRejection;
 use mesh_xds::event_log::EventFormat;
-use shared::cli::{self, Stays, Unready};
+use shared::cli::{self, LiveEnvironment, SetupError};
 use shared::envoy::{Bootstrap, Envoy, EnvoyXdsVariant, Serving};
 use shared::lifecycle::Lifecycle;
-use shared::ports::{self, Held};
-use shared::report::{self, Story};
+use shared::ports::{self, ReservedPort};
+use shared::report::{self, Recorder};
 use shared::{tools, web};
 use tokio::net::TcpListener;
 
@@ -56,8 +56,8 @@ pub struct Edge {
     plan: Plan,
     control_plane: Option<ControlPlane>,
     /// The control plane's port and the listener's, held while nobody listens there.
-    xds_port: Held,
-    _edge_port: Held,
+    xds_port: ReservedPort,
+    _edge_port: ReservedPort,
     envoy: Serving,
     apps: Vec<App>,
     world: World,
@@ -69,14 +69,14 @@ pub struct Edge {
 ///
 /// # Errors
 /// If something that the story needs cannot be had or breaks; a claim that does not hold is no error.
-pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Result<Edge> {
-    let program = tools::envoy(plan.envoy.as_deref()).await.map_err(Unready::new)?;
+pub async fn run(plan: &Plan, story: &mut Recorder, life: &Lifecycle) -> anyhow::Result<Edge> {
+    let program = tools::envoy(plan.envoy.as_deref()).await.map_err(SetupError::new)?;
     story.version("envoy", &program.version);
     let variant = match plan.variant {
         EnvoyXdsVariant::Sotw => "state of the world",
         EnvoyXdsVariant::Delta => "incremental",
     };
-    story.tell(format!("over the {variant} protocol"));
+    story.note(format!("over the {variant} protocol"));
 
     story.step("An Envoy that knows only its control plane");
     let mut edge = Edge::start(plan, &program, life).await?;
@@ -106,13 +106,13 @@ impl Edge {
         let loopback = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, if plan.stay { port } else { 0 }));
         // The lab ports are taken now or not at all: better to say so before the story than after it.
         for port in [ports::DEMO3_XDS, ports::DEMO3_ADMIN, ports::DEMO3_ENVOY, ports::DEMO3_CONTROL] {
-            drop(cli::listen_lab(loopback(port)).await?);
+            drop(cli::listen_on_lab_port(loopback(port)).await?);
         }
-        let xds_port = Held::new(loopback(ports::DEMO3_XDS))?;
+        let xds_port = ReservedPort::new(loopback(ports::DEMO3_XDS))?;
         // The story begins with a port on which nobody listens, so it has to be ours before it is Envoy's.
-        let edge_port = Held::new(loopback(ports::DEMO3_ENVOY))?;
+        let edge_port = ReservedPort::new(loopback(ports::DEMO3_ENVOY))?;
         let address = edge_port.address();
-        let xds_listener = cli::listen_lab(xds_port.address()).await?;
+        let xds_listener = cli::listen_on_lab_port(xds_port.address()).await?;
         let control_plane = ControlPlane::start(xds_listener, OnRejection::RollBack, &life.token())?;
         life.spawn(control_plane.ended());
         plan.log_events(&control_plane);
@@ -176,7 +176,7 @@ impl Edge {
         self.show().await?;
         let control_plane = self.control_plane.take().context("the control plane is stopped just now")?;
         let admin = Arc::new(Admin::new(control_plane, Some(self.world.clone())));
-        let listener = cli::listen_lab((Ipv4Addr::LOCALHOST, ports::DEMO3_CONTROL).into()).await?;
+        let listener = cli::listen_on_lab_port((Ipv4Addr::LOCALHOST, ports::DEMO3_CONTROL).into()).await?;
         web::serve(listener, life, move |request| Arc::clone(&admin).answer(request));
         Ok(())
     }
@@ -195,8 +195,8 @@ impl Plan {
     }
 }
 
-impl Stays for Edge {
-    fn invitation(&self) -> String {
+impl LiveEnvironment for Edge {
+    fn instructions(&self) -> String {
         format!(
             "Everything stays up until Ctrl-C, with the listener open again, as plain HTTP. Try:\n\
              \n  curl http://{listener}/\

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use mesh_testkit::story::{self, Demo, text};
+use mesh_testkit::demo::{self, Demo, text};
 use mesh_testkit::{altered_envoy, lab_ports};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -50,11 +50,11 @@ const CLAIMS: [&str; 25] = [
 
 fn every_claim_holds(protocol: &str) -> Output {
     let output = DEMO.run(&["--json", "--protocol", protocol, "--xds-log=json"]);
-    let report = story::report(&output, 0);
+    let report = demo::report(&output, 0);
     assert_eq!(report["demo"], "demo3-dynamic");
     assert!(report["versions"]["envoy"].is_string(), "{report:#}");
     assert_eq!(report["steps"].as_array().unwrap().len(), 8);
-    story::assert_every_claim_holds(&report, &CLAIMS);
+    demo::assert_every_claim_holds(&report, &CLAIMS);
     output
 }
 
@@ -71,10 +71,10 @@ fn an_envoy_with_a_static_listener_breaks_the_claim_that_it_starts_empty() {
     let more = json!({ "static_resources": { "listeners": [listener] } });
     let envoy = altered_envoy::with_more_configuration(folder.path(), &more);
     let envoy = envoy.to_str().unwrap();
-    assert_eq!(story::broken_in_summary(&DEMO.run(&["--envoy", envoy])), ["starts-empty"]);
-    let report = story::report(&DEMO.run(&["--json", "--protocol", "delta", "--envoy", envoy]), 1);
-    story::assert_broken(&report, &["starts-empty"]);
-    assert_eq!(story::ids(&report), CLAIMS);
+    assert_eq!(demo::broken_in_summary(&DEMO.run(&["--envoy", envoy])), ["starts-empty"]);
+    let report = demo::report(&DEMO.run(&["--json", "--protocol", "delta", "--envoy", envoy]), 1);
+    demo::assert_broken(&report, &["starts-empty"]);
+    assert_eq!(demo::ids(&report), CLAIMS);
     assert_eq!((&report["claims"][0]["expected"], &report["claims"][0]["seen"]), (&"0".into(), &"1".into()));
 }
 

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use shared::cli::Unready;
+use shared::cli::SetupError;
 
 use crate::topology::{Endpoint, Region};
 
@@ -99,8 +99,8 @@ impl EndpointSource {
     /// answer are worth more than an empty list.
     ///
     /// # Errors
-    /// [`Unready`] if the source is not there or not readable at the start.
-    pub async fn watch(self, mut on_change: impl FnMut(Vec<DiscoveredEndpoint>)) -> Result<(), Unready> {
+    /// [`SetupError`] if the source is not there or not readable at the start.
+    pub async fn watch(self, mut on_change: impl FnMut(Vec<DiscoveredEndpoint>)) -> Result<(), SetupError> {
         match self {
             Self::Static(addresses) => {
                 on_change(addresses.into_iter().map(DiscoveredEndpoint::from).collect());
@@ -110,8 +110,8 @@ impl EndpointSource {
                 dns::watch(host, port, on_change).await;
                 Ok(())
             }
-            Self::File(path) => file::watch(path, on_change).await.map_err(Unready::new),
-            Self::Docker { service } => docker::watch(&service, on_change).await.map_err(Unready::new),
+            Self::File(path) => file::watch(path, on_change).await.map_err(SetupError::new),
+            Self::Docker { service } => docker::watch(&service, on_change).await.map_err(SetupError::new),
         }
     }
 }

@@ -10,7 +10,7 @@ use futures::future::join_all;
 
 /// Checks these backends at each `interval`, without end, and calls `on_change` with all results when one has changed.
 ///
-/// A backend that does not answer within the two seconds of [`shared::health::ask`] does not serve.
+/// A backend that does not answer within the two seconds of [`shared::health::probe`] does not serve.
 pub async fn watch(
     backends: Vec<SocketAddr>,
     interval: Duration,
@@ -23,7 +23,7 @@ pub async fn watch(
     loop {
         ticks.tick().await;
         let checks =
-            backends.iter().map(async |address| (*address, shared::health::ask(*address).await.is_ok()));
+            backends.iter().map(async |address| (*address, shared::health::probe(*address).await.is_ok()));
         let current: BTreeMap<SocketAddr, bool> = join_all(checks).await.into_iter().collect();
         if current != previous {
             on_change(&current);

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use demo4_lb::plan::{Plan, Planes, Step};
 use demo4_lb::scenario;
-use shared::cli::{self, Common};
+use shared::cli::{self, CommonArgs};
 
 use mesh_xds::event_log::EventFormat;
 
@@ -30,7 +30,7 @@ Exit code: 0 every claim held, 1 one did not, 2 wrong usage or a missing program
 )]
 struct Args {
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
     /// Who picks a backend for each call
     #[arg(long, value_enum, default_value_t)]
     data_plane: Planes,
@@ -53,5 +53,6 @@ async fn main() -> ExitCode {
     let (envoy, stay) = (common.envoy.clone(), common.stay);
     let plan = Plan { envoy, stay, xds_log, planes, step, ..Plan::default() };
     let idea = "a control plane decides where calls go; an Envoy, or the client itself, carries it out";
-    cli::run(&common, "demo4-lb", idea, async |story, life| scenario::run(&plan, story, life).await).await
+    cli::run(&common, "demo4-lb", idea, async |recorder, life| scenario::run(&plan, recorder, life).await)
+        .await
 }

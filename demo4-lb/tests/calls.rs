@@ -194,7 +194,7 @@ async fn a_backend_reports_not_serving_and_answers_every_kind_of_call_during_the
     let backend = Backend::start_with_shutdown_delay(hour, "b1", "here", listener, &life);
     let calls = async {
         shared::poll::wait_until("NOT_SERVING", Duration::from_millis(1), LIMIT, async || {
-            if shared::health::ask(backend.address()).await.is_ok() { Err("it serves") } else { Ok(()) }
+            if shared::health::probe(backend.address()).await.is_ok() { Err("it serves") } else { Ok(()) }
         })
         .await
         .unwrap();

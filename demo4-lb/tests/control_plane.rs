@@ -16,7 +16,7 @@ use mesh_xds::ResourceType;
 use shared::envoy::{Bootstrap, Envoy, Serving};
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::poll::wait_until;
-use shared::ports::Held;
+use shared::ports::ReservedPort;
 use shared::tools;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -91,7 +91,7 @@ async fn a_refused_connection_to_a_backend_is_reported_with_the_next_step() {
 
 #[tokio::test]
 async fn metrics_are_served_for_prometheus() {
-    let held_port = Held::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let held_port = ReservedPort::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let address = held_port.address();
     let args =
         ["--listen", "127.0.0.1:0", "--endpoints", "static:127.0.0.1:1", "--metrics", &address.to_string()];

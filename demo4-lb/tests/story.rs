@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use demo4_lb::plan::Plan;
 use demo4_lb::scenario;
-use mesh_testkit::story::{self, Demo, Running, text};
+use mesh_testkit::demo::{self, Demo, Running, text};
 use mesh_testkit::{altered_envoy, lab_ports};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::ports;
-use shared::report::{Output, Story};
+use shared::report::{Output, Recorder};
 
 const DEMO: Demo = Demo::new(env!("CARGO_BIN_EXE_demo4-lb"));
 
@@ -99,11 +99,11 @@ fn until_step(args: &[&str], step: &str) -> Running {
 #[test]
 fn every_claim_holds_and_stdout_is_one_json_report() {
     let _guard = exclusive();
-    let report = story::report(&DEMO.run(&["--json"]), 0);
+    let report = demo::report(&DEMO.run(&["--json"]), 0);
     assert_eq!(report["demo"], "demo4-lb");
     assert!(report["versions"]["envoy"].as_str().unwrap().starts_with("1."));
     assert_eq!(report["steps"].as_array().unwrap().len(), 9);
-    story::assert_every_claim_holds(&report, &CLAIMS);
+    demo::assert_every_claim_holds(&report, &CLAIMS);
 }
 
 #[test]
@@ -117,10 +117,10 @@ fn an_envoy_that_rejects_two_percent_of_the_calls_breaks_the_claims_about_shares
     let more = json!({ "layered_runtime": { "layers": layers } });
     let envoy = altered_envoy::with_more_configuration(folder.path(), &more);
     let arguments = ["--step", "calls", "--data-plane", "envoy", "--envoy", envoy.to_str().unwrap()];
-    let broken = story::broken_in_summary(&DEMO.run(&arguments));
-    let report = story::report(&DEMO.run(&[&arguments[..], &["--json"]].concat()), 1);
-    let reported = story::ids_with(&report, "broken");
-    story::assert_broken(&report, &reported);
+    let broken = demo::broken_in_summary(&DEMO.run(&arguments));
+    let report = demo::report(&DEMO.run(&[&arguments[..], &["--json"]].concat()), 1);
+    let reported = demo::ids_with(&report, "broken");
+    demo::assert_broken(&report, &reported);
     for broken in [broken.iter().map(String::as_str).collect(), reported] {
         assert_eq!(broken[..2], ["even-shares-envoy", "envoy-stats-match"]);
         // Of the four calls of this claim one may be rejected as well.
@@ -295,8 +295,8 @@ async fn an_envoy_that_never_becomes_ready_ends_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let envoy = altered_envoy::pretender(folder.path(), "exec sleep 600");
     let plan = Plan { envoy: Some(envoy), ready_limit: Duration::from_millis(300), ..Plan::default() };
-    let (mut story, life) = (Story::new("demo4-lb", "", Output::Silent), Lifecycle::default());
-    let error = scenario::run(&plan, &mut story, &life).await.err().unwrap();
+    let (mut recorder, life) = (Recorder::new("demo4-lb", "", Output::Silent), Lifecycle::default());
+    let error = scenario::run(&plan, &mut recorder, &life).await.err().unwrap();
     assert!(format!("{error:#}").contains("ready"), "{error:#}");
     // The lifecycle ends the program.
     life.shut_down(GRACE).await.unwrap();

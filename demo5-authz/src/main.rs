@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use demo5_authz::plan::{Plan, Step};
 use demo5_authz::scenario;
-use shared::cli::{self, Common};
+use shared::cli::{self, CommonArgs};
 
 /// External authorization of gRPC and HTTP calls, measured on a real Envoy
 #[derive(Parser)]
@@ -27,7 +27,7 @@ Exit code: 0 every claim held, 1 one did not, 2 wrong usage or a missing program
 )]
 struct Args {
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
     /// Run this step only
     #[arg(long, value_enum, value_name = "NAME")]
     step: Option<Step>,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::follow::{CONFIRM_AFTER, Change, Follower, Pace, Reading, Source, text};
+use shared::follow::{CONFIRM_AFTER, Change, Follower, PollTiming, Reading, Source, text};
 use shared::lifecycle::Lifecycle;
 use tokio::sync::watch;
 
@@ -18,7 +18,7 @@ use crate::policy::Policies;
 use crate::token::{Expected, Verifier};
 
 /// How often the files are read.
-const PACE: Pace = Pace { every: Duration::from_millis(500), confirm: Some(CONFIRM_AFTER) };
+const PACE: PollTiming = PollTiming { every: Duration::from_millis(500), confirm: Some(CONFIRM_AFTER) };
 
 /// The largest file that is read, in bytes.
 const MOST: u64 = 1 << 20;

@@ -9,9 +9,9 @@
 //! not reach the backend was not let through: the backend's own count is the witness.
 
 use clap::ValueEnum;
-use shared::cli::Unready;
+use shared::cli::SetupError;
 use shared::lifecycle::{GRACE, Lifecycle};
-use shared::report::Story;
+use shared::report::Recorder;
 use shared::tools;
 
 use crate::plan::{Plan, Step};
@@ -50,8 +50,8 @@ pub use mesh::Mesh;
 ///
 /// # Errors
 /// If something that the story needs cannot be had or breaks; a claim that does not hold is no error.
-pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Result<Mesh> {
-    let program = tools::envoy(plan.envoy.as_deref()).await.map_err(Unready::new)?;
+pub async fn run(plan: &Plan, story: &mut Recorder, life: &Lifecycle) -> anyhow::Result<Mesh> {
+    let program = tools::envoy(plan.envoy.as_deref()).await.map_err(SetupError::new)?;
     story.version("envoy", &program.version);
     let mesh = Mesh::start(plan, &program, life).await?;
     for step in Step::value_variants() {
@@ -68,7 +68,7 @@ pub async fn run(plan: &Plan, story: &mut Story, life: &Lifecycle) -> anyhow::Re
 }
 
 impl Mesh {
-    async fn tell(&self, step: Step, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+    async fn tell(&self, step: Step, story: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
         match step {
             Step::Tokens => self.tokens(story).await,
             Step::Rights => self.rights(story).await,

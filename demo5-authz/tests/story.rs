@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use mesh_testkit::story::{self, Demo, text};
+use mesh_testkit::demo::{self, Demo, text};
 use mesh_testkit::{altered_envoy, lab_ports};
 use rustix::process::Signal;
 use shared::ports;
@@ -86,11 +86,11 @@ const CLAIMS: [&str; 58] = [
 #[test]
 fn every_claim_holds_and_json_is_all_there_is_on_stdout() {
     let output = DEMO.run(&["--json"]);
-    let report = story::report(&output, 0);
+    let report = demo::report(&output, 0);
     assert_eq!(report["demo"], "demo5-authz");
     assert!(report["versions"]["envoy"].is_string(), "{report:#}");
     assert_eq!(report["steps"].as_array().unwrap().len(), 9);
-    story::assert_every_claim_holds(&report, &CLAIMS);
+    demo::assert_every_claim_holds(&report, &CLAIMS);
     // Anybody may see the output and the logs, so they must contain no secret.
     for secret in ["eyJ", "PRIVATE KEY"] {
         assert!(!text(&output.stdout).contains(secret) && !text(&output.stderr).contains(secret), "{secret}");
@@ -104,10 +104,10 @@ fn an_envoy_that_lets_a_forged_name_through_breaks_the_claim_about_it() {
     let envoy = altered_envoy::edited(folder.path(), sed);
     let arguments = ["--step", "headers", "--envoy", envoy.to_str().unwrap()];
     let broken = ["forged-principal-unasked"];
-    assert_eq!(story::broken_in_summary(&DEMO.run(&arguments)), broken);
-    let report = story::report(&DEMO.run(&[&arguments[..], &["--json"]].concat()), 1);
-    story::assert_broken(&report, &broken);
-    assert_eq!(story::ids_with(&report, "held").len(), 5, "{report:#}");
+    assert_eq!(demo::broken_in_summary(&DEMO.run(&arguments)), broken);
+    let report = demo::report(&DEMO.run(&[&arguments[..], &["--json"]].concat()), 1);
+    demo::assert_broken(&report, &broken);
+    assert_eq!(demo::ids_with(&report, "held").len(), 5, "{report:#}");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn people_get_numbered_steps_tables_and_a_summary() {
 #[test]
 fn each_step_can_run_alone() {
     for step in ["headers", "certificates", "reloading", "bodies", "draining", "cost"] {
-        let report = story::report(&DEMO.run(&["--json", "--step", step]), 0);
+        let report = demo::report(&DEMO.run(&["--json", "--step", step]), 0);
         assert_eq!((&report["held"], report["steps"].as_array().unwrap().len()), (&true.into(), 1), "{step}");
     }
 }

@@ -26,7 +26,7 @@ use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-pub use running::{PATIENCE, Running};
+pub use running::{Running, STOP_TIMEOUT};
 
 /// How much of a program's output [`output`] keeps, in bytes of each stream; the rest is read and dropped.
 const KEPT: u64 = 1 << 20;

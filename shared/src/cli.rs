@@ -11,16 +11,16 @@ use std::str::FromStr;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use tokio::net::TcpListener;
 
-use crate::lifecycle::{GRACE, Lifecycle, StopSignals, Stopped};
-use crate::report::{self, Output, Story};
+use crate::lifecycle::{GRACE, Lifecycle, StopSignal, StopSignals};
+use crate::report::{self, Output, Recorder};
 
-pub use role::{Ask, Role};
+pub use role::{RoleArgs, RoleCommand};
 
 /// The flags that every demo knows.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub struct Common {
+pub struct CommonArgs {
     /// The Envoy to run; without it PATH, the tool cache, then pip are tried
-    #[arg(long, env = "ENVOY", value_name = "PATH", value_parser = choice())]
+    #[arg(long, env = "ENVOY", value_name = "PATH", value_parser = optional_path())]
     pub envoy: Option<PathBuf>,
     /// Print the report as JSON, and nothing else, on stdout
     #[arg(long)]
@@ -35,7 +35,7 @@ pub struct Common {
 
 /// A program that somebody chose. An empty path (`ENVOY= cargo run …`) is no choice, and no error either, as clap would
 /// have it.
-pub fn choice() -> impl TypedValueParser<Value = PathBuf> {
+pub fn optional_path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
 }
 
@@ -52,9 +52,9 @@ where
 /// The machine lacks something that the demo needs, or the command was used wrongly: exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct Unready(Box<dyn std::error::Error + Send + Sync>);
+pub struct SetupError(Box<dyn std::error::Error + Send + Sync>);
 
-impl Unready {
+impl SetupError {
     /// Marks `error` as one that the user has to put right before the demo can run.
     pub fn new(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self(Box::new(error))
@@ -73,31 +73,31 @@ pub fn init_logs(verbose: u8) {
     _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(report::colours(&std::io::stderr()))
+        .with_ansi(report::use_colour(&std::io::stderr()))
         .try_init();
 }
 
 /// What is left of a story when it has been told, and stays up with `--stay`.
-pub trait Stays {
+pub trait LiveEnvironment {
     /// What to open and which commands to try, for people.
-    fn invitation(&self) -> String;
+    fn instructions(&self) -> String;
 }
 
 /// Runs a demo's story from start to end, prints its report, and returns the exit code.
 ///
-/// 0: every claim held. 1: one did not, the story broke off, or the report could not be written. 2: [`Unready`].
+/// 0: every claim held. 1: one did not, the story broke off, or the report could not be written. 2: [`SetupError`].
 /// 129, 130, 131 and 143: a signal. Everything in the [`Lifecycle`] has stopped before anything is reported, so that a
 /// failed demo leaves nothing behind; with `--stay` a signal is what ends it, and changes no code.
-pub async fn run<S, F>(common: &Common, demo: &str, idea: &str, tell: F) -> ExitCode
+pub async fn run<S, F>(common: &CommonArgs, demo: &str, idea: &str, tell: F) -> ExitCode
 where
-    S: Stays,
-    F: AsyncFnOnce(&mut Story, &Lifecycle) -> anyhow::Result<S>,
+    S: LiveEnvironment,
+    F: AsyncFnOnce(&mut Recorder, &Lifecycle) -> anyhow::Result<S>,
 {
     init_logs(common.verbose);
     let mut signals = StopSignals::install();
     let output = if common.json { Output::Json } else { Output::Human };
     let life = Lifecycle::default();
-    let mut story = Story::new(demo, idea, output);
+    let mut story = Recorder::new(demo, idea, output);
     let told = tokio::select! {
         biased;
         signal = signals.next() => Err(signal.into()),
@@ -106,12 +106,12 @@ where
     let mut printed = false;
     let (report, code) = match told {
         Ok(up) => {
-            let report = story.end();
+            let report = story.finish();
             if common.stay {
                 report::print(&report, output);
                 printed = true;
                 if output == Output::Human {
-                    report::line_out(&format!("\n{}", up.invitation()));
+                    report::line_out(&format!("\n{}", up.instructions()));
                 }
                 signals.next().await;
             }
@@ -120,7 +120,7 @@ where
         }
         Err(error) => {
             print_error(&error);
-            (story.cut_short(format!("{error:#}")), exit_code_of(&error))
+            (story.abort(format!("{error:#}")), exit_code_of(&error))
         }
     };
     let stopped = life.shut_down(GRACE).await.map_err(anyhow::Error::from);
@@ -166,7 +166,7 @@ where
 
 /// The exit code, unless it says that all is well while what was printed did not arrive.
 fn exit(code: u8) -> ExitCode {
-    match report::lost() {
+    match report::write_error() {
         Some(why) if code == 0 => {
             print_error(&anyhow::anyhow!("what was printed did not reach stdout: {why}"));
             ExitCode::FAILURE
@@ -177,10 +177,10 @@ fn exit(code: u8) -> ExitCode {
 
 /// Why a server has no address to listen on.
 #[derive(Debug, thiserror::Error)]
-pub enum NoListener {
+pub enum ListenError {
     /// Another program has the port.
     #[error("{address} is taken: stop the program that has it (`ss -ltnp` names it), or {instead}")]
-    Taken {
+    AddressInUse {
         /// The address.
         address: SocketAddr,
         /// What else to do.
@@ -188,7 +188,7 @@ pub enum NoListener {
     },
     /// The machine has no such address, or this user may not use it.
     #[error("cannot listen on {address} ({why}): {instead}")]
-    Refused {
+    CannotBind {
         /// The address.
         address: SocketAddr,
         /// What the operating system says.
@@ -201,16 +201,16 @@ pub enum NoListener {
 /// Binds the address of a role's `--listen` flag; a role that cannot have it ends with exit code 2.
 ///
 /// # Errors
-/// [`Unready`] with [`NoListener`], which names the next step.
-pub async fn listen(address: SocketAddr) -> Result<TcpListener, Unready> {
-    listen_by(address, "--listen (or LISTEN)").await
+/// [`SetupError`] with [`ListenError`], which names the next step.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, SetupError> {
+    listen_with_flag(address, "--listen (or LISTEN)").await
 }
 
 /// Binds an address that another flag of a role gives: `--admin (or ADMIN)`.
 ///
 /// # Errors
 /// As [`listen`], with the flag's name.
-pub async fn listen_by(address: SocketAddr, flag: &str) -> Result<TcpListener, Unready> {
+pub async fn listen_with_flag(address: SocketAddr, flag: &str) -> Result<TcpListener, SetupError> {
     bind(address, &format!("choose another address with {flag}; port 0 takes any free one")).await
 }
 
@@ -218,26 +218,26 @@ pub async fn listen_by(address: SocketAddr, flag: &str) -> Result<TcpListener, U
 ///
 /// # Errors
 /// As [`listen`], without the advice to choose another one.
-pub async fn listen_lab(address: SocketAddr) -> Result<TcpListener, Unready> {
+pub async fn listen_on_lab_port(address: SocketAddr) -> Result<TcpListener, SetupError> {
     bind(address, "leave out --stay, which needs this one; without it any free ports will do").await
 }
 
-async fn bind(address: SocketAddr, instead: &str) -> Result<TcpListener, Unready> {
+async fn bind(address: SocketAddr, instead: &str) -> Result<TcpListener, SetupError> {
     let instead = instead.to_owned();
     TcpListener::bind(address).await.map_err(|why| {
-        Unready::new(match why.kind() {
-            std::io::ErrorKind::AddrInUse => NoListener::Taken { address, instead },
-            _ => NoListener::Refused { address, why, instead },
+        SetupError::new(match why.kind() {
+            std::io::ErrorKind::AddrInUse => ListenError::AddressInUse { address, instead },
+            _ => ListenError::CannotBind { address, why, instead },
         })
     })
 }
 
 /// The exit code that an error stands for; see [`run`].
 pub fn exit_code_of(error: &anyhow::Error) -> u8 {
-    if let Some(signal) = error.downcast_ref::<Stopped>() {
+    if let Some(signal) = error.downcast_ref::<StopSignal>() {
         return signal.exit_code();
     }
-    if error.chain().any(|cause| cause.is::<Unready>()) { 2 } else { 1 }
+    if error.chain().any(|cause| cause.is::<SetupError>()) { 2 } else { 1 }
 }
 
 /// Says on stderr what went wrong, each cause on a line of its own.

@@ -16,14 +16,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// The largest body that is read, in bytes.
-pub const MOST: usize = 32 << 20;
+pub const MAX_BODY_SIZE: usize = 32 << 20;
 
 /// No complete response arrived.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No server listens there, or the connection broke.
     #[error("{uri} does not answer ({why})")]
-    NoAnswer {
+    NoResponse {
         /// The request.
         uri: Uri,
         /// What went wrong.
@@ -31,7 +31,7 @@ pub enum ClientError {
     },
     /// The response did not arrive in time.
     #[error("{uri} did not answer within {limit:?}")]
-    TooSlow {
+    Timeout {
         /// The request.
         uri: Uri,
         /// The time limit.
@@ -41,10 +41,10 @@ pub enum ClientError {
 
 impl ClientError {
     /// Returns what went wrong, without the request.
-    pub fn why(&self) -> String {
+    pub fn reason(&self) -> String {
         match self {
-            Self::NoAnswer { why, .. } => why.clone(),
-            Self::TooSlow { limit, .. } => format!("nothing came within {limit:?}"),
+            Self::NoResponse { why, .. } => why.clone(),
+            Self::Timeout { limit, .. } => format!("nothing came within {limit:?}"),
         }
     }
 }
@@ -73,16 +73,19 @@ impl Client {
     /// [`ClientError`]. A response with an error status is not an error.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, ClientError> {
         let uri = request.uri().clone();
-        let no_answer = |why: String| ClientError::NoAnswer { uri: uri.clone(), why };
-        let sending = async {
-            let answer = self.inner.request(request).await.map_err(|error| no_answer(root_cause(&error)))?;
-            let (head, body) = answer.into_parts();
-            let body =
-                Limited::new(body, MOST).collect().await.map_err(|error| no_answer(error.to_string()))?;
+        let no_response = |why: String| ClientError::NoResponse { uri: uri.clone(), why };
+        let exchange = async {
+            let response =
+                self.inner.request(request).await.map_err(|error| no_response(root_cause(&error)))?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, MAX_BODY_SIZE)
+                .collect()
+                .await
+                .map_err(|error| no_response(error.to_string()))?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };
-        let too_slow = |_| ClientError::TooSlow { uri: uri.clone(), limit: self.limit };
-        tokio::time::timeout(self.limit, sending).await.map_err(too_slow)?
+        let timed_out = |_| ClientError::Timeout { uri: uri.clone(), limit: self.limit };
+        tokio::time::timeout(self.limit, exchange).await.map_err(timed_out)?
     }
 
     /// Sends `GET uri`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// The CPU time that this process has used, all of its living threads together; none where it cannot be read.
 ///
 /// Source: proc(5), `/proc/PID/task/TID/schedstat`, whose first number is in nanoseconds.
-pub fn used_by(pid: u32) -> Option<Duration> {
+pub fn cpu_time(pid: u32) -> Option<Duration> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
     let used = threads.flatten().filter_map(|thread| {
         let line = fs::read_to_string(thread.path().join("schedstat")).ok()?;
@@ -25,12 +25,12 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn work_is_seen_and_who_is_not_there_has_done_none() {
-        let used = || used_by(std::process::id()).expect("we run");
+        let used = || cpu_time(std::process::id()).expect("we run");
         let (before, begun) = (used(), Instant::now());
         while used() == before {
             assert!(begun.elapsed() < Duration::from_secs(20), "looking is work, and none was seen");
         }
         // Linux gives no process a number as high as this.
-        assert_eq!(used_by(u32::MAX), None);
+        assert_eq!(cpu_time(u32::MAX), None);
     }
 }

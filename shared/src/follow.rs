@@ -23,6 +23,6 @@ mod text;
 
 mod follower;
 
-pub use follower::{CONFIRM_AFTER, Change, Follower, Look, Pace};
+pub use follower::{CONFIRM_AFTER, Change, Follower, PollOutcome, PollTiming};
 pub use source::{Reading, Source};
 pub use text::text;

@@ -10,21 +10,21 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::cli::Unready;
+use crate::cli::SetupError;
 use crate::client::{Client, root_cause};
 
 /// How long the answer may take; a container engine starts the next check some seconds later.
-const LIMIT: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a role does not count as healthy.
 #[derive(Debug, thiserror::Error)]
-pub enum Unhealthy {
+pub enum ProbeError {
     /// Port 0 means any free port, and the one that was taken is not known here.
     #[error("port 0 cannot be asked: give --listen (or LISTEN) the port that the server listens on")]
     NoPort,
     /// Nothing answers there, or not in time.
     #[error("{address} does not answer: {why}")]
-    Silent {
+    NoResponse {
         /// Who was asked.
         address: SocketAddr,
         /// What was seen instead of an answer.
@@ -43,52 +43,52 @@ pub enum Unhealthy {
 /// Asks the server that was started with `--listen listen` whether it serves.
 ///
 /// # Errors
-/// [`Unhealthy`] if it does not, or does not say so within 2 s.
-pub async fn ask(listen: SocketAddr) -> Result<(), Unhealthy> {
+/// [`ProbeError`] if it does not, or does not say so within 2 s.
+pub async fn probe(listen: SocketAddr) -> Result<(), ProbeError> {
     let address = reachable(listen);
     if address.port() == 0 {
-        return Err(Unhealthy::NoPort);
+        return Err(ProbeError::NoPort);
     }
-    let silent = |why: String| Unhealthy::Silent { address, why };
-    let asking = async {
+    let no_response = |why: String| ProbeError::NoResponse { address, why };
+    let exchange = async {
         let endpoint =
-            Endpoint::from_shared(format!("http://{address}")).map_err(|e| silent(e.to_string()))?;
-        let channel = endpoint.connect().await.map_err(|e| silent(root_cause(&e)))?;
+            Endpoint::from_shared(format!("http://{address}")).map_err(|e| no_response(e.to_string()))?;
+        let channel = endpoint.connect().await.map_err(|e| no_response(root_cause(&e)))?;
         let mut health = HealthClient::new(channel);
-        let answer = health.check(HealthCheckRequest::default()).await;
-        answer.map_err(|status| silent(status.message().to_owned()))
+        let response = health.check(HealthCheckRequest::default()).await;
+        response.map_err(|status| no_response(status.message().to_owned()))
     };
-    let answer = tokio::time::timeout(LIMIT, asking)
+    let response = tokio::time::timeout(TIMEOUT, exchange)
         .await
-        .map_err(|_| silent(format!("nothing came within {LIMIT:?}")))??;
-    match answer.into_inner().status() {
+        .map_err(|_| no_response(format!("nothing came within {TIMEOUT:?}")))??;
+    match response.into_inner().status() {
         ServingStatus::Serving => Ok(()),
-        other => Err(Unhealthy::NotServing { address, status: other.as_str_name() }),
+        other => Err(ProbeError::NotServing { address, status: other.as_str_name() }),
     }
 }
 
-/// What a gRPC role's `healthcheck` does: [`ask`], where a port that cannot be asked is wrong usage.
+/// What a gRPC role's `healthcheck` does: [`probe`], where a port that cannot be asked is wrong usage.
 ///
 /// # Errors
-/// [`Unhealthy`], or [`Unready`] around [`Unhealthy::NoPort`].
-pub async fn check(listen: SocketAddr) -> anyhow::Result<()> {
-    match ask(listen).await {
-        Err(wrong_use @ Unhealthy::NoPort) => Err(Unready::new(wrong_use).into()),
-        answer => Ok(answer?),
+/// [`ProbeError`], or [`SetupError`] around [`ProbeError::NoPort`].
+pub async fn run_healthcheck(listen: SocketAddr) -> anyhow::Result<()> {
+    match probe(listen).await {
+        Err(usage_error @ ProbeError::NoPort) => Err(SetupError::new(usage_error).into()),
+        response => Ok(response?),
     }
 }
 
 /// The same for a role that speaks HTTP: it serves if `GET path` is answered with success.
 ///
 /// # Errors
-/// As [`check`].
-pub async fn check_http(listen: SocketAddr, path: &str) -> anyhow::Result<()> {
+/// As [`run_healthcheck`].
+pub async fn run_http_healthcheck(listen: SocketAddr, path: &str) -> anyhow::Result<()> {
     let address = reachable(listen);
     if address.port() == 0 {
-        return Err(Unready::new(Unhealthy::NoPort).into());
+        return Err(SetupError::new(ProbeError::NoPort).into());
     }
-    let response = Client::new(LIMIT).get(format!("http://{address}{path}").parse()?).await;
-    let status = response.map_err(|error| Unhealthy::Silent { address, why: error.why() })?.status();
+    let response = Client::new(TIMEOUT).get(format!("http://{address}{path}").parse()?).await;
+    let status = response.map_err(|error| ProbeError::NoResponse { address, why: error.reason() })?.status();
     anyhow::ensure!(status.is_success(), "{address} answers {status}");
     Ok(())
 }

@@ -10,7 +10,7 @@ pub mod poll;
 
 pub mod follow;
 
-pub mod folder;
+pub mod temp_folder;
 
 pub mod stats;
 

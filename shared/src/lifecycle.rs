@@ -29,7 +29,7 @@ pub struct Lifecycle {
 /// Tasks that did not end within the grace period; a task that ignores its token is a defect.
 #[derive(Debug, thiserror::Error)]
 #[error("{left} tasks still run {grace:?} after they were told to stop")]
-pub struct Overdue {
+pub struct ShutdownTimeout {
     left: usize,
     grace: Duration,
 }
@@ -68,19 +68,19 @@ impl Lifecycle {
     /// Tells every task to stop and waits until they have.
     ///
     /// # Errors
-    /// [`Overdue`] if some still run after `grace`.
-    pub async fn shut_down(&self, grace: Duration) -> Result<(), Overdue> {
+    /// [`ShutdownTimeout`] if some still run after `grace`.
+    pub async fn shut_down(&self, grace: Duration) -> Result<(), ShutdownTimeout> {
         self.token.cancel();
         self.tasks.close();
         tokio::time::timeout(grace, self.tasks.wait())
             .await
-            .map_err(|_| Overdue { left: self.tasks.len(), grace })
+            .map_err(|_| ShutdownTimeout { left: self.tasks.len(), grace })
     }
 }
 
 /// The signal that asked us to stop, and the exit code that says so (128 + its number).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Stopped {
+pub enum StopSignal {
     /// The terminal was closed.
     #[error("hung up")]
     Hangup,
@@ -95,7 +95,7 @@ pub enum Stopped {
     Terminate,
 }
 
-impl Stopped {
+impl StopSignal {
     /// 129, 130, 131 or 143, as shells report a program that a signal ended.
     pub fn exit_code(self) -> u8 {
         match self {
@@ -138,7 +138,7 @@ impl StopSignals {
     }
 
     /// Waits for the next one.
-    pub async fn next(&mut self) -> Stopped {
+    pub async fn next(&mut self) -> StopSignal {
         let hung_up = async {
             match &mut self.hangup {
                 Some(hangup) => _ = hangup.recv().await,
@@ -146,10 +146,10 @@ impl StopSignals {
             }
         };
         tokio::select! {
-            () = hung_up => Stopped::Hangup,
-            _ = self.interrupt.recv() => Stopped::Interrupt,
-            _ = self.quit.recv() => Stopped::Quit,
-            _ = self.terminate.recv() => Stopped::Terminate,
+            () = hung_up => StopSignal::Hangup,
+            _ = self.interrupt.recv() => StopSignal::Interrupt,
+            _ = self.quit.recv() => StopSignal::Quit,
+            _ = self.terminate.recv() => StopSignal::Terminate,
         }
     }
 }

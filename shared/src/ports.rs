@@ -65,12 +65,12 @@ pub const DEMO5_BACKEND: u16 = 15005;
 /// may get it as "any free port", or an outgoing connection as its own end. A bound socket that
 /// does not listen prevents both, and calls are refused as if it were not there.
 #[derive(Debug)]
-pub struct Held {
+pub struct ReservedPort {
     _socket: socket2::Socket,
     address: SocketAddr,
 }
 
-impl Held {
+impl ReservedPort {
     /// Takes the address, before its first listener does; port 0 chooses a free one.
     ///
     /// Listeners that set SO_REUSEADDR, as tokio's do, can then be bound to [`address`](Self::address), one
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_held_port_can_be_listened_on_again_and_again_and_refuses_between() {
-        let held = Held::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let held = ReservedPort::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         for _ in 0..3 {
             let refused = TcpStream::connect(held.address()).unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_held_port_is_given_to_nobody_who_asks_for_any() {
-        let held = Held::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let held = ReservedPort::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         // Without SO_REUSEADDR, as an outgoing connection has it.
         let stranger = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         assert!(stranger.bind(&held.address().into()).is_err());

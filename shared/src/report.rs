@@ -1,10 +1,10 @@
-//! What a run claims, expected and saw: the [`Report`], and the [`Story`] that tells it while it happens.
+//! What a run claims, expected and saw: the [`Report`], and the [`Recorder`] that tells it while it happens.
 //!
 //! All that is printed on stdout goes through here, but for demo 5's decision log. With `--json` stdout carries the
 //! report and nothing else; for people it carries numbered steps as they happen, and a table of claims at the end.
 //! Does not know what is measured.
 
-mod story;
+mod recorder;
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -14,7 +14,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Serialize, Serializer};
 
-pub use story::Story;
+pub use recorder::Recorder;
 
 /// Whether a claim was borne out by what was measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ pub fn print(report: &Report, output: Output) {
         Output::Human => {
             if !report.claims.is_empty() {
                 let text = table(report).to_string();
-                let text = if colours(&io::stdout()) { coloured(&text) } else { text + "\n" };
+                let text = if use_colour(&io::stdout()) { coloured(&text) } else { text + "\n" };
                 line_out(&format!("\n{}", text.trim_end()));
             }
             line_out(&summary(report));
@@ -141,18 +141,18 @@ pub fn line_out(line: &str) {
     let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
     match written {
         // A reader that went away (`| head`) is no reason to panic, as println! would, nor to fail.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => _ = LOST.set(error),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => _ = WRITE_ERROR.set(error),
         _ => {}
     }
 }
 
 /// Why the first line that could not be written to stdout was lost.
-static LOST: OnceLock<io::Error> = OnceLock::new();
+static WRITE_ERROR: OnceLock<io::Error> = OnceLock::new();
 
 /// Why stdout lacks something that was printed, if it does: a full disk, for example. Whoever reads it must not
 /// take what is there for the whole, so a program that finds this at its end fails.
-pub fn lost() -> Option<&'static io::Error> {
-    LOST.get()
+pub fn write_error() -> Option<&'static io::Error> {
+    WRITE_ERROR.get()
 }
 
 /// Prints one line on stderr, beside a story.
@@ -162,7 +162,7 @@ pub fn line_err(line: &str) {
 
 /// Whether colours may be used on this stream: it is a terminal, and the user did not turn them off
 /// (<https://no-color.org>).
-pub fn colours(on: &impl IsTerminal) -> bool {
+pub fn use_colour(on: &impl IsTerminal) -> bool {
     on.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 

@@ -28,13 +28,14 @@ use tokio::net::TcpListener;
 use crate::lifecycle::Lifecycle;
 use crate::web;
 
-pub use connection::{Connection, ask};
+pub use connection::{Connection, request_instance};
 
 /// Whether this system spreads connections over the listeners of a port.
 ///
 /// Linux does since 3.9; FreeBSD has an option of another name for it. On macOS and the other BSDs
 /// `SO_REUSEPORT` lets several listeners have the port, and the last one to come gets every connection.
-pub const SPREADS: bool = cfg!(any(target_os = "linux", target_os = "android", target_os = "freebsd"));
+pub const BALANCES_CONNECTIONS: bool =
+    cfg!(any(target_os = "linux", target_os = "android", target_os = "freebsd"));
 
 /// How many connections may wait in a listener's queue; the kernel has a limit too (`net.core.somaxconn`).
 const BACKLOG: i32 = 1024;
@@ -45,7 +46,7 @@ pub enum Sharing {
     /// With `SO_REUSEPORT`: with others of the same user that set it too.
     Shared,
     /// Without.
-    Alone,
+    Exclusive,
 }
 
 /// Why there is no listener.
@@ -56,13 +57,13 @@ pub enum ListenError {
         "{address} is taken (EADDRINUSE): sharing it takes SO_REUSEPORT in every process, the first one too, \
          and one user for all; or choose another port with --port (or PORT)"
     )]
-    Taken {
+    AddressInUse {
         /// The address.
         address: SocketAddr,
     },
     /// The machine has no such address, or this user may not use it.
     #[error("cannot listen on {address} ({why}): choose another address with --host and --port")]
-    Refused {
+    CannotBind {
         /// The address.
         address: SocketAddr,
         /// What the operating system says.
@@ -79,8 +80,8 @@ pub enum ListenError {
 /// Outside of a tokio runtime.
 pub fn listen(address: SocketAddr, sharing: Sharing) -> Result<TcpListener, ListenError> {
     bind(address, sharing).map_err(|why| match why.kind() {
-        io::ErrorKind::AddrInUse => ListenError::Taken { address },
-        _ => ListenError::Refused { address, why },
+        io::ErrorKind::AddrInUse => ListenError::AddressInUse { address },
+        _ => ListenError::CannotBind { address, why },
     })
 }
 
@@ -100,7 +101,7 @@ fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// What every answer begins with.
+/// What every response begins with.
 const GREETING: &str = "Hello from ";
 
 /// Answers `Hello from INSTANCE` to every request, until `life` ends.
@@ -128,8 +129,8 @@ const GREETING: &str = "Hello from ";
 pub fn serve(listener: TcpListener, instance: &str, life: &Lifecycle) {
     let body = Bytes::from(format!("{GREETING}{instance}\n"));
     web::serve(listener, life, move |_| {
-        let mut answer = Response::new(Full::new(body.clone()));
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        std::future::ready(answer)
+        let mut response = Response::new(Full::new(body.clone()));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        std::future::ready(response)
     });
 }

@@ -14,12 +14,12 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use statrs::distribution::{Binomial, ChiSquared, ContinuousCDF, DiscreteCDF};
 
-/// How often a single [`band`] may be missed though the share is right: a run with ten of them raises a false alarm
+/// How often a single [`acceptance_interval`] may be missed though the share is right: a run with ten of them raises a false alarm
 /// at most once in 10,000 times.
-pub const FALSE_ALARM: f64 = 1e-5;
+pub const FALSE_ALARM_RATE: f64 = 1e-5;
 
 /// How often a single [`Fit`] may be called broken though it holds. A story has more of them than ten.
-pub const FALSE_ALARM_OF_FIT: f64 = 1e-6;
+pub const FIT_FALSE_ALARM_RATE: f64 = 1e-6;
 
 /// How many calls each name answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Shares {
     }
 
     /// Shares that were counted before: names, and the calls that each answered.
-    pub fn of_calls<'a>(counts: impl IntoIterator<Item = (&'a str, u64)>) -> Self {
+    pub fn from_counts<'a>(counts: impl IntoIterator<Item = (&'a str, u64)>) -> Self {
         Self(counts.into_iter().map(|(name, calls)| (name.to_owned(), calls)).collect())
     }
 
@@ -91,7 +91,7 @@ impl Shares {
         };
         let freedom = weights.len().saturating_sub(1);
         let bound = match ChiSquared::new(freedom as f64) {
-            Ok(distribution) => distribution.inverse_cdf(1.0 - FALSE_ALARM_OF_FIT),
+            Ok(distribution) => distribution.inverse_cdf(1.0 - FIT_FALSE_ALARM_RATE),
             // No degree of freedom.
             Err(_) => 0.0,
         };
@@ -139,23 +139,25 @@ impl fmt::Display for Fit {
 }
 
 /// How many of `n` calls may go to a name whose share (0 to 1) is this: the counts that chance leaves with a
-/// probability of [`FALSE_ALARM`] at most, by the binomial distribution.
+/// probability of [`FALSE_ALARM_RATE`] at most, by the binomial distribution.
 ///
 /// ```
-/// assert_eq!(shared::stats::band(300, 0.7), 174..=244);
+/// assert_eq!(shared::stats::acceptance_interval(300, 0.7), 174..=244);
 /// ```
-pub fn band(n: u64, share: f64) -> RangeInclusive<u64> {
+pub fn acceptance_interval(n: u64, share: f64) -> RangeInclusive<u64> {
     match Binomial::new(share.clamp(0.0, 1.0), n) {
-        Ok(calls) => calls.inverse_cdf(FALSE_ALARM / 2.0)..=calls.inverse_cdf(1.0 - FALSE_ALARM / 2.0),
+        Ok(calls) => {
+            calls.inverse_cdf(FALSE_ALARM_RATE / 2.0)..=calls.inverse_cdf(1.0 - FALSE_ALARM_RATE / 2.0)
+        }
         // A share that is no number.
         Err(_) => 0..=n,
     }
 }
 
-/// How far a measured share may be from this one in `n` calls, as a share: the wider side of its [`band`].
+/// How far a measured share may be from this one in `n` calls, as a share: the wider side of its [`acceptance_interval`].
 pub fn reach(n: u64, share: f64) -> f64 {
-    let (band, all) = (band(n, share), n.max(1) as f64);
-    (share - *band.start() as f64 / all).max(*band.end() as f64 / all - share)
+    let (acceptance_interval, all) = (acceptance_interval(n, share), n.max(1) as f64);
+    (share - *acceptance_interval.start() as f64 / all).max(*acceptance_interval.end() as f64 / all - share)
 }
 
 /// The longest duration that is told apart from longer ones: an hour, in microseconds.
@@ -183,7 +185,7 @@ impl Latencies {
     }
 
     /// How many took at most this long.
-    pub fn up_to(&self, limit: Duration) -> u64 {
+    pub fn count_at_most(&self, limit: Duration) -> u64 {
         let limit = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX).min(LONGEST);
         self.0.count_between(0, limit)
     }

@@ -38,12 +38,12 @@ pub use wheel::Wheel;
 /// # Errors
 /// [`ToolError`]; each says what to do next.
 pub async fn envoy(choice: Option<&Path>) -> Result<Program, ToolError> {
-    Toolbox::from_env()?.envoy(choice).await
+    ToolFinder::from_env()?.envoy(choice).await
 }
 
 /// Where programs are looked for and kept: [`envoy`] with its environment spelled out.
 #[derive(Clone, Debug)]
-pub struct Toolbox {
+pub struct ToolFinder {
     /// The folder for what is installed; made when first needed.
     pub cache: PathBuf,
     /// The value of `PATH`, for Envoy and for what installs it.
@@ -54,7 +54,7 @@ pub struct Toolbox {
     pub limit: Duration,
 }
 
-impl Toolbox {
+impl ToolFinder {
     /// The machine as it is: `$PATH`, and `$MESH_TOOLS`, the workspace's `.tools` or a folder of the user's.
     ///
     /// # Errors

@@ -25,22 +25,22 @@ use tokio_util::sync::CancellationToken;
 use crate::lifecycle::Lifecycle;
 
 /// What a handler answers.
-pub type Answer = Response<Full<Bytes>>;
+pub type PageResponse = Response<Full<Bytes>>;
 
 /// Connections that are served at once; more wait in the kernel's queue.
-const AT_ONCE: usize = 256;
+const MAX_CONNECTIONS: usize = 256;
 
 /// How often a connection is looked at: one on which nothing was asked or answered since is closed, unless it waits for us.
-const PATIENCE: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a client may take to send the body of a request.
-const SENDING_LIMIT: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long to wait after the kernel refused to accept, mostly for want of file descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// How long requests in flight may take once the server stops.
-const LAST_REQUESTS: Duration = Duration::from_secs(1);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a request's body could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -50,38 +50,38 @@ pub enum BodyError {
     TooLong(usize),
     /// The client stopped sending.
     #[error("the body broke off")]
-    Broken,
+    Interrupted,
     /// The client sends it slowly, or not at all.
     #[error("the body did not come within {0:?}")]
-    Late(Duration),
+    TimedOut(Duration),
 }
 
 /// Serves `listener` in the background until `life` ends.
 pub fn serve<H, F>(listener: TcpListener, life: &Lifecycle, handler: H)
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Answer> + Send + 'static,
+    F: Future<Output = PageResponse> + Send + 'static,
 {
     let scope = life.clone();
     life.spawn(async move {
-        let (stop, places) = (scope.token(), Arc::new(Semaphore::new(AT_ONCE)));
+        let (stop, permits) = (scope.token(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
         let next = async || {
             // The semaphore is never closed.
-            let place = Arc::clone(&places).acquire_owned().await.ok();
-            (listener.accept().await, place)
+            let permit = Arc::clone(&permits).acquire_owned().await.ok();
+            (listener.accept().await, permit)
         };
-        while let Some((accepted, place)) = stop.run_until_cancelled(next()).await {
+        while let Some((accepted, permit)) = stop.run_until_cancelled(next()).await {
             match accepted {
                 Ok((connection, _)) => {
-                    let answering = answer(connection, handler.clone(), scope.token(), PATIENCE);
+                    let serving_connection = answer(connection, handler.clone(), scope.token(), IDLE_TIMEOUT);
                     scope.spawn(async move {
-                        answering.await;
-                        drop(place);
+                        serving_connection.await;
+                        drop(permit);
                     });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
         }
@@ -91,52 +91,52 @@ where
 /// What a connection asks for: how often it has begun to, and how often that came to an end.
 #[derive(Debug, Default)]
 struct Requests {
-    begun: AtomicU64,
+    started: AtomicU64,
     ended: AtomicU64,
 }
 
 /// A request in progress. Dropped with its answer, also if the client takes the request back.
-struct InProgress(Arc<Requests>);
+struct RequestGuard(Arc<Requests>);
 
 impl Requests {
-    fn begin(self: &Arc<Self>) -> InProgress {
-        self.begun.fetch_add(1, Ordering::Relaxed);
-        InProgress(Arc::clone(self))
+    fn begin(self: &Arc<Self>) -> RequestGuard {
+        self.started.fetch_add(1, Ordering::Relaxed);
+        RequestGuard(Arc::clone(self))
     }
 
     /// Returns after a time of patience in which no request began, ended, or was in progress.
     ///
     /// One timer for a connection: hyper's own limit for a head sets one for each request, which can be measured.
-    async fn run_dry(&self, patience: Duration) {
+    async fn wait_until_idle(&self, idle_timeout: Duration) {
         let mut before = None;
         loop {
-            let now = (self.begun.load(Ordering::Relaxed), self.ended.load(Ordering::Relaxed));
+            let now = (self.started.load(Ordering::Relaxed), self.ended.load(Ordering::Relaxed));
             if before == Some(now) && now.0 == now.1 {
                 return;
             }
             before = Some(now);
-            tokio::time::sleep(patience).await;
+            tokio::time::sleep(idle_timeout).await;
         }
     }
 }
 
-impl Drop for InProgress {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         self.0.ended.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-async fn answer<H, F>(connection: TcpStream, handler: H, stop: CancellationToken, patience: Duration)
+async fn answer<H, F>(connection: TcpStream, handler: H, stop: CancellationToken, idle_timeout: Duration)
 where
     H: Fn(Request<Incoming>) -> F + Send + 'static,
-    F: Future<Output = Answer> + Send + 'static,
+    F: Future<Output = PageResponse> + Send + 'static,
 {
     let requests = Arc::new(Requests::default());
     let service = service_fn(|request| {
-        let (in_progress, answer) = (requests.begin(), handler(request));
+        let (request_guard, answer) = (requests.begin(), handler(request));
         async move {
             let answer = answer.await;
-            drop(in_progress);
+            drop(request_guard);
             Ok::<_, Infallible>(answer)
         }
     });
@@ -150,12 +150,12 @@ where
         // What has come is read before anybody loses patience.
         biased;
         _ = serving.as_mut() => return,
-        () = requests.run_dry(patience) => {}
+        () = requests.wait_until_idle(idle_timeout) => {}
         () = stop.cancelled() => {}
     }
     serving.as_mut().graceful_shutdown();
     // Whoever keeps the connection open for longer is cut.
-    _ = tokio::time::timeout(LAST_REQUESTS, serving).await;
+    _ = tokio::time::timeout(DRAIN_TIMEOUT, serving).await;
 }
 
 /// The request's whole body, if it has at most `limit` bytes and is there within ten seconds.
@@ -163,30 +163,34 @@ where
 /// # Errors
 /// [`BodyError`].
 pub async fn body(request: Request<Incoming>, limit: usize) -> Result<Bytes, BodyError> {
-    body_within(SENDING_LIMIT, request, limit).await
+    read_body_within(BODY_TIMEOUT, request, limit).await
 }
 
-async fn body_within(time: Duration, request: Request<Incoming>, limit: usize) -> Result<Bytes, BodyError> {
+async fn read_body_within(
+    time: Duration,
+    request: Request<Incoming>,
+    limit: usize,
+) -> Result<Bytes, BodyError> {
     let whole = Limited::new(request.into_body(), limit).collect();
-    match tokio::time::timeout(time, whole).await.map_err(|_| BodyError::Late(time))? {
+    match tokio::time::timeout(time, whole).await.map_err(|_| BodyError::TimedOut(time))? {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(BodyError::TooLong(limit)),
-        Err(_) => Err(BodyError::Broken),
+        Err(_) => Err(BodyError::Interrupted),
     }
 }
 
 /// An answer in plain text.
-pub fn text(status: StatusCode, body: impl Into<String>) -> Answer {
+pub fn text(status: StatusCode, body: impl Into<String>) -> PageResponse {
     page(status, "text/plain; charset=utf-8", body.into())
 }
 
 /// An answer in JSON, ended by a newline for those who call from a terminal.
-pub fn json(status: StatusCode, body: &serde_json::Value) -> Answer {
+pub fn json(status: StatusCode, body: &serde_json::Value) -> PageResponse {
     page(status, "application/json", format!("{body:#}\n"))
 }
 
 /// Metrics in Prometheus' text format, or why there are none.
-pub fn metrics<E: std::fmt::Display>(text: Result<String, E>) -> Answer {
+pub fn metrics<E: std::fmt::Display>(text: Result<String, E>) -> PageResponse {
     match text {
         Ok(text) => page(StatusCode::OK, "text/plain; version=0.0.4", text),
         Err(error) => self::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
@@ -208,7 +212,7 @@ where
 }
 
 /// An answer of this type of content.
-pub fn page(status: StatusCode, media: &'static str, body: String) -> Answer {
+pub fn page(status: StatusCode, media: &'static str, body: String) -> PageResponse {
     let mut answer = Response::new(Full::from(body));
     *answer.status_mut() = status;
     answer.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(media));
@@ -234,7 +238,7 @@ mod tests {
     async fn half_a_body_is_not_waited_for_for_ever() {
         let (life, (listener, address)) = (Lifecycle::default(), listener().await);
         serve(listener, &life, |request| async {
-            match body_within(Duration::from_millis(20), request, 100).await {
+            match read_body_within(Duration::from_millis(20), request, 100).await {
                 Ok(_) => text(StatusCode::OK, "all of it"),
                 Err(error) => text(StatusCode::BAD_REQUEST, error.to_string()),
             }
@@ -248,10 +252,10 @@ mod tests {
         life.shut_down(GRACE).await.unwrap();
     }
 
-    const LITTLE: Duration = Duration::from_millis(20);
+    const SHORT: Duration = Duration::from_millis(20);
 
     /// A connection whose other end is served with so much patience, by a handler that takes this long.
-    async fn impatient(patience: Duration, takes: Duration) -> (TcpStream, impl Future<Output = ()>) {
+    async fn serve_one(idle_timeout: Duration, takes: Duration) -> (TcpStream, impl Future<Output = ()>) {
         let (listener, address) = listener().await;
         let client = TcpStream::connect(address).await.unwrap();
         let (connection, _) = listener.accept().await.unwrap();
@@ -259,26 +263,26 @@ mod tests {
             tokio::time::sleep(takes).await;
             text(StatusCode::OK, "at last")
         };
-        (client, answer(connection, handler, CancellationToken::new(), patience))
+        (client, answer(connection, handler, CancellationToken::new(), idle_timeout))
     }
 
     #[tokio::test]
     async fn whoever_asks_for_nothing_loses_its_place() {
         // Neither a byte, nor half a head, nor the beginning of what could become HTTP/2.
         for beginning in ["", "GET / HT", "PRI * HTTP/2"] {
-            let (mut client, answering) = impatient(LITTLE, Duration::ZERO).await;
+            let (mut client, serving_connection) = serve_one(SHORT, Duration::ZERO).await;
             client.write_all(beginning.as_bytes()).await.unwrap();
-            tokio::time::timeout(GRACE, answering).await.expect(beginning);
+            tokio::time::timeout(GRACE, serving_connection).await.expect(beginning);
         }
     }
 
     #[tokio::test]
     async fn whoever_has_asked_before_loses_its_place_too() {
         for next in ["", "GET / HT"] {
-            let (mut client, answering) = impatient(LITTLE, Duration::ZERO).await;
+            let (mut client, serving_connection) = serve_one(SHORT, Duration::ZERO).await;
             let asks = format!("GET / HTTP/1.1\r\nhost: x\r\n\r\n{next}");
             client.write_all(asks.as_bytes()).await.unwrap();
-            tokio::time::timeout(GRACE, answering).await.expect(next);
+            tokio::time::timeout(GRACE, serving_connection).await.expect(next);
             let mut answer = String::new();
             client.read_to_string(&mut answer).await.unwrap();
             assert!(answer.ends_with("at last"), "{next}: {answer}");
@@ -288,7 +292,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_keeps_a_connection_of_http_2_loses_its_place_too() {
         // Enough for a handshake on a busy machine.
-        let (client, answering) = impatient(LITTLE * 25, Duration::ZERO).await;
+        let (client, serving_connection) = serve_one(SHORT * 25, Duration::ZERO).await;
         let asking = async {
             let io = TokioIo::new(client);
             let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await;
@@ -300,14 +304,14 @@ mod tests {
             connection.await.unwrap().unwrap();
             drop(sender);
         };
-        tokio::time::timeout(GRACE, async { tokio::join!(answering, asking) }).await.unwrap();
+        tokio::time::timeout(GRACE, async { tokio::join!(serving_connection, asking) }).await.unwrap();
     }
 
     #[tokio::test]
     async fn an_answer_may_take_longer_than_a_silence() {
-        let (mut client, answering) = impatient(LITTLE, LITTLE * 5).await;
+        let (mut client, serving_connection) = serve_one(SHORT, SHORT * 5).await;
         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-        tokio::time::timeout(GRACE, answering).await.unwrap();
+        tokio::time::timeout(GRACE, serving_connection).await.unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         assert!(answer.ends_with("at last"), "{answer}");

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use mesh_testkit::processes::{self, wait_until_ended};
-use shared::child::{self, PATIENCE, Running};
+use shared::child::{self, Running, STOP_TIMEOUT};
 use shared::lifecycle::{GRACE, Lifecycle};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
@@ -44,7 +44,7 @@ async fn a_program_that_ignores_the_request_is_killed_after_a_while() {
     let asked = Instant::now();
     let status = running.stop().await.unwrap();
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
-    assert!(asked.elapsed() >= PATIENCE);
+    assert!(asked.elapsed() >= STOP_TIMEOUT);
     wait_until_ended(running.pid()).await;
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use mesh_testkit::processes::{self, wait_until_ended};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use shared::envoy::admin::{Kind, State};
+use shared::envoy::admin::{ResourceKind, ResourceState};
 use shared::envoy::{Admin, AdminError, Bootstrap, Envoy, EnvoyError, EnvoyXdsVariant};
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::tools::{self, Program};
@@ -70,7 +70,7 @@ async fn two_envoys_serve_side_by_side_and_say_who_they_are() {
         let admin = serving.admin();
         admin.ready().await.unwrap();
         assert_eq!(admin.listeners().await.unwrap(), []);
-        assert_eq!(admin.dynamic().await.unwrap(), []);
+        assert_eq!(admin.dynamic_resources().await.unwrap(), []);
         assert_eq!(admin.stats("^server.live$").await.unwrap()["server.live"], 1);
         let clusters = admin.clusters().await.unwrap();
         assert_eq!((clusters[0].name.as_str(), clusters[0].hosts[0].address), ("xds", control_plane));
@@ -234,12 +234,15 @@ async fn a_listener_on_port_0_is_found_by_its_name() {
     Admin::new(listeners[0].address).ready().await.unwrap();
     let answered = admin.stats(r"^http\.hello\.downstream_rq_2xx$").await.unwrap();
     assert_eq!(answered["http.hello.downstream_rq_2xx"], 1);
-    let all = admin.dynamic().await.unwrap();
+    let all = admin.dynamic_resources().await.unwrap();
     assert_eq!(all.len(), 1, "{all:?}");
-    assert_eq!((all[0].kind, all[0].name.as_str(), all[0].version.as_str()), (Kind::Listener, "hello", "v1"));
-    assert_eq!((all[0].state, all[0].refused.as_deref()), (Some(State::Active), None));
+    assert_eq!(
+        (all[0].kind, all[0].name.as_str(), all[0].version.as_str()),
+        (ResourceKind::Listener, "hello", "v1")
+    );
+    assert_eq!((all[0].state, all[0].refused.as_deref()), (Some(ResourceState::Active), None));
     let error = Admin::new(admin.address()).stats("(").await.unwrap_err();
-    assert!(matches!(error, AdminError::Refused { .. }), "{error:?}");
+    assert!(matches!(error, AdminError::ErrorStatus { .. }), "{error:?}");
     serving.stop().await;
 }
 

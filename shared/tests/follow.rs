@@ -8,11 +8,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use shared::follow::{Change, Follower, Look, Pace, Reading, Source, text};
+use shared::follow::{Change, Follower, PollOutcome, PollTiming, Reading, Source, text};
 use tokio::sync::mpsc;
 
 /// Short waits: every source here is scripted, so no result depends on when a look happens.
-const PACE: Pace = Pace { every: Duration::from_millis(2), confirm: Some(Duration::from_millis(1)) };
+const PACE: PollTiming =
+    PollTiming { every: Duration::from_millis(2), confirm: Some(Duration::from_millis(1)) };
 
 /// A file with one address in each line.
 struct Addresses(PathBuf);
@@ -71,15 +72,19 @@ fn a_file_cut_in_the_middle_of_a_port_is_never_published() {
     let path = folder.path().join("addresses");
     fs::write(&path, OLD).unwrap();
     let mut follower = Follower::new(Addresses(path.clone()), PACE);
-    assert_eq!(follower.look(), Ok(Look::Unconfirmed));
-    assert_eq!(follower.look(), Ok(Look::Value(addresses(OLD))));
+    assert_eq!(follower.poll(), Ok(PollOutcome::Unconfirmed));
+    assert_eq!(follower.poll(), Ok(PollOutcome::Value(addresses(OLD))));
     // The writer truncates the file, writes half of it, and is interrupted; a look falls between any two steps.
     for written in ["", half, NEW] {
         fs::write(&path, written).unwrap();
-        assert_eq!(follower.look(), Ok(Look::Unconfirmed), "published while the file held {written:?}");
+        assert_eq!(
+            follower.poll(),
+            Ok(PollOutcome::Unconfirmed),
+            "published while the file held {written:?}"
+        );
     }
-    assert_eq!(follower.look(), Ok(Look::Value(addresses(NEW))));
-    assert_eq!(follower.look(), Ok(Look::Unchanged));
+    assert_eq!(follower.poll(), Ok(PollOutcome::Value(addresses(NEW))));
+    assert_eq!(follower.poll(), Ok(PollOutcome::Unchanged));
 }
 
 #[test]
@@ -88,33 +93,33 @@ fn a_file_that_a_writer_touched_between_two_looks_is_looked_at_again() {
     let path = folder.path().join("addresses");
     fs::write(&path, "127.0.0.1:1\n").unwrap();
     let mut follower = Follower::new(Addresses(path.clone()), PACE);
-    assert_eq!(follower.look(), Ok(Look::Unconfirmed));
+    assert_eq!(follower.poll(), Ok(PollOutcome::Unconfirmed));
     // The same text with another time: the writer started again, and has come as far as before.
     let file = fs::File::options().write(true).open(&path).unwrap();
     file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
-    assert_eq!(follower.look(), Ok(Look::Unconfirmed));
-    assert_eq!(follower.look(), Ok(Look::Value(addresses("127.0.0.1:1\n"))));
+    assert_eq!(follower.poll(), Ok(PollOutcome::Unconfirmed));
+    assert_eq!(follower.poll(), Ok(PollOutcome::Value(addresses("127.0.0.1:1\n"))));
     // Once it is published, a new time with the same text is not a change.
     file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(2)).unwrap();
-    assert_eq!(follower.look(), Ok(Look::Unchanged));
+    assert_eq!(follower.poll(), Ok(PollOutcome::Unchanged));
 }
 
 #[test]
 fn after_an_error_two_more_looks_have_to_agree() {
     let mut follower = Follower::new(Script::new([Ok("1"), Err("gone"), Ok("1"), Ok("1")]), PACE);
-    assert_eq!(follower.look(), Ok(Look::Unconfirmed));
-    assert_eq!(follower.look(), Err("gone".to_owned()));
-    assert_eq!(follower.look(), Ok(Look::Unconfirmed));
-    assert_eq!(follower.look(), Ok(Look::Value(1)));
+    assert_eq!(follower.poll(), Ok(PollOutcome::Unconfirmed));
+    assert_eq!(follower.poll(), Err("gone".to_owned()));
+    assert_eq!(follower.poll(), Ok(PollOutcome::Unconfirmed));
+    assert_eq!(follower.poll(), Ok(PollOutcome::Value(1)));
 }
 
 #[test]
 fn without_confirmation_one_look_is_enough() {
-    let pace = Pace { confirm: None, ..PACE };
+    let pace = PollTiming { confirm: None, ..PACE };
     let mut follower = Follower::new(Script::new([Ok("1"), Ok("2"), Ok("2")]), pace);
-    assert_eq!(follower.look(), Ok(Look::Value(1)));
-    assert_eq!(follower.look(), Ok(Look::Value(2)));
-    assert_eq!(follower.look(), Ok(Look::Unchanged));
+    assert_eq!(follower.poll(), Ok(PollOutcome::Value(1)));
+    assert_eq!(follower.poll(), Ok(PollOutcome::Value(2)));
+    assert_eq!(follower.poll(), Ok(PollOutcome::Unchanged));
 }
 
 #[test]

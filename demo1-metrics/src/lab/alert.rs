@@ -7,7 +7,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use mesh_lab::{Bench, Requirement};
+use mesh_lab::{CheckContext, Requirement};
 use shared::poll;
 
 use super::world::{Caller, FILLS, catch_up, listed, send, watch};
@@ -35,9 +35,9 @@ const LOOK: Duration = Duration::from_millis(50);
 const FIRED: &str = r#"max without (alertstate) (max_over_time(ALERTS{alertstate="firing"}[2m]))"#;
 const PENDING: &str = r#"max without (alertstate) (max_over_time(ALERTS{alertstate="pending"}[2m]))"#;
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
-    let rules = bench.filled(FILE, &[])?;
-    let names = bench.dice.names(3);
+pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
+    let rules = bench.render(FILE, &[])?;
+    let names = bench.rng.names(3);
     let (caller, edge, well) = (&names[0], &names[1], &names[2]);
     let caller = Caller::start(bench, caller, &[edge, well]).await?;
     let prometheus = match watch(&bench.life, &[&caller], &rules).await {
@@ -105,7 +105,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
 }
 
 async fn is_silent(
-    bench: &mut Bench,
+    bench: &mut CheckContext,
     what: &str,
     prometheus: &Prometheus,
     advice: &str,

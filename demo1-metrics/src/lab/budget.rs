@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use mesh_lab::{Bench, Requirement};
+use mesh_lab::{CheckContext, Requirement};
 use shared::envoy::Serving;
 use shared::poll;
 
@@ -28,8 +28,8 @@ struct Calls {
     failed: f64,
 }
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
-    let names = bench.dice.names(2);
+pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
+    let names = bench.rng.names(2);
     let (first, first_at) = service(bench, &names[0]).await?;
     let (_second, second_at) = service(bench, &names[1]).await?;
     let values = [
@@ -43,7 +43,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
     first.misbehave(Fault { error_percent: 50, ..Fault::default() });
     let mut calls = Vec::new();
     for (cluster, failing) in names.into_iter().zip([true, false]) {
-        let made = 2 * bench.dice.number(10..=20);
+        let made = 2 * bench.rng.number(10..=20);
         let failed = if failing { f64::from(made) / 2.0 } else { 0.0 };
         call(&envoy, &cluster, made).await?;
         calls.push(Calls { cluster, made: f64::from(made), failed });
@@ -116,7 +116,7 @@ async fn settled(envoy: &Serving, calls: &[Calls]) -> anyhow::Result<Vec<Sample>
 }
 
 /// What is to be known of a cluster.
-fn tells(bench: &mut Bench, one: &Calls, page: &[Sample]) {
+fn tells(bench: &mut CheckContext, one: &Calls, page: &[Sample]) {
     let cluster = [("envoy_cluster_name", one.cluster.as_str())];
     let failed = [cluster[0], ("envoy_response_code_class", "5")];
     let name = &one.cluster;
@@ -139,7 +139,14 @@ fn tells(bench: &mut Bench, one: &Calls, page: &[Sample]) {
     );
 }
 
-fn same(bench: &mut Bench, what: &str, metric: &str, labels: &[(&str, &str)], wanted: f64, page: &[Sample]) {
+fn same(
+    bench: &mut CheckContext,
+    what: &str,
+    metric: &str,
+    labels: &[(&str, &str)],
+    wanted: f64,
+    page: &[Sample],
+) {
     let is_there = page.iter().any(|sample| sample.name == metric);
     let found = sum(page, metric, labels);
     let seen = if is_there { format!("{metric} says {found}") } else { format!("there is no {metric}") };

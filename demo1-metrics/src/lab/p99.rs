@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use mesh_lab::{Bench, Requirement};
+use mesh_lab::{CheckContext, Requirement};
 
 use super::world::{Caller, FILLS, WINDOW, ask, catch_up, listed, recorded, send, value, watch};
 use crate::prometheus::{Api, Prometheus};
@@ -18,11 +18,11 @@ const TOLERANCE: f64 = 0.02;
 const ELSEWHERE: u16 = 600;
 const BEFORE: u16 = 1200;
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
-    let names = bench.dice.names(3);
-    let expression = bench.filled(FILE, &[("CALLER", names[0].clone()), ("CALLED", names[1].clone())])?;
+pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
+    let names = bench.rng.names(3);
+    let expression = bench.render(FILE, &[("CALLER", names[0].clone()), ("CALLED", names[1].clone())])?;
     let (caller, to) = (names[0].as_str(), names[1].as_str());
-    let delay = u16::try_from(bench.dice.number(260..=340))?;
+    let delay = u16::try_from(bench.rng.number(260..=340))?;
     let (prometheus, until) =
         recorded(bench, &names, async || record(bench, &expression, &names, delay).await).await?;
     let answer = ask(FILE, &expression, &prometheus, until).await?;
@@ -47,7 +47,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
 
 /// Runs both copies of the caller: the edge is slow for a moment, then for one of them.
 async fn record(
-    bench: &Bench,
+    bench: &CheckContext,
     expression: &str,
     names: &[String],
     delay: u16,
@@ -72,7 +72,7 @@ async fn record(
 }
 
 async fn judge(
-    bench: &mut Bench,
+    bench: &mut CheckContext,
     prometheus: &Api,
     (caller, to): (&str, &str),
     seen: f64,

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use mesh_lab::Bench;
+use mesh_lab::CheckContext;
 
 use super::world::{Caller, FILLS, ask, catch_up, listed, recorded, send, value, watch};
 use crate::prometheus::{Prometheus, Series};
@@ -29,10 +29,10 @@ impl Edge {
     }
 }
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
-    let expression = bench.filled(FILE, &[])?;
-    let names = bench.dice.names(4);
-    let mut throw = |range| u8::try_from(bench.dice.number(range)).unwrap_or(0);
+pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
+    let expression = bench.render(FILE, &[])?;
+    let names = bench.rng.names(4);
+    let mut throw = |range| u8::try_from(bench.rng.number(range)).unwrap_or(0);
     let percents = [throw(30..=45), throw(15..=22), 0];
     let edges: Vec<_> = names[1..]
         .iter()
@@ -61,7 +61,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
 
 /// Runs the caller, first without errors and then with them.
 async fn record(
-    bench: &Bench,
+    bench: &CheckContext,
     expression: &str,
     caller: &str,
     edges: &[Edge],
@@ -93,7 +93,7 @@ fn of<'a>(answer: &'a [Series], edge: &str) -> Vec<&'a Series> {
         .collect()
 }
 
-fn judge(bench: &mut Bench, edge: &Edge, answer: &[Series]) {
+fn judge(bench: &mut CheckContext, edge: &Edge, answer: &[Series]) {
     let what = format!("the edge to {} has its share of failing calls", edge.name);
     let wanted = format!("{:.2} ± {TOLERANCE}", edge.fails());
     let found = of(answer, &edge.name);
@@ -145,7 +145,7 @@ fn advice_for(edge: &Edge, seen: f64) -> &'static str {
     }
 }
 
-fn is_zero(bench: &mut Bench, edge: &str, answer: &[Series]) {
+fn is_zero(bench: &mut CheckContext, edge: &str, answer: &[Series]) {
     let found = of(answer, edge);
     let seen = match found[..] {
         [] => format!("there is no series for the edge to {edge}, on which no call fails"),

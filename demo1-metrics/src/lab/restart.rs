@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use mesh_lab::{Bench, Requirement};
+use mesh_lab::{CheckContext, Requirement};
 
 use super::world::{Caller, ask, catch_up, listed, recorded, send, value, watch};
 use crate::prometheus::{Api, Prometheus};
@@ -24,11 +24,11 @@ const AFTER: Duration = Duration::from_millis(2000);
 /// How far two answers out of the same counters may be from each other.
 const TOLERANCE: f64 = 0.05;
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
-    let names = bench.dice.names(2);
-    let expression = bench.filled(FILE, &[("CALLED", names[1].clone())])?;
+pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
+    let names = bench.rng.names(2);
+    let expression = bench.render(FILE, &[("CALLED", names[1].clone())])?;
     // What it has counted before: the more, the deeper the fall.
-    let past = bench.dice.number(200..=250);
+    let past = bench.rng.number(200..=250);
     let (prometheus, until) =
         recorded(bench, &names, async || record(bench, &expression, &names, past).await).await?;
     let answer = ask(FILE, &expression, &prometheus, until).await?;
@@ -52,7 +52,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
 
 /// Runs two copies of a caller, and restarts one of them.
 async fn record(
-    bench: &Bench,
+    bench: &CheckContext,
     expression: &str,
     names: &[String],
     past: u32,
@@ -74,7 +74,7 @@ async fn record(
 }
 
 async fn judge(
-    bench: &mut Bench,
+    bench: &mut CheckContext,
     prometheus: &Api,
     to: &str,
     seen: f64,

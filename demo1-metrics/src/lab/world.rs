@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use mesh_lab::{Bench, Requirement};
+use mesh_lab::{CheckContext, Requirement};
 use serde_json::{Value, json};
-use shared::cli::Unready;
+use shared::cli::SetupError;
 use shared::envoy::{Envoy, Serving};
 use shared::lifecycle::Lifecycle;
-use shared::ports::Held;
+use shared::ports::ReservedPort;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, OnceCell};
 use tokio::task::JoinSet;
@@ -47,13 +47,13 @@ pub(super) struct Caller {
     listener: SocketAddr,
     envoy: Serving,
     /// Its admin interface's port, which stays its own while it is restarted.
-    _held: Held,
+    _held: ReservedPort,
 }
 
 impl Caller {
     /// Starts an Envoy that calls services of these names.
-    pub(super) async fn start(bench: &Bench, name: &str, to: &[&str]) -> anyhow::Result<Self> {
-        let held = Held::new((Ipv4Addr::LOCALHOST, 0).into())?;
+    pub(super) async fn start(bench: &CheckContext, name: &str, to: &[&str]) -> anyhow::Result<Self> {
+        let held = ReservedPort::new((Ipv4Addr::LOCALHOST, 0).into())?;
         let any = Place::new("127.0.0.1", 0);
         let (mut services, mut clusters, mut routes) = (Vec::new(), Vec::new(), Vec::new());
         for service in to {
@@ -75,7 +75,7 @@ impl Caller {
     }
 
     /// Kills the Envoy, and starts it again: its counters begin at 0.
-    pub(super) async fn restarted(self, bench: &Bench) -> anyhow::Result<Self> {
+    pub(super) async fn restarted(self, bench: &CheckContext) -> anyhow::Result<Self> {
         self.envoy.kill().await;
         let (envoy, listener) = run(bench, &self.config).await?;
         Ok(Self { envoy, listener, ..self })
@@ -97,7 +97,7 @@ impl Caller {
 }
 
 /// Starts an Envoy, and says where it listens.
-async fn run(bench: &Bench, config: &str) -> anyhow::Result<(Serving, SocketAddr)> {
+async fn run(bench: &CheckContext, config: &str) -> anyhow::Result<(Serving, SocketAddr)> {
     let program = bench.envoy_program().await?;
     let envoy = Envoy::new(&program, config).start(&bench.life).await?.ready(READY).await?;
     let listener = envoy.admin().listeners().await?.into_iter().next().context("an Envoy of ours listens")?;
@@ -105,7 +105,7 @@ async fn run(bench: &Bench, config: &str) -> anyhow::Result<(Serving, SocketAddr
 }
 
 /// Starts a service of this name.
-pub(super) async fn service(bench: &Bench, name: &str) -> anyhow::Result<(Arc<Service>, SocketAddr)> {
+pub(super) async fn service(bench: &CheckContext, name: &str) -> anyhow::Result<(Arc<Service>, SocketAddr)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port for a service")?;
     let address = listener.local_addr()?;
     Ok((Service::start(name, [], listener, &bench.life)?, address))
@@ -131,7 +131,7 @@ static RECORDINGS: Mutex<BTreeMap<String, Recording>> = Mutex::const_new(BTreeMa
 /// Whom to ask about a world of these names, and about which moment of it. It is brought about once: whoever watches
 /// a file, or tries many solutions, asks the same Prometheus again.
 pub(super) async fn recorded(
-    bench: &Bench,
+    bench: &CheckContext,
     names: &[String],
     make: impl AsyncFnOnce() -> anyhow::Result<(Prometheus, SystemTime)>,
 ) -> anyhow::Result<(Api, SystemTime)> {
@@ -155,15 +155,15 @@ pub(super) async fn recorded(
 /// may change is not for us to say.
 pub(super) async fn watch(life: &Lifecycle, callers: &[&Caller], rules: &str) -> anyhow::Result<Prometheus> {
     let choice = std::env::var_os("PROMETHEUS").map(PathBuf::from);
-    let program = prometheus::find(choice.as_deref()).await.map_err(Unready::new)?;
-    let program = program.ok_or_else(|| Unready::new(NoPrometheus))?;
+    let program = prometheus::find(choice.as_deref()).await.map_err(SetupError::new)?;
+    let program = program.ok_or_else(|| SetupError::new(NoPrometheus))?;
     let target = |caller: &&Caller| Target {
         job: "envoy",
         instance: caller.name.clone(),
         address: caller.envoy.admin().address(),
     };
     let targets: Vec<_> = callers.iter().map(target).collect();
-    let held = Held::new((Ipv4Addr::LOCALHOST, 0).into())?;
+    let held = ReservedPort::new((Ipv4Addr::LOCALHOST, 0).into())?;
     let watch = Watch { targets: &targets, rules, every: EVERY };
     Ok(Prometheus::start(&program, held.address(), &watch, life).await?)
 }
@@ -194,7 +194,7 @@ pub(super) async fn ask(
             };
             (format!("Prometheus refuses {file}: {why}"), advice)
         }
-        Err(PrometheusError::NoAnswer(ClientError::TooSlow { limit, .. })) => (
+        Err(PrometheusError::NoAnswer(ClientError::Timeout { limit, .. })) => (
             format!("Prometheus did not come to an end with {file} within {limit:?}"),
             "What makes so many points? A subquery, [a:b], has one each b.",
         ),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use shared::child;
-use shared::tools::Toolbox;
+use shared::tools::ToolFinder;
 use tokio::process::Command;
 
 use super::error::PrometheusError;
@@ -34,7 +34,7 @@ pub async fn find(choice: Option<&Path>) -> Result<Option<Program>, PrometheusEr
         return Ok(Some(found));
     }
     let mut places = vec![PathBuf::from("prometheus")];
-    if let Ok(tools) = Toolbox::from_env() {
+    if let Ok(tools) = ToolFinder::from_env() {
         // A release is a folder with the program in it.
         let unpacked = std::fs::read_dir(tools.cache).into_iter().flatten().flatten();
         places.extend(unpacked.map(|entry| entry.path().join("prometheus")).filter(|path| path.is_file()));

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::mesh::Mesh;
 use super::values::quantile;
@@ -23,12 +23,12 @@ const WINDOW: &str = "2s";
 
 impl Mesh {
     /// The rate and the p99 of the first edge over the whole run, as two curves.
-    pub(super) async fn shows_the_run(&self, story: &Story, begun: SystemTime) -> anyhow::Result<()> {
+    pub(super) async fn shows_the_run(&self, story: &Recorder, begun: SystemTime) -> anyhow::Result<()> {
         let Some(prometheus) = self.prometheus() else { return Ok(()) };
         let (from, to) = topology::EDGES[0];
         let edge = format!("instance=\"{from}\",envoy_cluster_name=\"{to}\"");
         let rate = format!("sum(rate(envoy_cluster_upstream_rq_total{{{edge}}}[2s]))");
-        story.tell(format!("the edge {from} -> {to} over the run, a second each:"));
+        story.note(format!("the edge {from} -> {to} over the run, a second each:"));
         for (name, query, unit) in [("rate", rate, "requests/s"), ("p99", quantile(0.99, &edge, "2s"), "ms")]
         {
             let span = (begun, SystemTime::now());
@@ -37,13 +37,18 @@ impl Mesh {
             let points = series.into_iter().next().map(|one| one.points).unwrap_or_default();
             let values = plot::each_second(&points, prometheus::seconds(begun));
             let most = values.iter().copied().filter(|value| value.is_finite()).fold(0.0, f64::max);
-            story.tell(format!("{name:>5} |{}| up to {most:.0} {unit}", plot::line(&values)));
+            story.note(format!("{name:>5} |{}| up to {most:.0} {unit}", plot::line(&values)));
         }
         Ok(())
     }
 
     /// Every panel of the dashboard as a file in this folder, by the dashboard's own expressions.
-    pub(super) async fn draws(&self, story: &Story, begun: SystemTime, folder: &Path) -> anyhow::Result<()> {
+    pub(super) async fn draws(
+        &self,
+        story: &Recorder,
+        begun: SystemTime,
+        folder: &Path,
+    ) -> anyhow::Result<()> {
         let prometheus = self.prometheus().context("pictures are drawn of what Prometheus has")?;
         let dashboard = Dashboard::ours()?;
         let variables = BTreeMap::from([
@@ -86,7 +91,7 @@ impl Mesh {
             std::fs::write(&file, svg).with_context(|| format!("cannot write {}", file.display()))?;
             drawn += 1;
         }
-        story.tell(format!("{drawn} panels are drawn in {}", folder.display()));
+        story.note(format!("{drawn} panels are drawn in {}", folder.display()));
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use shared::poll;
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::load::{DURATION, Load};
 use super::mesh::Mesh;
@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_millis(50);
 
 impl Mesh {
     /// C fails; its caller's sidecar tries again; nobody in front notices, and the counters tell.
-    pub(super) async fn fails(&self, story: &mut Story) -> anyhow::Result<()> {
+    pub(super) async fn fails(&self, story: &mut Recorder) -> anyhow::Result<()> {
         let c = async |code: &[(&str, &str)]| self.sum("service", "c", "http_requests_total", code).await;
         let retries = async || {
             let edge = [("envoy_cluster_name", "c")];
@@ -67,7 +67,7 @@ impl Mesh {
     }
 
     /// Which alerts fired while C failed: where errors are not tried again, and where they are.
-    async fn told_by_alerts(&self, story: &mut Story) -> anyhow::Result<()> {
+    async fn told_by_alerts(&self, story: &mut Recorder) -> anyhow::Result<()> {
         let claim =
             "Beside C an alert for errors fires; at its caller, whose retries hide them, one for retries";
         let expected = ["ErrorsOnAnEdge c -> local", "RetriesHideErrors a -> c"];
@@ -97,7 +97,7 @@ impl Mesh {
     }
 
     /// The same by PromQL, over the last seconds of the load: what C says, and what A's callers see.
-    async fn error_ratio(&self, story: &mut Story, load: &Load) -> anyhow::Result<()> {
+    async fn error_ratio(&self, story: &mut Recorder, load: &Load) -> anyhow::Result<()> {
         let claim = "The error ratio shows them at C, and not at A";
         let expected = format!("C {ERRORS} % ± 5, A 0 %");
         let Some(prometheus) = self.prometheus() else {

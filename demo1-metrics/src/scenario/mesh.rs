@@ -12,7 +12,7 @@ use serde_json::json;
 use shared::cli;
 use shared::envoy::{Envoy, Serving};
 use shared::lifecycle::Lifecycle;
-use shared::ports::{self, Held};
+use shared::ports::{self, ReservedPort};
 use shared::tools;
 
 use super::load::Load;
@@ -42,7 +42,7 @@ pub struct Mesh {
     prometheus: Option<Prometheus>,
     pub(super) client: Client,
     /// The Envoys' ports are theirs, also while they are not there.
-    _held: Vec<Held>,
+    _held: Vec<ReservedPort>,
 }
 
 impl Mesh {
@@ -57,8 +57,8 @@ impl Mesh {
         let mut held = Vec::new();
         let mut hold = async |lab: SocketAddr| -> anyhow::Result<SocketAddr> {
             // Tried as a listener first: its error says what to do about a port that is taken.
-            drop(cli::listen_lab(lab).await?);
-            let one = Held::new(lab)?;
+            drop(cli::listen_on_lab_port(lab).await?);
+            let one = ReservedPort::new(lab)?;
             let address = one.address();
             held.push(one);
             Ok(address)
@@ -76,7 +76,7 @@ impl Mesh {
         }
         let (mut listeners, mut at) = (Vec::new(), BTreeMap::new());
         for (name, lab) in SERVICES.into_iter().zip(ports::DEMO1_SERVICES) {
-            let listener = cli::listen_lab(loopback(lab)).await?;
+            let listener = cli::listen_on_lab_port(loopback(lab)).await?;
             let address = listener.local_addr()?;
             targets.push(Target { job: "service", instance: name.to_owned(), address });
             listeners.push((name, listener));

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use shared::lifecycle::Lifecycle;
 use shared::poll;
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::mesh::Mesh;
 use super::values::{NO_PROMETHEUS, given, same};
@@ -25,7 +25,7 @@ const FIRING: &str = r#"count(ALERTS{alertname="EnvoyDown",instance="c",alertsta
 
 impl Mesh {
     /// An Envoy dies: its target is down, and an alert fires.
-    pub(super) async fn loses_a_sidecar(&mut self, story: &mut Story) -> anyhow::Result<()> {
+    pub(super) async fn loses_a_sidecar(&mut self, story: &mut Recorder) -> anyhow::Result<()> {
         let questions = [
             ("down", "Prometheus notices", UP, "up of c's Envoy falls from 1 to 0", (1.0, 0.0)),
             ("alert", "An alert fires that did not before", FIRING, "EnvoyDown of c: 0, then 1", (0.0, 1.0)),
@@ -78,7 +78,7 @@ impl Mesh {
     }
 
     /// Series cost memory: how many an Envoy has, and how many it needs.
-    pub(super) async fn is_cut_down(&mut self, story: &mut Story, life: &Lifecycle) -> anyhow::Result<()> {
+    pub(super) async fn is_cut_down(&mut self, story: &mut Recorder, life: &Lifecycle) -> anyhow::Result<()> {
         // b's Envoy has the same configuration as c's, except for the statistics that it leaves out.
         let all = self.page("envoy", "b", "").await?.len();
         let used = self.page("envoy", "b", "?usedonly").await?.len();
@@ -86,7 +86,7 @@ impl Mesh {
         let load = self.load(story, "requests", SHORT).await?;
         let kept = self.page("envoy", "c", "").await?.len();
         story
-            .tell(format!("series of an Envoy: {all}; with ?usedonly {used}; with an inclusion list {kept}"));
+            .note(format!("series of an Envoy: {all}; with ?usedonly {used}; with an inclusion list {kept}"));
         story.claim(
             "usedonly",
             "Statistics that never changed can be left out of a scrape",

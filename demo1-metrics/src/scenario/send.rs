@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::load::{DURATION, Load, RATE};
 use super::mesh::Mesh;
@@ -17,7 +17,12 @@ const TRIES: u32 = 6;
 
 impl Mesh {
     /// Sends a load to the front proxy, and waits until Prometheus has scraped its effects.
-    pub(super) async fn load(&self, story: &Story, what: &str, duration: Duration) -> anyhow::Result<Load> {
+    pub(super) async fn load(
+        &self,
+        story: &Recorder,
+        what: &str,
+        duration: Duration,
+    ) -> anyhow::Result<Load> {
         let plan = load::Plan { uri: format!("http://{}/", self.front()).parse()?, rate: RATE, duration };
         let bar = story.progress(what, plan.requests());
         let until = SystemTime::now() + duration;
@@ -33,7 +38,7 @@ impl Mesh {
     /// work, the load is sent again. Counts stay exact, because every attempt is counted.
     pub(super) async fn steady_load(
         &self,
-        story: &Story,
+        story: &Recorder,
         what: &str,
         delay: Duration,
     ) -> anyhow::Result<Load> {
@@ -54,7 +59,7 @@ impl Mesh {
             if tries == TRIES {
                 return Ok(Load { disturbed: Some(why), ..load });
             }
-            story.tell(format!("{why}; once more"));
+            story.note(format!("{why}; once more"));
         }
     }
 }

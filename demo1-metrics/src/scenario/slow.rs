@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::load::Load;
 use super::mesh::Mesh;
@@ -17,7 +17,7 @@ pub(super) const SLOW: f64 = 250.0;
 
 impl Mesh {
     /// Latency is injected in B: who shows it, and who does not.
-    pub(super) async fn is_slow(&self, story: &mut Story, before: &Load) -> anyhow::Result<()> {
+    pub(super) async fn is_slow(&self, story: &mut Recorder, before: &Load) -> anyhow::Result<()> {
         self.fault("b", DELAY_MS, 0).await?;
         let delay = Duration::from_millis(DELAY_MS.into());
         let load = self.steady_load(story, "requests, with a slow B", delay).await?;
@@ -76,7 +76,7 @@ impl Mesh {
     }
 
     /// What Prometheus makes of buckets, against a clock that kept every duration.
-    async fn is_right_to_within_a_bucket(&self, story: &mut Story, load: &Load) -> anyhow::Result<()> {
+    async fn is_right_to_within_a_bucket(&self, story: &mut Recorder, load: &Load) -> anyhow::Result<()> {
         let claim = "A p99 out of buckets is right to within a bucket, and no more";
         let truth = load.outcome.latencies.percentile(99.0);
         let (from, to) = bucket(truth);
@@ -103,7 +103,7 @@ impl Mesh {
     }
 
     /// While B is slow and C is not: the p99 of all calls of both, and the mean of two p99s.
-    async fn p99s_cannot_be_averaged(&self, story: &mut Story, load: &Load) -> anyhow::Result<()> {
+    async fn p99s_cannot_be_averaged(&self, story: &mut Recorder, load: &Load) -> anyhow::Result<()> {
         let claim = "The mean of two p99s is not the p99 of all calls; buckets can be added up";
         let expected =
             format!("of all calls {SLOW} ms or more, as half of them are slow; the mean is far below");

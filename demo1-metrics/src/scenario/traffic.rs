@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use serde_json::Value;
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::load::{Load, RATE};
 use super::mesh::Mesh;
@@ -28,7 +28,7 @@ const BUCKETS: [f64; 15] = [
 
 impl Mesh {
     /// N requests sent are N at the front, N at A, and 2N at B and C together.
-    pub(super) async fn counts(&self, story: &mut Story) -> anyhow::Result<Load> {
+    pub(super) async fn counts(&self, story: &mut Recorder) -> anyhow::Result<Load> {
         let downstream = [("envoy_http_conn_manager_prefix", "in")];
         let counters = [
             ("envoy", "front", "envoy_http_downstream_rq_total", &downstream[..]),
@@ -43,7 +43,7 @@ impl Mesh {
             before.push(count(counter).await?);
         }
         let load = self.steady_load(story, "requests", Duration::ZERO).await?;
-        story.tell(format!("{} requests, {RATE} a second: {}", load.outcome.sent, load.outcome.latencies));
+        story.note(format!("{} requests, {RATE} a second: {}", load.outcome.sent, load.outcome.latencies));
         let mut seen = Vec::new();
         for (counter, before) in counters.into_iter().zip(before) {
             seen.push(count(counter).await? - before);
@@ -77,7 +77,7 @@ impl Mesh {
     }
 
     /// One request with a trace: what A, B and C say that they were given.
-    pub(super) async fn keeps_ids(&self, story: &mut Story) -> anyhow::Result<()> {
+    pub(super) async fn keeps_ids(&self, story: &mut Recorder) -> anyhow::Result<()> {
         let request = Request::get(format!("http://{}/", self.front()))
             .header("traceparent", TRACE)
             .body(Full::<Bytes>::default())?;
@@ -99,7 +99,7 @@ impl Mesh {
     }
 
     /// What PromQL says of each edge over the last seconds of that load.
-    pub(super) async fn edges(&self, story: &mut Story, load: &Load) -> anyhow::Result<()> {
+    pub(super) async fn edges(&self, story: &mut Recorder, load: &Load) -> anyhow::Result<()> {
         let rates = "Each edge has the rate of the load, and no errors";
         let expected = format!("{RATE}/s ± {:.0} %, 0 % errors", 100.0 * TOLERANCE);
         let quantiles = "No edge takes longer than callers waited";
@@ -128,7 +128,7 @@ impl Mesh {
             let p50 = prometheus.value(&quantile(0.5, &edge, WINDOW), load.until).await?;
             let p99 = prometheus.value(&quantile(0.99, &edge, WINDOW), load.until).await?;
             let (p50, shown99) = (shown(p50, "ms"), shown(p99, "ms"));
-            story.tell(format!(
+            story.note(format!(
                 "{from:>5} -> {to}: {rate:.1}/s, {:.0} % errors, p50 {p50}, p99 {shown99}",
                 100.0 * errors
             ));

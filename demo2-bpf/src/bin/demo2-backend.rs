@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use demo2_bpf::target;
-use shared::cli::{self, Ask, Role};
+use shared::cli::{self, RoleArgs, RoleCommand};
 use shared::health;
 use shared::report::line_out;
 
@@ -25,14 +25,14 @@ struct Args {
     #[arg(long, env = "LISTEN", value_name = "ADDR", default_value = "127.0.0.1:12002", global = true)]
     listen: SocketAddr,
     #[command(flatten)]
-    role: Role,
+    role: RoleArgs,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
     cli::run_role(args.role.verbose, async |life| match args.role.command {
-        Some(Ask::Healthcheck) => health::check_http(args.listen, "/").await,
+        Some(RoleCommand::Healthcheck) => health::run_http_healthcheck(args.listen, "/").await,
         None => {
             let listener = cli::listen(args.listen).await?;
             line_out(&format!("demo2-backend listens on {}", listener.local_addr()?));

@@ -11,7 +11,7 @@ impl Court<'_> {
         let sockets = self.trace.of("reuseport", &pid);
         let workers = self.facts.workers.len() as u64;
         let listens = self.trace.of("listen", &pid);
-        self.story.tell(format!(
+        self.story.note(format!(
             "{listens} calls of listen(), {sockets} sockets that may share a port; the admin interface's may not"
         ));
         self.agree(
@@ -50,7 +50,7 @@ impl Court<'_> {
             seen,
             holds,
         );
-        self.story.tell(format!("{} calls came in vain (EAGAIN)", self.workers("again")));
+        self.story.note(format!("{} calls came in vain (EAGAIN)", self.workers("again")));
     }
 
     pub(super) fn states(&mut self) {
@@ -101,6 +101,6 @@ impl Court<'_> {
             ),
             None => self.story.not_checked(id, claim, "RetransSegs", "/proc/PID/net/snmp cannot be read"),
         }
-        self.story.tell(format!("{} resets by the backend", self.trace.number("reset_by_backend")));
+        self.story.note(format!("{} resets by the backend", self.trace.number("reset_by_backend")));
     }
 }

@@ -99,7 +99,7 @@ impl Court<'_> {
             followed > 0 && (least..=most).contains(&backend),
         );
         let each = |sum: u64| sum / u64::try_from(followed).unwrap_or(1).max(1);
-        self.story.tell(format!(
+        self.story.note(format!(
             "a request in us: {} request path, {} backend, {} response path",
             each(request),
             each(backend),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use mesh_lab::{Bench, Requirement};
+use mesh_lab::{CheckContext, Requirement};
 
 use super::watch::{all_ended, can_watch, watch};
 use crate::target::Source;
@@ -12,7 +12,7 @@ use crate::{witness, workload};
 
 const FILE: &str = "accept.bt";
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
+pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
     can_watch().await?;
     let program = bench.envoy_program().await?;
     let (ours, other) = tokio::try_join!(
@@ -21,7 +21,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
     )?;
     let watching = watch(bench, FILE, &[ours.pid.to_string()]).await?;
     let before = witness::counted(&ours.admin).await?;
-    let (connections, elsewhere) = (bench.dice.number(15..=30), bench.dice.number(5..=14));
+    let (connections, elsewhere) = (bench.rng.number(15..=30), bench.rng.number(5..=14));
     for _ in 0..connections {
         workload::once(ours.call).await?;
     }

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use mesh_lab::{Bench, Requirement};
+use mesh_lab::{CheckContext, Requirement};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -29,20 +29,20 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// Between which times a life lies, in milliseconds.
 type Life = (f64, f64);
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
+pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
     can_watch().await?;
     let program = bench.envoy_program().await?;
     let target = Source::Process.target(Some(&program), false, &bench.life).await?;
     let watching = watch(bench, FILE, &[target.listener_port.to_string()]).await?;
     let mut running = JoinSet::new();
     for held in HELD {
-        for _ in 0..bench.dice.number(4..=9) {
+        for _ in 0..bench.rng.number(4..=9) {
             running.spawn(live(target.call, Duration::from_millis(held)));
         }
     }
     let mut lives: Vec<Life> = Vec::new();
     // Some with requests, so that there are connections to a backend, which are no client's.
-    for _ in 0..bench.dice.number(3..=6) {
+    for _ in 0..bench.rng.number(3..=6) {
         let begun = Instant::now();
         workload::once(target.call).await?;
         lives.push((0.0, millis(begun.elapsed())));

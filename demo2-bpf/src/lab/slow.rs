@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use http::StatusCode;
-use mesh_lab::{Bench, Requirement};
+use mesh_lab::{CheckContext, Requirement};
 use serde_json::{Value, json};
 use shared::envoy::Envoy;
 use shared::lifecycle::Lifecycle;
@@ -37,11 +37,11 @@ struct Backend {
     answered: Arc<AtomicU64>,
 }
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
+pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
     can_watch().await?;
     let program = bench.envoy_program().await?;
-    let slow_one = bench.dice.number(0..=BACKENDS as u32 - 1) as usize;
-    let delay = Duration::from_millis(bench.dice.number(150..=220).into());
+    let slow_one = bench.rng.number(0..=BACKENDS as u32 - 1) as usize;
+    let delay = Duration::from_millis(bench.rng.number(150..=220).into());
     let mut backends = Vec::new();
     for number in 0..BACKENDS {
         let delay = if number == slow_one { delay } else { Duration::ZERO };
@@ -72,7 +72,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
 
 /// The keys have to be ports, or nothing more can be said.
 fn known_ports(
-    bench: &mut Bench,
+    bench: &mut CheckContext,
     slow: &BTreeMap<String, i64>,
     backends: &[Backend],
 ) -> Result<(), Requirement> {
@@ -101,7 +101,7 @@ fn known_ports(
     Ok(())
 }
 
-fn judge(bench: &mut Bench, slow: &BTreeMap<String, i64>, backends: &[Backend], slow_one: usize) {
+fn judge(bench: &mut CheckContext, slow: &BTreeMap<String, i64>, backends: &[Backend], slow_one: usize) {
     let counted = |backend: &Backend| slow.get(&backend.address.port().to_string()).copied().unwrap_or(0);
     let the_slow = &backends[slow_one];
     let (answered, found) = (the_slow.answered(), counted(the_slow));

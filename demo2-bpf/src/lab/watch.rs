@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use mesh_lab::{Bench, Requirement};
-use shared::cli::Unready;
+use mesh_lab::{CheckContext, Requirement};
+use shared::cli::SetupError;
 use shared::envoy::Admin;
 use shared::poll;
 
@@ -49,16 +49,16 @@ pub(super) fn use_bpftrace(path: &Path) {
 
 /// Fails, as unready, where no program could watch.
 pub(super) async fn can_watch() -> anyhow::Result<()> {
-    let checks = doctor::examine(bpftrace()).await;
+    let checks = doctor::run_check(bpftrace()).await;
     match doctor::obstacle(&checks) {
         None => Ok(()),
-        Some(obstacle) => Err(Unready::new(CannotCheck { obstacle }).into()),
+        Some(obstacle) => Err(SetupError::new(CannotCheck { obstacle }).into()),
     }
 }
 
 /// Attaches the student's program.
 pub(super) async fn watch(
-    bench: &Bench,
+    bench: &CheckContext,
     file: &'static str,
     arguments: &[String],
 ) -> anyhow::Result<Watching> {
@@ -117,7 +117,7 @@ fn framed(text: &str) -> String {
 
 fn blame(file: &str, error: TracerError) -> anyhow::Error {
     match error {
-        TracerError::NotStarted { .. } => Unready::new(error).into(),
+        TracerError::NotStarted { .. } => SetupError::new(error).into(),
         TracerError::Ended { said, status, .. } => {
             let seen = if said.is_empty() {
                 format!("{file} ended by itself ({status})")

@@ -52,7 +52,7 @@ pub fn answer(listener: TcpListener, life: &Lifecycle) {
 
 /// Holds a port of this machine's loopback: the lab's if it shall stay, else any free one.
 async fn port(lab: u16, stay: bool) -> anyhow::Result<TcpListener> {
-    Ok(cli::listen_lab((Ipv4Addr::LOCALHOST, if stay { lab } else { 0 }).into()).await?)
+    Ok(cli::listen_on_lab_port((Ipv4Addr::LOCALHOST, if stay { lab } else { 0 }).into()).await?)
 }
 
 async fn backend(stay: bool, life: &Lifecycle) -> anyhow::Result<u16> {

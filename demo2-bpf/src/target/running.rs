@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::Context;
-use shared::cli::Unready;
+use shared::cli::SetupError;
 use shared::envoy::Admin;
 use shared::envoy::admin::Cluster;
 
@@ -20,9 +20,9 @@ pub(super) async fn running(
     admin: SocketAddr,
     target: Option<SocketAddr>,
 ) -> anyhow::Result<Target> {
-    let nothing = |what| Unready::new(NoTarget::NothingToCall { admin, what });
+    let nothing = |what| SetupError::new(NoTarget::NothingToCall { admin, what });
     let interface = Admin::new(admin);
-    let listens = listener(&interface).await.map_err(Unready::new)?;
+    let listens = listener(&interface).await.map_err(SetupError::new)?;
     let listens = listens.ok_or_else(|| nothing("listener"))?;
     let own = SocketAddr::new(
         if listens.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { listens.ip() },
@@ -31,11 +31,11 @@ pub(super) async fn running(
     let network = witness::network(pid).with_context(|| format!("cannot look into process {pid}"))?;
     // An address is the same one only where the network is: 127.0.0.1 of a container is its own.
     let here = network == witness::network(std::process::id())?;
-    let call = target.or(here.then_some(own)).ok_or_else(|| Unready::new(NoTarget::Elsewhere { pid }))?;
+    let call = target.or(here.then_some(own)).ok_or_else(|| SetupError::new(NoTarget::Elsewhere { pid }))?;
     let backend_port = port_behind(&interface, call).await?;
     Ok(Target {
         pid,
-        version: witness::version(&interface).await.map_err(Unready::new)?,
+        version: witness::version(&interface).await.map_err(SetupError::new)?,
         admin: interface,
         call,
         listener_port: listens.port(),
@@ -50,10 +50,10 @@ pub(super) async fn running(
 /// The port of the backends that our requests go to: those of the cluster that counts one when we send one. The
 /// first cluster in the list would be a guess; it may be that of a control plane.
 async fn port_behind(admin: &Admin, call: SocketAddr) -> anyhow::Result<u16> {
-    let before = admin.clusters().await.map_err(Unready::new)?;
-    let refused = |source| Unready::new(NoTarget::NoAnswer { call, source });
+    let before = admin.clusters().await.map_err(SetupError::new)?;
+    let refused = |source| SetupError::new(NoTarget::NoAnswer { call, source });
     workload::once(call).await.map_err(refused)?;
-    let after = admin.clusters().await.map_err(Unready::new)?;
+    let after = admin.clusters().await.map_err(SetupError::new)?;
     let moved = after.iter().filter(|now| {
         let then = before.iter().find(|then| then.name == now.name);
         then.is_none_or(|then| requests(now) > requests(then))
@@ -65,9 +65,9 @@ async fn port_behind(admin: &Admin, call: SocketAddr) -> anyhow::Result<u16> {
         (Some(port), None) => Ok(port),
         (None, _) => {
             let what = "backend that counts requests";
-            Err(Unready::new(NoTarget::NothingToCall { admin: admin.address(), what }).into())
+            Err(SetupError::new(NoTarget::NothingToCall { admin: admin.address(), what }).into())
         }
-        (Some(one), Some(other)) => Err(Unready::new(NoTarget::ManyPorts { one, other }).into()),
+        (Some(one), Some(other)) => Err(SetupError::new(NoTarget::ManyPorts { one, other }).into()),
     }
 }
 

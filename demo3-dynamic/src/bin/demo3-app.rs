@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use demo3_dynamic::app::App;
-use shared::cli::{self, Ask, Role};
+use shared::cli::{self, RoleArgs, RoleCommand};
 use shared::{health, report};
 
 /// An HTTP server that says its name
@@ -29,14 +29,14 @@ struct Args {
     #[arg(long, env = "NAME", default_value = "app")]
     name: String,
     #[command(flatten)]
-    role: Role,
+    role: RoleArgs,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
     cli::run_role(args.role.verbose, async |life| match args.role.command {
-        Some(Ask::Healthcheck) => health::check_http(args.listen, "/").await,
+        Some(RoleCommand::Healthcheck) => health::run_http_healthcheck(args.listen, "/").await,
         None => {
             let app = App::start(&args.name, cli::listen(args.listen).await?, life)?;
             report::line_out(&format!("{} listens on {}", app.name(), app.address()));

@@ -17,7 +17,7 @@ use mesh_xds::ControlPlane;
 use mesh_xds::cache::OnRejection;
 use mesh_xds::event_log::EventFormat;
 use mesh_xds_server::Folder;
-use shared::cli::{self, Ask, Role, Unready};
+use shared::cli::{self, RoleArgs, RoleCommand, SetupError};
 use shared::lifecycle::Lifecycle;
 use shared::{health, report, web};
 use tokio::net::lookup_host;
@@ -81,14 +81,14 @@ struct Args {
     )]
     xds_log: Option<EventFormat>,
     #[command(flatten)]
-    role: Role,
+    role: RoleArgs,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
     cli::run_role(args.role.verbose, async |life| match args.role.command {
-        Some(Ask::Healthcheck) => health::check(args.listen).await,
+        Some(RoleCommand::Healthcheck) => health::run_healthcheck(args.listen).await,
         None => serve(&args, life).await,
     })
     .await
@@ -96,12 +96,12 @@ async fn main() -> ExitCode {
 
 async fn serve(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
     let (xds, admin) =
-        (cli::listen(args.listen).await?, cli::listen_by(args.admin, "--admin (or ADMIN)").await?);
+        (cli::listen(args.listen).await?, cli::listen_with_flag(args.admin, "--admin (or ADMIN)").await?);
     // First of all: what cannot be served ends it.
     let (first, world, folder) = match &args.resources {
         Some(path) => {
             let mut folder = Folder::new(path).beside(&args.bootstrap_cluster);
-            let first = folder.first().await.map_err(Unready::new)?;
+            let first = folder.first().await.map_err(SetupError::new)?;
             (first, None, Some(folder))
         }
         None => {
@@ -146,13 +146,13 @@ async fn world(args: &Args) -> anyhow::Result<World> {
 fn certificate(chain: &Path, key: &Path) -> anyhow::Result<Certificate> {
     let chain_pem = read(chain)?;
     let unfit = |path: &Path| format!("{} will not do", path.display());
-    let key_pem = KeyPem::parse(read(key)?).map_err(Unready::new).with_context(|| unfit(key))?;
-    Credentials::from_pem(&chain_pem, &key_pem).map_err(Unready::new).with_context(|| unfit(chain))?;
+    let key_pem = KeyPem::parse(read(key)?).map_err(SetupError::new).with_context(|| unfit(key))?;
+    Credentials::from_pem(&chain_pem, &key_pem).map_err(SetupError::new).with_context(|| unfit(chain))?;
     Ok(Certificate { chain_pem, key_pem })
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
-    let read = std::fs::read_to_string(path).map_err(Unready::new);
+    let read = std::fs::read_to_string(path).map_err(SetupError::new);
     read.with_context(|| format!("cannot read {}: `cargo run -p mesh-pki` makes a chain", path.display()))
 }
 
@@ -160,7 +160,7 @@ fn read(path: &Path) -> anyhow::Result<String> {
 async fn find(place: &str) -> anyhow::Result<SocketAddr> {
     let mut found = lookup_host(place)
         .await
-        .map_err(Unready::new)
+        .map_err(SetupError::new)
         .with_context(|| format!("cannot find '{place}': write HOST:PORT, and start the app first"))?;
     found.next().with_context(|| format!("'{place}' has no address"))
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 use http::StatusCode;
-use mesh_lab::{Bench, Program, Question, Requirement};
+use mesh_lab::{CheckContext, Program, Question, Requirement};
 use mesh_lab_xds::XdsEnvoy;
 use shared::web::{self, text};
 use tokio::net::TcpListener;
@@ -55,8 +55,8 @@ struct Course {
     after: u64,
 }
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
-    let (requests, most) = (u64::from(bench.dice.number(16..=24)), u64::from(bench.dice.number(15..=25)));
+pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
+    let (requests, most) = (u64::from(bench.rng.number(16..=24)), u64::from(bench.rng.number(15..=25)));
     let plan = Plan { requests, most_failures: most };
     let program = bench.compile(FILE, HARNESS).await?;
     ask(bench, &program, &plan, 0, (0, 0)).await?;
@@ -101,7 +101,7 @@ fn seen(course: &Course) -> String {
     }
 }
 
-fn is_held(bench: &mut Bench, who: &str, plan: &Plan, course: &Course) {
+fn is_held(bench: &mut CheckContext, who: &str, plan: &Plan, course: &Course) {
     bench.require(
         format!("{who} is held for {} requests", plan.requests),
         format!("no decision before {} of them", plan.requests),
@@ -111,7 +111,7 @@ fn is_held(bench: &mut Bench, who: &str, plan: &Plan, course: &Course) {
     );
 }
 
-fn follows(bench: &mut Bench, who: &str, percent: u32, course: &Course, advice: &str) {
+fn follows(bench: &mut CheckContext, who: &str, percent: u32, course: &Course, advice: &str) {
     let wanted = u64::from(percent) * AFTER / 100;
     bench.require(
         format!("{who} then gets {percent} %"),
@@ -124,7 +124,7 @@ fn follows(bench: &mut Bench, who: &str, percent: u32, course: &Course, advice: 
 
 /// Lets a canary of this manner be watched until the rule has decided, and looks what Envoy does then.
 async fn play(
-    bench: &mut Bench,
+    bench: &mut CheckContext,
     told: &XdsEnvoy,
     program: &Program,
     plan: &Plan,
@@ -175,7 +175,7 @@ async fn play(
 }
 
 async fn ask(
-    bench: &mut Bench,
+    bench: &mut CheckContext,
     program: &Program,
     plan: &Plan,
     all: u64,
@@ -184,18 +184,20 @@ async fn ask(
     let Plan { requests, most_failures } = plan;
     let question = Question {
         line: format!("{requests} {PERCENT} {most_failures} {all} {got} {failed}"),
-        shown: format!("what comes next, when the canary got {got} of {all} requests and failed {failed}"),
+        description: format!(
+            "what comes next, when the canary got {got} of {all} requests and failed {failed}"
+        ),
     };
     let answer = bench.ask(program, std::slice::from_ref(&question)).await?.remove(0);
     answer.parse().ok().filter(|percent| *percent <= 100).ok_or_else(|| {
-        let seen = format!("asked for {}, it returned {answer}", question.shown);
+        let seen = format!("asked for {}, it returned {answer}", question.description);
         let advice = "It is the canary's part of all requests.";
         Requirement::unmet("the answer is a share", "0 to 100 per cent", seen, advice).into()
     })
 }
 
 /// An app that fails now and then.
-async fn canary(bench: &Bench, fails: Manner) -> anyhow::Result<SocketAddr> {
+async fn canary(bench: &CheckContext, fails: Manner) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port for a canary")?;
     let address = listener.local_addr()?;
     let count = Arc::new(AtomicU64::new(0));

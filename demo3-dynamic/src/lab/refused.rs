@@ -1,6 +1,6 @@
 //! Exercise 2: a snapshot that is whole, and that Envoy refuses; and one that it accepts, and that does not work.
 
-use mesh_lab::Bench;
+use mesh_lab::CheckContext;
 use mesh_lab_xds::XdsEnvoy;
 use shared::stats::Shares;
 
@@ -10,8 +10,8 @@ use crate::client::Client;
 /// Enough that a half is told from a third.
 const REQUESTS: u64 = 400;
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
-    let names = bench.dice.names(2);
+pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
+    let names = bench.rng.names(2);
     let (blue, green) = (app(&names[0], bench).await?, app(&names[1], bench).await?);
     let values = [("BLUE", blue.address().port().to_string()), ("GREEN", green.address().port().to_string())];
     let snapshot = snapshot(bench, &values)?;

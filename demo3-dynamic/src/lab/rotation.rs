@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use mesh_lab::{Bench, Requirement};
+use mesh_lab::{CheckContext, Requirement};
 use mesh_lab_xds::XdsEnvoy;
 use mesh_pki::Issued;
 use mesh_xds::Snapshot;
@@ -17,11 +17,11 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 const OFTEN: Duration = Duration::from_millis(10);
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
+pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
     let app = app("blue", bench).await?;
     let trust = Trust::new("lab")?;
     let (old, new) = (trust.issue()?, trust.issue()?);
-    let resources = |bench: &Bench, issued: &Issued| -> anyhow::Result<Snapshot> {
+    let resources = |bench: &CheckContext, issued: &Issued| -> anyhow::Result<Snapshot> {
         let quoted = |pem: &str| pem.replace('\n', "\\n");
         let values = [
             ("BLUE", app.address().port().to_string()),
@@ -93,7 +93,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
 }
 
 /// A new connection sees the new certificate, soon.
-async fn is_shown(bench: &mut Bench, client: &Client, new: &Issued) -> anyhow::Result<()> {
+async fn is_shown(bench: &mut CheckContext, client: &Client, new: &Issued) -> anyhow::Result<()> {
     let wanted = new.serial.to_string();
     let look = poll::wait_until("the new certificate", OFTEN, Duration::from_secs(5), || async {
         let connection = client.connect().await.map_err(|refusal| refusal.to_string())?;

@@ -1,21 +1,21 @@
 //! Exercise 1: a route, its cluster and its endpoints, added by xDS.
 
-use mesh_lab::Bench;
+use mesh_lab::CheckContext;
 use mesh_lab_xds::XdsEnvoy;
 
 use super::world::{accepted, app, snapshot, words};
 use crate::app::App;
 use crate::client::Client;
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
-    let names = bench.dice.names(2);
+pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
+    let names = bench.rng.names(2);
     let (blue, green) = (app(&names[0], bench).await?, app(&names[1], bench).await?);
     let values = [("BLUE", blue.address().port().to_string()), ("GREEN", green.address().port().to_string())];
     let snapshot = snapshot(bench, &values)?;
     let told = XdsEnvoy::start(bench).await?;
     accepted(bench, &told, snapshot).await?;
     let client = Client::plain(told.listener().await?);
-    let late = bench.dice.number(1..=9);
+    let late = bench.rng.number(1..=9);
     let below = format!("/green/slow?ms={late}");
     let beside = format!("/slow?ms={late}");
     for (path, to, name) in [

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Context;
-use mesh_lab::{Bench, Requirement};
+use mesh_lab::{CheckContext, Requirement};
 use mesh_lab_xds::XdsEnvoy;
 use mesh_xds::Snapshot;
 use tokio::net::TcpListener;
@@ -13,17 +13,17 @@ use crate::client::{Answer, Refusal};
 use mesh_xds_server::Folder;
 
 /// Starts an app of this name on a free port.
-pub(super) async fn app(name: &str, bench: &Bench) -> anyhow::Result<App> {
+pub(super) async fn app(name: &str, bench: &CheckContext) -> anyhow::Result<App> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port for an app")?;
     Ok(App::start(name, listener, &bench.life)?)
 }
 
 /// The resources in the student's files, with each `${NAME}` filled in.
-pub(super) fn snapshot(bench: &Bench, values: &[(&str, String)]) -> anyhow::Result<Snapshot> {
+pub(super) fn snapshot(bench: &CheckContext, values: &[(&str, String)]) -> anyhow::Result<Snapshot> {
     let folder = tempfile::tempdir().context("no temporary folder")?;
     let ours = |file: &String| ["yaml", "yml", "json"].iter().any(|ending| file.ends_with(ending));
     for file in bench.files()?.into_iter().filter(|file| ours(file) && !file.contains('/')) {
-        let text = bench.filled(&file, values)?;
+        let text = bench.render(&file, values)?;
         std::fs::write(folder.path().join(file), text).context("cannot write in a temporary folder")?;
     }
     let mut served = Folder::new(folder.path());
@@ -37,7 +37,11 @@ pub(super) fn snapshot(bench: &Bench, values: &[(&str, String)]) -> anyhow::Resu
 }
 
 /// Publishes it, and notes whether Envoy accepts it; if not, nothing more can be seen.
-pub(super) async fn accepted(bench: &mut Bench, told: &XdsEnvoy, snapshot: Snapshot) -> anyhow::Result<()> {
+pub(super) async fn accepted(
+    bench: &mut CheckContext,
+    told: &XdsEnvoy,
+    snapshot: Snapshot,
+) -> anyhow::Result<()> {
     let what = "Envoy accepts every resource";
     if let Err(refusal) = told.publish(snapshot).await {
         let advice = "The words are Envoy's own, the path before the reason says where. What it refuses it does not \

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use shared::lifecycle::Lifecycle;
 use shared::poll;
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::{Edge, LIMIT};
 use crate::client::{Client, Connection, Refusal};
@@ -14,9 +14,9 @@ use crate::trust::{self, Trust};
 
 impl Edge {
     /// Who trusts the root gets an answer, who does not gets no further than the handshake.
-    pub(super) async fn gets_tls(&mut self, story: &mut Story, _life: &Lifecycle) -> anyhow::Result<()> {
+    pub(super) async fn gets_tls(&mut self, story: &mut Recorder, _life: &Lifecycle) -> anyhow::Result<()> {
         let issued = self.trust.issue()?;
-        story.tell(format!("the intermediate issued certificate {} for {}", issued.serial, HOST));
+        story.note(format!("the intermediate issued certificate {} for {}", issued.serial, HOST));
         self.world.certificate = Some(issued.into());
         self.show().await?;
         let client = self.client()?;
@@ -52,7 +52,7 @@ impl Edge {
     }
 
     /// New connections see the new certificate, open ones live on with the old one.
-    pub(super) async fn rotates_certificate(&mut self, story: &mut Story) -> anyhow::Result<()> {
+    pub(super) async fn rotates_certificate(&mut self, story: &mut Recorder) -> anyhow::Result<()> {
         let client = self.client()?;
         let mut open = client.connect().await.context("no connection to Envoy")?;
         let old = serial(&open)?;

@@ -7,7 +7,7 @@ use mesh_xds::ResourceType;
 use mesh_xds::control_plane::{is_ack, is_response};
 use shared::lifecycle::Lifecycle;
 use shared::poll;
-use shared::report::Story;
+use shared::report::Recorder;
 use shared::stats::Shares;
 use tokio::task::JoinSet;
 
@@ -26,7 +26,7 @@ const REQUESTS: usize = 1000;
 
 impl Edge {
     /// No listener, and nobody at the address.
-    pub(super) async fn knows_nothing(&self, story: &mut Story) -> anyhow::Result<()> {
+    pub(super) async fn knows_nothing(&self, story: &mut Recorder) -> anyhow::Result<()> {
         let listeners = self.envoy.admin().listeners().await?;
         story.claim(
             "starts-empty",
@@ -47,7 +47,7 @@ impl Edge {
     }
 
     /// All four types arrive in the order in which nothing points at what is not there.
-    pub(super) async fn is_configured(&mut self, story: &mut Story) -> anyhow::Result<()> {
+    pub(super) async fn is_configured(&mut self, story: &mut Recorder) -> anyhow::Result<()> {
         let event_log = self.control_plane()?.event_log().clone();
         let mark = event_log.mark();
         self.world.listen = Some(self.address);
@@ -94,7 +94,11 @@ impl Edge {
     }
 
     /// 100/0, 90/10, 50/50, 0/100: each held to its bound, and no request lost over it.
-    pub(super) async fn shifts_traffic(&mut self, story: &mut Story, life: &Lifecycle) -> anyhow::Result<()> {
+    pub(super) async fn shifts_traffic(
+        &mut self,
+        story: &mut Recorder,
+        life: &Lifecycle,
+    ) -> anyhow::Result<()> {
         let client = self.client()?;
         let load = Load::start(&client, life);
         let steps = [[100, 0], [90, 10], [50, 50], [0, 100]];
@@ -125,7 +129,7 @@ impl Edge {
         Ok(())
     }
 
-    async fn measure(&self, story: &Story, client: &Client, weights: [u32; 2]) -> anyhow::Result<Shares> {
+    async fn measure(&self, story: &Recorder, client: &Client, weights: [u32; 2]) -> anyhow::Result<Shares> {
         let mut connection = client.connect().await.context("no connection to Envoy")?;
         let bar = story.progress(&format!("requests at {}/{}", weights[0], weights[1]), REQUESTS as u64);
         let mut shares = Shares::default();
@@ -140,7 +144,7 @@ impl Edge {
     /// Ends a load and claims that nothing in it failed, and that there were at least so many requests.
     pub(super) async fn no_failure(
         &self,
-        story: &mut Story,
+        story: &mut Recorder,
         id: &str,
         claim: &str,
         load: Load,
@@ -159,7 +163,7 @@ impl Edge {
     }
 
     /// Requests in flight outlive their listener.
-    pub(super) async fn drains(&mut self, story: &mut Story) -> anyhow::Result<()> {
+    pub(super) async fn drains(&mut self, story: &mut Recorder) -> anyhow::Result<()> {
         let client = self.client()?;
         let mut held = JoinSet::new();
         for _ in 0..IN_FLIGHT {

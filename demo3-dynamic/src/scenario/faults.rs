@@ -10,7 +10,7 @@ use mesh_xds::{ControlPlane, EventLog, ResourceType, Snapshot};
 use shared::cli;
 use shared::lifecycle::Lifecycle;
 use shared::poll;
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::{Edge, LIMIT};
 use crate::client::{Load, sum_up};
@@ -34,7 +34,7 @@ impl Edge {
     /// Weights that add up to nothing, and a filter that does not exist: Envoy says no, and goes on.
     pub(super) async fn refuses_mistakes(
         &mut self,
-        story: &mut Story,
+        story: &mut Recorder,
         life: &Lifecycle,
     ) -> anyhow::Result<()> {
         let load = Load::start(&self.client()?, life);
@@ -52,7 +52,7 @@ impl Edge {
         for (id, mistake, kind, bad) in mistakes {
             let outcome = self.is_refused(bad).await?;
             if let Some(nack) = &outcome.nack {
-                story.tell(format!("Envoy: {}", in_short(nack)));
+                story.note(format!("Envoy: {}", in_short(nack)));
             }
             let by = outcome.nack.as_ref().map(|nack| format!("NACK by {}", nack.type_name));
             let expected = format!("NACK by {}", kind.service());
@@ -99,7 +99,7 @@ impl Edge {
     /// Traffic goes on with the last good snapshot: on open connections and on new ones, all to green by now.
     async fn goes_on(
         &self,
-        story: &mut Story,
+        story: &mut Recorder,
         id: &str,
         kind: ResourceType,
         load: &Load,
@@ -124,7 +124,11 @@ impl Edge {
     }
 
     /// Without its control plane Envoy goes on; when one returns, nothing is sent that Envoy has.
-    pub(super) async fn goes_on_alone(&mut self, story: &mut Story, life: &Lifecycle) -> anyhow::Result<()> {
+    pub(super) async fn goes_on_alone(
+        &mut self,
+        story: &mut Recorder,
+        life: &Lifecycle,
+    ) -> anyhow::Result<()> {
         let load = Load::start(&self.client()?, life);
         let stopping = self.control_plane.take().context("the control plane is stopped already")?;
         stopping.stop().await?;
@@ -140,7 +144,7 @@ impl Edge {
         let alone = load.so_far();
         load.more(alone, STEADY, LIMIT).await?;
 
-        let listener = cli::listen_lab(self.xds_port.address()).await?;
+        let listener = cli::listen_on_lab_port(self.xds_port.address()).await?;
         let control_plane = ControlPlane::start(listener, OnRejection::RollBack, &life.token())?;
         life.spawn(control_plane.ended());
         self.plan.log_events(&control_plane);

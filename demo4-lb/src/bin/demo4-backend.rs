@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use demo4_lb::backend::Backend;
-use shared::cli::{self, Ask, Role};
+use shared::cli::{self, RoleArgs, RoleCommand};
 use shared::health;
 use shared::lifecycle::Lifecycle;
 use shared::report::line_out;
@@ -31,7 +31,7 @@ struct Args {
     #[arg(long, env = "SHUTDOWN_DELAY", value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=3000))]
     shutdown_delay: u16,
     #[command(flatten)]
-    role: Role,
+    role: RoleArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -47,7 +47,7 @@ SIGTERM or Ctrl-C drains it: no new calls, the open ones end, exit code 0.";
 async fn main() -> ExitCode {
     let args = Args::parse();
     cli::run_role(args.role.verbose, async |life| match args.role.command {
-        Some(Ask::Healthcheck) => health::check(args.listen).await,
+        Some(RoleCommand::Healthcheck) => health::run_healthcheck(args.listen).await,
         None => serve(&args, life).await,
     })
     .await

@@ -10,7 +10,7 @@ use comfy_table::{Table, presets};
 use demo4_lb::caller::{Call, Caller, Load, Tally};
 use futures::StreamExt;
 use serde_json::json;
-use shared::cli::{self, Unready};
+use shared::cli::{self, SetupError};
 use shared::lifecycle::Lifecycle;
 use shared::report::line_out;
 
@@ -108,7 +108,7 @@ async fn call(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
         Some(service) => Caller::proxyless(&args.control_plane, service),
         None => Caller::connect(&args.target),
     };
-    let caller = caller.map_err(Unready::new)?;
+    let caller = caller.map_err(SetupError::new)?;
     tracing::info!("{} calls to {}", args.count, args.target);
     // A signal drops what is awaited here; a task of the lifecycle still has its end to tell.
     let (args, scope) = (args.clone(), life.clone());

@@ -12,7 +12,7 @@ use mesh_xds::ControlPlane;
 use mesh_xds::cache::Cache;
 use mesh_xds::event_log::EventFormat;
 use mesh_xds::metrics;
-use shared::cli::{self, Role};
+use shared::cli::{self, RoleArgs};
 use shared::lifecycle::Lifecycle;
 use shared::{health, report, web};
 
@@ -55,7 +55,7 @@ struct Args {
     #[arg(long, env = "XDS_LOG", value_parser = cli::one_of::<EventFormat>(&EventFormat::NAMES), num_args = 0..=1, require_equals = true, default_missing_value = "timeline")]
     xds_log: Option<EventFormat>,
     #[command(flatten)]
-    role: Role,
+    role: RoleArgs,
 }
 
 #[tokio::main]
@@ -63,7 +63,7 @@ async fn main() -> ExitCode {
     let args = Args::parse();
     cli::run_role(args.role.verbose, async |life| match (args.role.command, &args.endpoints) {
         (None, Some(endpoints)) => serve(&args, endpoints.clone(), life).await,
-        _ => health::check(args.listen).await,
+        _ => health::run_healthcheck(args.listen).await,
     })
     .await
 }
@@ -74,7 +74,7 @@ async fn serve(args: &Args, endpoints: EndpointSource, life: &Lifecycle) -> anyh
     life.spawn(control_plane.ended());
     report::line_out(&format!("demo4-control-plane serves xDS on {}", control_plane.address()));
     if let Some(address) = args.metrics {
-        let listener = cli::listen_by(address, "--metrics (or METRICS)").await?;
+        let listener = cli::listen_with_flag(address, "--metrics (or METRICS)").await?;
         report::line_out(&format!("its metrics are on http://{}/metrics", listener.local_addr()?));
         let registry = control_plane.registry().clone();
         web::serve_metrics(listener, life, move || metrics::text(&registry));

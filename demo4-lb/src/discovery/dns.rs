@@ -3,12 +3,12 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
-use shared::follow::{Change, Follower, Pace, Reading, Source};
+use shared::follow::{Change, Follower, PollTiming, Reading, Source};
 
 use super::discovered::{DiscoveredEndpoint, POLL_INTERVAL};
 
 /// An answer of a name server is complete, so a change needs no second look: a second one would only delay failover.
-const PACE: Pace = Pace { every: POLL_INTERVAL, confirm: None };
+const PACE: PollTiming = PollTiming { every: POLL_INTERVAL, confirm: None };
 
 /// A host name whose addresses are backends.
 struct HostName {

@@ -12,12 +12,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use shared::follow::{CONFIRM_AFTER, Change, Follower, Pace, Reading, Source, text};
+use shared::follow::{CONFIRM_AFTER, Change, Follower, PollTiming, Reading, Source, text};
 
 use super::discovered::{DiscoveredEndpoint, MAX_WEIGHT, POLL_INTERVAL};
 use crate::topology::{Endpoint, REGION};
 
-const PACE: Pace = Pace { every: POLL_INTERVAL, confirm: Some(CONFIRM_AFTER) };
+const PACE: PollTiming = PollTiming { every: POLL_INTERVAL, confirm: Some(CONFIRM_AFTER) };
 
 /// The largest file that is read, in bytes: tens of thousands of backends.
 const MAX_FILE_BYTES: u64 = 4 << 20;

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Context;
-use mesh_lab::{Bench, Requirement};
+use mesh_lab::{CheckContext, Requirement};
 use mesh_lab_xds::XdsEnvoy;
 use shared::envoy::Serving;
 use shared::lifecycle::Lifecycle;
@@ -37,12 +37,12 @@ pub(super) fn port_values<'a>(backends: impl IntoIterator<Item = &'a Backend>) -
 
 /// Starts Envoy with the student's file, and returns it with a caller of its one listener.
 pub(super) async fn start_envoy(
-    bench: &Bench,
+    context: &CheckContext,
     file: &str,
     values: &[(String, String)],
 ) -> anyhow::Result<(Serving, Caller)> {
     let values: Vec<_> = values.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-    let envoy = bench.envoy(file, &values).await?;
+    let envoy = context.envoy(file, &values).await?;
     let Some(listener) = envoy.admin().listeners().await?.into_iter().next() else {
         let advice = "Leave the listener as it was given.";
         let what = format!("{file} has a listener");
@@ -63,7 +63,7 @@ pub(super) async fn tally(caller: &Caller, n: usize) -> Tally {
 }
 
 /// Requires that no call failed, and reports the first failure.
-pub(super) fn require_no_failures(bench: &mut Bench, what: &str, calls: &[Call], advice: &str) {
+pub(super) fn require_no_failures(context: &mut CheckContext, what: &str, calls: &[Call], advice: &str) {
     let seen: Tally = calls.iter().collect();
     let failed = seen.failed();
     let first = seen.first_failure.as_ref().map(|(_, status)| {
@@ -74,5 +74,5 @@ pub(super) fn require_no_failures(bench: &mut Bench, what: &str, calls: &[Call],
         )
     });
     let seen = format!("{failed} of {} calls failed{}", calls.len(), first.unwrap_or_default());
-    bench.require(what, "0 failed calls", seen, failed == 0 && !calls.is_empty(), advice);
+    context.require(what, "0 failed calls", seen, failed == 0 && !calls.is_empty(), advice);
 }

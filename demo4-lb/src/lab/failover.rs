@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mesh_lab::Bench;
+use mesh_lab::CheckContext;
 use shared::poll;
 
 use super::environment::{by_region, port_values, require_no_failures, start_backends, start_envoy, tally};
@@ -19,14 +19,14 @@ const CALLS_AFTER_FAILURE: usize = 300;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
-    let east = start_backends("east", 2, &bench.life).await?;
-    let west = start_backends("west", 2, &bench.life).await?;
-    let (envoy, caller) = start_envoy(bench, "envoy.yaml", &port_values(east.iter().chain(&west))).await?;
+pub(super) async fn check(context: &mut CheckContext) -> anyhow::Result<()> {
+    let east = start_backends("east", 2, &context.life).await?;
+    let west = start_backends("west", 2, &context.life).await?;
+    let (envoy, caller) = start_envoy(context, "envoy.yaml", &port_values(east.iter().chain(&west))).await?;
 
     let when_healthy = by_region(&tally(&caller, CALLS).await.shares);
     let seen = format!("{} of {CALLS} calls went to east while it was well", when_healthy.of("east"));
-    bench.require(
+    context.require(
         "east gets every call while it is well",
         format!("{CALLS} of {CALLS}"),
         seen,
@@ -34,7 +34,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
         "Both regions are of the same priority. west is the standby: give it the next one (0 is the first).",
     );
 
-    let load = Load::start(caller, RATE, &bench.life);
+    let load = Load::start(caller, RATE, &context.life);
     let before = wait_for_calls(&load, 20).await?;
     for backend in &east {
         backend.kill().await;
@@ -49,10 +49,10 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
     } else {
         advice_for(failed_over, &calls)
     };
-    require_no_failures(bench, "no call fails when east dies", &calls, advice);
+    require_no_failures(context, "no call fails when east dies", &calls, advice);
     let last: Tally = calls[calls.len().saturating_sub(50)..].iter().collect();
     let to_west = by_region(&last.shares).of("west");
-    bench.require(
+    context.require(
         "west takes over",
         "50 of 50",
         format!("{to_west} of the last 50 calls were answered by west"),

@@ -9,7 +9,7 @@
 //! Rounds, and not seconds: a machine that is busy with other things makes a round longer, and changes nothing else.
 
 use mesh_lab::Program;
-use mesh_lab::{Bench, Question, Requirement};
+use mesh_lab::{CheckContext, Question, Requirement};
 use mesh_lab_xds::XdsEnvoy;
 use shared::stats;
 
@@ -44,44 +44,44 @@ struct Phase {
     rounds: Vec<Vec<u64>>,
 }
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
-    let mut regions = regions(bench).await?;
-    let program = bench.compile(FILE, HARNESS).await?;
+pub(super) async fn check(context: &mut CheckContext) -> anyhow::Result<()> {
+    let mut regions = regions(context).await?;
+    let program = context.compile(FILE, HARNESS).await?;
     // Ask once before anything is started: a rule that cannot answer needs no Envoy.
-    ask_weights(bench, &program, &regions, &[0; 3]).await?;
-    let mesh = XdsEnvoy::start(bench).await?;
-    publish_weights(bench, &mesh, &regions).await?;
+    ask_weights(context, &program, &regions, &[0; 3]).await?;
+    let mesh = XdsEnvoy::start(context).await?;
+    publish_weights(context, &mesh, &regions).await?;
     let client = connect(&mesh).await?;
 
-    let (quiet, busy) = demands(bench, &regions);
+    let (quiet, busy) = demands(context, &regions);
     let mut calls = Vec::new();
     let mut phases = Vec::new();
     for demand in [quiet, busy, quiet] {
         let mut phase = Phase { demand, ..Phase::default() };
         for round in 0..ROUNDS {
             let request_counts = run_round(&mesh, &client, &regions, demand, &mut calls).await?;
-            let weights = ask_weights(bench, &program, &regions, &request_counts).await?;
+            let weights = ask_weights(context, &program, &regions, &request_counts).await?;
             if round > 0 {
                 phase.rounds.push(request_counts);
             }
             for (region, weight) in regions.iter_mut().zip(weights) {
                 region.weight = weight;
             }
-            publish_weights(bench, &mesh, &regions).await?;
+            publish_weights(context, &mesh, &regions).await?;
         }
         phases.push(phase);
     }
-    require_no_failures(bench, "every call is answered", &calls, "Do the weights add up to something?");
-    check_phases(bench, &regions, &phases);
+    require_no_failures(context, "every call is answered", &calls, "Do the weights add up to something?");
+    check_phases(context, &regions, &phases);
     Ok(())
 }
 
 /// Three regions, nearest first: two with limits that are soon reached, and a large one far away.
-async fn regions(bench: &mut Bench) -> anyhow::Result<Vec<RegionState>> {
-    let limits = [bench.dice.number(100..=140), bench.dice.number(70..=90), 1000];
+async fn regions(context: &mut CheckContext) -> anyhow::Result<Vec<RegionState>> {
+    let limits = [context.rng.number(100..=140), context.rng.number(70..=90), 1000];
     let mut regions = Vec::new();
-    for (name, limit) in bench.dice.names(3).into_iter().zip(limits) {
-        let backends = start_backends(&name, 1, &bench.life).await?;
+    for (name, limit) in context.rng.names(3).into_iter().zip(limits) {
+        let backends = start_backends(&name, 1, &context.life).await?;
         regions.push(RegionState { name, limit, weight: 0, backends });
     }
     regions[0].weight = TOTAL_WEIGHT;
@@ -89,14 +89,14 @@ async fn regions(bench: &mut Bench) -> anyhow::Result<Vec<RegionState>> {
 }
 
 /// What the nearest region can take alone, and what is too much for the first two together.
-fn demands(bench: &mut Bench, regions: &[RegionState]) -> (u32, u32) {
+fn demands(context: &mut CheckContext, regions: &[RegionState]) -> (u32, u32) {
     let (first, second) = (regions[0].limit, regions[1].limit);
-    (first * bench.dice.number(55..=75) / 100, first + second + bench.dice.number(60..=100))
+    (first * context.rng.number(55..=75) / 100, first + second + context.rng.number(60..=100))
 }
 
 /// The rule's weights for what was counted.
 async fn ask_weights(
-    bench: &mut Bench,
+    context: &mut CheckContext,
     program: &Program,
     regions: &[RegionState],
     request_counts: &[u64],
@@ -107,8 +107,8 @@ async fn ask_weights(
         .map(|(region, load)| format!("{},{load},{},{}", region.name, region.limit, region.weight));
     let shown = inputs.map(|(region, load)| format!("{} with load {load} of {}", region.name, region.limit));
     let shown = format!("the weights of [{}]", shown.collect::<Vec<_>>().join(", "));
-    let question = Question { line: line.collect::<Vec<_>>().join(";"), shown: shown.clone() };
-    let answer = bench.ask(program, &[question]).await?.remove(0);
+    let question = Question { line: line.collect::<Vec<_>>().join(";"), description: shown.clone() };
+    let answer = context.ask(program, &[question]).await?.remove(0);
     let weights: Vec<u32> = answer.split(',').filter_map(|weight| weight.parse().ok()).collect();
     if weights.len() != regions.len() {
         let what = "a weight for each region";
@@ -120,7 +120,11 @@ async fn ask_weights(
     Ok(weights)
 }
 
-async fn publish_weights(bench: &mut Bench, mesh: &XdsEnvoy, regions: &[RegionState]) -> anyhow::Result<()> {
+async fn publish_weights(
+    context: &mut CheckContext,
+    mesh: &XdsEnvoy,
+    regions: &[RegionState],
+) -> anyhow::Result<()> {
     let region = |region: &RegionState| {
         Region::new(&region.name, region.weight, region.backends.iter().map(Backend::address))
     };
@@ -132,7 +136,7 @@ async fn publish_weights(bench: &mut Bench, mesh: &XdsEnvoy, regions: &[RegionSt
         let weights: Vec<_> = regions.iter().map(|region| region.weight.to_string()).collect();
         let seen = format!("weights {}: {refusal}", weights.join(", "));
         let advice = "Somebody has to get the calls: not all weights can be 0, whatever the load is.";
-        bench.require("Envoy accepts the weights", "an ACK", &seen, false, advice);
+        context.require("Envoy accepts the weights", "an ACK", &seen, false, advice);
         return Err(Requirement::unmet("the rounds go on", "weights that Envoy accepts", seen, advice).into());
     }
     Ok(())
@@ -163,7 +167,7 @@ async fn request_counts(mesh: &XdsEnvoy, regions: &[RegionState]) -> anyhow::Res
     Ok(regions.iter().map(of).collect())
 }
 
-fn check_phases(bench: &mut Bench, regions: &[RegionState], phases: &[Phase]) {
+fn check_phases(context: &mut CheckContext, regions: &[RegionState], phases: &[Phase]) {
     let [quiet, busy, quiet_again] = phases else { return };
     let nearest = &regions[0];
     for (phase, when) in [(quiet, "while there is little to do"), (quiet_again, "when it is quiet again")] {
@@ -175,7 +179,7 @@ fn check_phases(bench: &mut Bench, regions: &[RegionState], phases: &[Phase]) {
             "What was taken from the nearest region has to come back: reckon with what there is to do now (the sum \
              of the loads), and not with what one region got."
         };
-        bench.require(
+        context.require(
             format!("the nearest region gets the calls {when}"),
             format!("at least 80 %, since {} is below the limit of {}", phase.demand, nearest.limit),
             format!(
@@ -187,13 +191,13 @@ fn check_phases(bench: &mut Bench, regions: &[RegionState], phases: &[Phase]) {
             advice,
         );
         if when.starts_with("while") {
-            check_busy_phase(bench, regions, busy);
+            check_busy_phase(context, regions, busy);
         }
     }
 }
 
 /// No region over its limit in any round, and the nearest one not left empty.
-fn check_busy_phase(bench: &mut Bench, regions: &[RegionState], busy: &Phase) {
+fn check_busy_phase(context: &mut CheckContext, regions: &[RegionState], busy: &Phase) {
     let nearest = |round: &Vec<u64>| round[0];
     let oscillates = busy.rounds.iter().map(nearest).min() < Some(u64::from(regions[0].limit) / 4)
         && busy.rounds.iter().map(nearest).max() > Some(u64::from(regions[0].limit));
@@ -210,8 +214,8 @@ fn check_busy_phase(bench: &mut Bench, regions: &[RegionState], busy: &Phase) {
     for (at, region) in regions.iter().enumerate().take(2) {
         let most = busy.rounds.iter().map(|round| round[at]).max().unwrap_or(0);
         let share = f64::from(region.limit) / f64::from(busy.demand);
-        let allowed = *stats::band(u64::from(busy.demand), share).end();
-        bench.require(
+        let allowed = *stats::acceptance_interval(u64::from(busy.demand), share).end();
+        context.require(
             format!("{} stays below its limit when there is much to do", region.name),
             format!("at most {} ({allowed} with what chance may add)", region.limit),
             format!("{} got {most} of {} calls in its fullest second", region.name, busy.demand),
@@ -221,7 +225,7 @@ fn check_busy_phase(bench: &mut Bench, regions: &[RegionState], busy: &Phase) {
     }
     let rounds: Vec<u64> = busy.rounds.iter().map(nearest).collect();
     let mean = rounds.iter().sum::<u64>() / rounds.len().max(1) as u64;
-    bench.require(
+    context.require(
         format!("{} is used when there is much to do", regions[0].name),
         format!("60 % of its limit of {} or more", regions[0].limit),
         format!("{} got {mean} calls a second", regions[0].name),

@@ -3,7 +3,7 @@
 //! The numbers are those of the rules in this project's own tests of its control plane (`shared/xds/tests/acks.rs`
 //! and its neighbours): `c11` is the rule that a refused version is not sent again.
 
-use mesh_lab::{Bench, Question, Requirement};
+use mesh_lab::{CheckContext, Question, Requirement};
 
 const HARNESS: &str = include_str!("nack/harness.rs");
 
@@ -38,22 +38,22 @@ struct TestData {
     names: Vec<String>,
 }
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
-    let versions = (0..3).map(|_| format!("{:04x}", bench.dice.number(0x1000..=0xffff))).collect();
-    let data = TestData { versions, names: bench.dice.names(3) };
+pub(super) async fn check(context: &mut CheckContext) -> anyhow::Result<()> {
+    let versions = (0..3).map(|_| format!("{:04x}", context.rng.number(0x1000..=0xffff))).collect();
+    let data = TestData { versions, names: context.rng.names(3) };
     let scenarios = data.scenarios();
-    let program = bench.compile(FILE, HARNESS).await?;
+    let program = context.compile(FILE, HARNESS).await?;
     let question = |scenario: &Scenario| Question {
         line: scenario.events.iter().map(|event| event.line.as_str()).collect::<Vec<_>>().join(";"),
-        shown: format!("what it does in \"{}\"", scenario.rule),
+        description: format!("what it does in \"{}\"", scenario.rule),
     };
     let questions: Vec<_> = scenarios.iter().map(question).collect();
-    let answers = bench.ask(&program, &questions).await?;
+    let answers = context.ask(&program, &questions).await?;
     for (scenario, answer) in scenarios.iter().zip(&answers) {
         match scenario.verify(answer) {
             Ok(()) => {
                 let n = scenario.events.len();
-                bench.require(
+                context.require(
                     scenario.rule,
                     format!("all {n}"),
                     format!("{n} events had the right outcome"),
@@ -61,7 +61,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
                     "",
                 );
             }
-            Err(found) => bench.require(found.what, found.expected, found.seen, false, found.advice),
+            Err(found) => context.require(found.what, found.expected, found.seen, false, found.advice),
         }
     }
     Ok(())

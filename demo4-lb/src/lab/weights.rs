@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
 };
 use envoy_types::pb::google::protobuf::UInt32Value;
-use mesh_lab::{Bench, Question, Requirement};
+use mesh_lab::{CheckContext, Question, Requirement};
 use mesh_lab_xds::XdsEnvoy;
 use mesh_xds::{Resource, Snapshot, builders};
 use shared::stats::Shares;
@@ -33,48 +33,48 @@ struct KnownBackend {
     capacity: u32,
 }
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
-    let known = start_known_backends(bench).await?;
+pub(super) async fn check(context: &mut CheckContext) -> anyhow::Result<()> {
+    let known = start_known_backends(context).await?;
     let encode = |one: &KnownBackend| format!("{},{},{}", one.region, one.backend.address(), one.capacity);
-    let program = bench.compile(FILE, HARNESS).await?;
+    let program = context.compile(FILE, HARNESS).await?;
     let shown = known.iter().map(|one| format!("{} {}", one.backend.name(), one.capacity));
     let question = Question {
         line: known.iter().map(encode).collect::<Vec<_>>().join(";"),
-        shown: format!("endpoints of [{}]", shown.collect::<Vec<_>>().join(", ")),
+        description: format!("endpoints of [{}]", shown.collect::<Vec<_>>().join(", ")),
     };
-    let answer = bench.ask(&program, &[question]).await?.remove(0);
+    let answer = context.ask(&program, &[question]).await?.remove(0);
     let assignment = assignment(&answer)?;
 
-    let mesh = XdsEnvoy::start(bench).await?;
+    let mesh = XdsEnvoy::start(context).await?;
     if let Err(refusal) = mesh.publish(snapshot(&assignment)?).await {
         let what = "Envoy accepts the endpoints";
         let advice =
             "Weights begin at 1, for endpoints and for localities: what is to get nothing is left out.";
         return Err(Requirement::unmet(what, "an ACK", refusal, advice).into());
     }
-    bench.require("Envoy accepts the endpoints", "an ACK", "Envoy sent an ACK", true, "");
-    check_regions(bench, &mesh, &known).await?;
+    context.require("Envoy accepts the endpoints", "an ACK", "Envoy sent an ACK", true, "");
+    check_regions(context, &mesh, &known).await?;
     let calls = connect(&mesh).await?.calls(CALLS, 8).await;
     require_no_failures(
-        bench,
+        context,
         "every call is answered",
         &calls,
         "Are all addresses those that you were given?",
     );
-    check_shares(bench, &known, &calls.iter().collect::<Tally>().shares);
+    check_shares(context, &known, &calls.iter().collect::<Tally>().shares);
     Ok(())
 }
 
 /// One region with a large backend, one with three small ones of unequal size, and one that is just now emptied.
 /// Names, capacities and the order differ from check to check.
-async fn start_known_backends(bench: &mut Bench) -> anyhow::Result<Vec<KnownBackend>> {
-    let regions = bench.dice.names(3);
+async fn start_known_backends(context: &mut CheckContext) -> anyhow::Result<Vec<KnownBackend>> {
+    let regions = context.rng.names(3);
     let mut small = [4, 8, 12];
-    bench.dice.shuffle(&mut small);
-    let capacities = [vec![bench.dice.number(60..=90)], small.to_vec(), vec![0]];
+    context.rng.shuffle(&mut small);
+    let capacities = [vec![context.rng.number(60..=90)], small.to_vec(), vec![0]];
     let mut known = Vec::new();
     for (region, capacities) in regions.into_iter().zip(capacities) {
-        let here = start_backends(&region, capacities.len(), &bench.life).await?;
+        let here = start_backends(&region, capacities.len(), &context.life).await?;
         let here = here.into_iter().zip(capacities);
         known.extend(here.map(|(backend, capacity)| KnownBackend {
             backend,
@@ -82,7 +82,7 @@ async fn start_known_backends(bench: &mut Bench) -> anyhow::Result<Vec<KnownBack
             capacity,
         }));
     }
-    bench.dice.shuffle(&mut known);
+    context.rng.shuffle(&mut known);
     Ok(known)
 }
 
@@ -133,13 +133,17 @@ fn snapshot(assignment: &ClusterLoadAssignment) -> anyhow::Result<Snapshot> {
 }
 
 /// Envoy's own account of where the backends are.
-async fn check_regions(bench: &mut Bench, mesh: &XdsEnvoy, known: &[KnownBackend]) -> anyhow::Result<()> {
+async fn check_regions(
+    context: &mut CheckContext,
+    mesh: &XdsEnvoy,
+    known: &[KnownBackend],
+) -> anyhow::Result<()> {
     let clusters = mesh.envoy.admin().clusters().await?;
     let hosts = clusters.into_iter().filter(|cluster| cluster.name == CLUSTER).flat_map(|one| one.hosts);
     let region_of: BTreeMap<_, _> = hosts.map(|host| (host.address, host.locality.region)).collect();
     let expected = || known.iter().filter(|one| one.capacity > 0);
     let correct = expected().filter(|one| region_of.get(&one.backend.address()) == Some(&one.region)).count();
-    bench.require(
+    context.require(
         "each backend is in its region",
         format!("all {}", expected().count()),
         format!("Envoy has {correct} backends with calls to get in their regions"),
@@ -149,11 +153,11 @@ async fn check_regions(bench: &mut Bench, mesh: &XdsEnvoy, known: &[KnownBackend
     Ok(())
 }
 
-fn check_shares(bench: &mut Bench, known: &[KnownBackend], seen: &Shares) {
+fn check_shares(context: &mut CheckContext, known: &[KnownBackend], seen: &Shares) {
     let total = f64::from(known.iter().map(|one| one.capacity).sum::<u32>());
     let emptied: u64 =
         known.iter().filter(|one| one.capacity == 0).map(|one| seen.of(one.backend.name())).sum();
-    bench.require(
+    context.require(
         "a backend of capacity 0 gets no call",
         "none",
         format!("{emptied} of {CALLS} calls went to a backend of capacity 0"),
@@ -174,14 +178,14 @@ fn check_shares(bench: &mut Bench, known: &[KnownBackend], seen: &Shares) {
     };
     for (region, here) in &regions {
         let capacity: u32 = here.iter().map(|one| one.capacity).sum();
-        bench.require_share(region, f64::from(capacity) / total, (got.of(region), CALLS as u64), advice);
+        context.require_share(region, f64::from(capacity) / total, (got.of(region), CALLS as u64), advice);
     }
     for (region, here) in regions.iter().filter(|(_, here)| here.len() > 1) {
         let within: Shares =
-            Shares::of_calls(here.iter().map(|one| (one.backend.name(), seen.of(one.backend.name()))));
+            Shares::from_counts(here.iter().map(|one| (one.backend.name(), seen.of(one.backend.name()))));
         let fit = within.fit(here.iter().map(|one| (one.backend.name(), f64::from(one.capacity))));
         let capacities = here.iter().map(|one| format!("{} {}", one.backend.name(), one.capacity));
-        bench.require(
+        context.require(
             format!("inside of {region} each backend gets its part"),
             format!("parts like {}", capacities.collect::<Vec<_>>().join(", ")),
             format!("inside of {region} it was {within} ({fit})"),

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Context;
 use mesh_xds::ResourceType;
 use mesh_xds::control_plane::is_response;
-use shared::envoy::admin::Kind as Dump;
+use shared::envoy::admin::ResourceKind;
 use shared::lifecycle::Lifecycle;
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::claims::shares_fit;
 use super::client::DataPlaneClient;
@@ -22,7 +22,7 @@ const MESSAGES: u32 = 20;
 
 impl Mesh {
     /// Calls are spread evenly whoever picks; Envoy's own counters agree with what the client saw.
-    pub(super) async fn calls(&mut self, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+    pub(super) async fn calls(&mut self, recorder: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
         let backends = start_backends("backend", 3, scope).await?;
         self.publish_and_wait(&DesiredState::new(
             self.desired_state.listen,
@@ -34,12 +34,12 @@ impl Mesh {
             let before = self.envoy_request_count().await?;
             let seen = client.measure().await;
             let after = self.envoy_request_count().await?;
-            story.tell(format!("{}: {CALLS} calls, 8 at a time: {}", client.name(), seen.latencies));
+            recorder.note(format!("{}: {CALLS} calls, 8 at a time: {}", client.name(), seen.latencies));
             let fit = seen.shares.fit_evenly(backends.iter().map(Backend::name));
             let claim = format!("Three backends get equal shares ({})", client.name());
-            shares_fit(story, &client.id("even-shares"), &claim, "a third each", &seen, fit);
+            shares_fit(recorder, &client.id("even-shares"), &claim, "a third each", &seen, fit);
             if client.plane == DataPlane::Envoy {
-                story.claim(
+                recorder.claim(
                     "envoy-stats-match",
                     "Envoy counted the same calls",
                     format!("{CALLS} requests to {CLUSTER}"),
@@ -47,14 +47,14 @@ impl Mesh {
                     after - before == CALLS as u64,
                 );
             }
-            check_call_kinds(story, &client).await;
+            check_call_kinds(recorder, &client).await;
         }
         if self.envoy.is_some() {
-            self.check_xds_response_order(story)?;
-            self.check_envoy_config(story).await?;
+            self.check_xds_response_order(recorder)?;
+            self.check_envoy_config(recorder).await?;
         }
         if self.plan.planes.has(DataPlane::Proxyless) {
-            self.check_proxyless_acks(story)?;
+            self.check_proxyless_acks(recorder)?;
         }
         Ok(())
     }
@@ -68,14 +68,14 @@ impl Mesh {
     }
 
     /// Checks the order in which the resource types were first sent.
-    fn check_xds_response_order(&self, story: &mut Story) -> anyhow::Result<()> {
+    fn check_xds_response_order(&self, recorder: &mut Recorder) -> anyhow::Result<()> {
         let events = self.control_plane()?.event_log().events();
         let first = |kind| events.iter().position(|event| is_response(event, kind));
         let mut order: Vec<_> =
             ResourceType::ALL.into_iter().filter_map(|kind| Some((first(kind)?, kind.service()))).collect();
         order.sort_unstable();
         let order: Vec<&str> = order.into_iter().map(|(_, service)| service).collect();
-        story.claim(
+        recorder.claim(
             "xds-response-order",
             "Envoy was told everything by xDS, clusters first",
             "CDS, EDS, LDS, RDS",
@@ -87,7 +87,7 @@ impl Mesh {
 
     /// Envoy's configuration dump has what the control plane shows, in the same versions. Of endpoints Envoy tells no
     /// version; so their addresses are compared.
-    async fn check_envoy_config(&self, story: &mut Story) -> anyhow::Result<()> {
+    async fn check_envoy_config(&self, recorder: &mut Recorder) -> anyhow::Result<()> {
         let sidecar = self.envoy.as_ref().context("this run has no Envoy")?;
         let snapshot = self.desired_state.snapshot(DataPlane::Envoy)?;
         let endpoints = self.desired_state.regions.iter().flat_map(|region| &region.backends);
@@ -98,16 +98,16 @@ impl Mesh {
             .collect();
         published.extend(endpoints.map(|endpoint| format!("EDS {CLUSTER} {}", endpoint.address)));
         let admin = sidecar.envoy.admin();
-        let resources = admin.dynamic().await?.into_iter().filter(|one| one.refused.is_none());
+        let resources = admin.dynamic_resources().await?.into_iter().filter(|one| one.refused.is_none());
         let mut actual: BTreeSet<String> = resources
-            .filter(|one| one.kind != Dump::Endpoints)
+            .filter(|one| one.kind != ResourceKind::Endpoints)
             .map(|one| format!("{} {} {}", service(one.kind), one.name, one.version))
             .collect();
         for cluster in admin.clusters().await?.iter().filter(|cluster| cluster.added_via_api) {
             actual.extend(cluster.hosts.iter().map(|host| format!("EDS {} {}", cluster.name, host.address)));
         }
         claim_equal(
-            story,
+            recorder,
             "envoy-config-matches",
             "Envoy holds what was published, in the same versions, and nothing else",
             &published,
@@ -117,7 +117,7 @@ impl Mesh {
     }
 
     /// No proxyless client can be asked what it holds; what it accepted is what it said to the control plane.
-    fn check_proxyless_acks(&self, story: &mut Story) -> anyhow::Result<()> {
+    fn check_proxyless_acks(&self, recorder: &mut Recorder) -> anyhow::Result<()> {
         let snapshot = self.desired_state.snapshot(DataPlane::Proxyless)?;
         let published = ResourceType::ALL.into_iter().filter(|kind| !snapshot.of(*kind).is_empty());
         let published: BTreeSet<String> = published
@@ -130,7 +130,7 @@ impl Mesh {
             .map(|(service, last)| format!("{service} {last}"))
             .collect();
         claim_equal(
-            story,
+            recorder,
             "proxyless-acks-match",
             "The proxyless client accepted what was published, and nothing else",
             &published,
@@ -142,28 +142,28 @@ impl Mesh {
 
 /// Claims that the two sets are equal and not empty.
 fn claim_equal(
-    story: &mut Story,
+    recorder: &mut Recorder,
     id: &str,
     claim: &str,
     published: &BTreeSet<String>,
     actual: &BTreeSet<String>,
 ) {
     let list = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>().join(", ");
-    story.claim(id, claim, list(published), list(actual), actual == published && !published.is_empty());
+    recorder.claim(id, claim, list(published), list(actual), actual == published && !published.is_empty());
 }
 
-fn service(kind: Dump) -> &'static str {
+fn service(kind: ResourceKind) -> &'static str {
     match kind {
-        Dump::Secret => ResourceType::Secret.service(),
-        Dump::Cluster => ResourceType::Cluster.service(),
-        Dump::Endpoints => ResourceType::Endpoints.service(),
-        Dump::Listener => ResourceType::Listener.service(),
-        Dump::Route => ResourceType::Route.service(),
+        ResourceKind::Secret => ResourceType::Secret.service(),
+        ResourceKind::Cluster => ResourceType::Cluster.service(),
+        ResourceKind::Endpoints => ResourceType::Endpoints.service(),
+        ResourceKind::Listener => ResourceType::Listener.service(),
+        ResourceKind::Route => ResourceType::Route.service(),
     }
 }
 
 /// All four kinds of call pass, each whole and in order, and each call has one backend.
-async fn check_call_kinds(story: &mut Story, client: &DataPlaneClient) {
+async fn check_call_kinds(recorder: &mut Recorder, client: &DataPlaneClient) {
     let mut outcomes = BTreeMap::new();
     let mut all_correct = true;
     for kind in Kind::ALL {
@@ -184,7 +184,7 @@ async fn check_call_kinds(story: &mut Story, client: &DataPlaneClient) {
     }
     let outcomes: Vec<String> =
         outcomes.into_iter().map(|(method, outcome)| format!("{method} {outcome}")).collect();
-    story.claim(
+    recorder.claim(
         &client.id("call-kinds"),
         &format!("All four kinds of call reach {LISTENER}, each call one backend ({})", client.name()),
         format!("Say and Collect 1 reply, Repeat and Chat {MESSAGES}, in order"),

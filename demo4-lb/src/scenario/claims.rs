@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use shared::poll;
-use shared::report::Story;
+use shared::report::Recorder;
 use shared::stats::{Fit, Shares};
 
 use super::limits::LIMIT;
 use crate::caller::{Call, Tally};
 
 /// No call of these failed.
-pub(super) fn no_call_failed(story: &mut Story, id: &str, claim: &str, calls: &[Call]) {
+pub(super) fn no_call_failed(recorder: &mut Recorder, id: &str, claim: &str, calls: &[Call]) {
     let seen: Tally = calls.iter().collect();
-    story.claim(
+    recorder.claim(
         id,
         claim,
         format!("0 of {} fail", calls.len()),
@@ -31,12 +31,19 @@ pub(super) fn failures(seen: &Tally) -> String {
 }
 
 /// Every call was answered, and the shares fit.
-pub(super) fn shares_fit(story: &mut Story, id: &str, claim: &str, expected: &str, seen: &Tally, fit: Fit) {
+pub(super) fn shares_fit(
+    recorder: &mut Recorder,
+    id: &str,
+    claim: &str,
+    expected: &str,
+    seen: &Tally,
+    fit: Fit,
+) {
     let mut seen_text = format!("{}; chi² {:.2}", seen.shares, fit.statistic);
     if seen.failed() > 0 {
         seen_text += &format!("; {}", failures(seen));
     }
-    story.claim(
+    recorder.claim(
         id,
         claim,
         format!("{expected} of {} calls, chi² at most {:.2}", fit.n, fit.bound),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use comfy_table::{Table, presets};
 use shared::cpu;
 use shared::lifecycle::Lifecycle;
-use shared::report::Story;
+use shared::report::Recorder;
 use shared::stats::Latencies;
 
 use super::mesh::{Mesh, start_backends};
@@ -31,7 +31,7 @@ struct CallPath {
 
 impl Mesh {
     /// One backend, so that every way ends at the same place.
-    pub(super) async fn cost(&mut self, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+    pub(super) async fn cost(&mut self, recorder: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
         let backends = start_backends("backend", 1, scope).await?;
         self.publish_and_wait(&DesiredState::new(
             self.desired_state.listen,
@@ -45,7 +45,7 @@ impl Mesh {
             paths.push(CallPath::new(client.name(), client.caller));
         }
         let envoy = self.envoy.as_ref().map(|sidecar| sidecar.envoy.pid());
-        let bar = story.progress("rounds", ROUNDS);
+        let bar = recorder.progress("rounds", ROUNDS);
         for _ in 0..ROUNDS {
             for path in &mut paths {
                 path.measure_round(envoy).await;
@@ -53,22 +53,22 @@ impl Mesh {
             bar.inc(1);
         }
         bar.finish_and_clear();
-        print_table(story, &paths);
+        print_table(recorder, &paths);
         let failed: Vec<_> = paths.iter().map(|path| format!("{} {}", path.name, path.failed)).collect();
-        story.claim(
+        recorder.claim(
             "cost-no-failure",
             "No call of the comparison fails",
             format!("0 of {} a way fail", ROUNDS * CALLS as u64),
             failed.join(", "),
             paths.iter().all(|path| path.failed == 0),
         );
-        claim_envoy_costs_more(story, &paths);
+        claim_envoy_costs_more(recorder, &paths);
         Ok(())
     }
 }
 
 /// What is claimed of Envoy; of the proxyless client the table tells enough.
-fn claim_envoy_costs_more(story: &mut Story, paths: &[CallPath]) {
+fn claim_envoy_costs_more(recorder: &mut Recorder, paths: &[CallPath]) {
     let (latency_claim, cpu_claim) = (
         ("cost-latency-envoy", "A call through Envoy takes longer than a direct one"),
         ("cost-cpu-envoy", "A call through Envoy costs more CPU than a direct one"),
@@ -76,21 +76,21 @@ fn claim_envoy_costs_more(story: &mut Story, paths: &[CallPath]) {
     let direct = &paths[0];
     let Some(envoy) = paths.iter().find(|path| path.name == DataPlane::Envoy.name()) else {
         for (id, claim) in [latency_claim, cpu_claim] {
-            story.not_checked(id, claim, "more", "run with --data-plane envoy or both");
+            recorder.not_checked(id, claim, "more", "run with --data-plane envoy or both");
         }
         return;
     };
     let (id, claim) = latency_claim;
     let n = (envoy.latencies.len(), direct.latencies.len());
     let expected = format!("more than {:.1?} (p50, n {} and {})", direct.p50(), n.0, n.1);
-    story.claim(id, claim, expected, format!("{:.1?}", envoy.p50()), envoy.p50() > direct.p50());
+    recorder.claim(id, claim, expected, format!("{:.1?}", envoy.p50()), envoy.p50() > direct.p50());
     let (id, claim) = cpu_claim;
     match (envoy.cpu_per_call(), direct.cpu_per_call()) {
         (Some(envoy), Some(direct)) => {
             let expected = format!("more than {direct:.0?} (mean, n {} and {})", n.0, n.1);
-            story.claim(id, claim, expected, format!("{envoy:.0?}"), envoy > direct);
+            recorder.claim(id, claim, expected, format!("{envoy:.0?}"), envoy > direct);
         }
-        _ => story.not_checked(id, claim, "more", "this system has no /proc that tells threads' CPU time"),
+        _ => recorder.not_checked(id, claim, "more", "this system has no /proc that tells threads' CPU time"),
     }
 }
 
@@ -101,7 +101,7 @@ impl CallPath {
 
     async fn measure_round(&mut self, envoy: Option<u32>) {
         let cpu_time =
-            || Some(cpu::used_by(std::process::id())? + envoy.map_or(Some(Duration::ZERO), cpu::used_by)?);
+            || Some(cpu::cpu_time(std::process::id())? + envoy.map_or(Some(Duration::ZERO), cpu::cpu_time)?);
         let before = cpu_time();
         let calls = self.caller.calls(CALLS, 1).await;
         let cpu = cpu_time().zip(before).map(|(after, before)| after.saturating_sub(before));
@@ -125,7 +125,7 @@ impl CallPath {
     }
 }
 
-fn print_table(story: &mut Story, paths: &[CallPath]) {
+fn print_table(recorder: &mut Recorder, paths: &[CallPath]) {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header([
         "way",
@@ -153,14 +153,14 @@ fn print_table(story: &mut Story, paths: &[CallPath]) {
         ]);
     }
     for line in table.to_string().lines() {
-        story.tell(line);
+        recorder.note(line);
     }
-    story.tell(format!(
+    recorder.note(format!(
         "{} calls a way, one at a time; CPU is the client's, the backend's and Envoy's together",
         ROUNDS * CALLS as u64
     ));
     if cfg!(debug_assertions) {
-        story
-            .tell("client and backend are a debug build here, Envoy is not: for figures, run with --release");
+        recorder
+            .note("client and backend are a debug build here, Envoy is not: for figures, run with --release");
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use shared::lifecycle::Lifecycle;
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::claims::{by_region, no_call_failed, shares_fit};
 use super::client::DataPlaneClient;
@@ -64,7 +64,11 @@ const REPORT_TOLERANCE: f64 = 0.15;
 
 impl Mesh {
     /// The control plane turns the load that both Envoys report into weights.
-    pub(super) async fn feedback(&mut self, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+    pub(super) async fn feedback(
+        &mut self,
+        recorder: &mut Recorder,
+        scope: &Lifecycle,
+    ) -> anyhow::Result<()> {
         let mut all = Vec::new();
         let mut regions = Vec::new();
         for (name, preference, _) in REGIONS {
@@ -86,7 +90,7 @@ impl Mesh {
 
         let loads = callers.each_ref().map(|caller| Load::start(caller.clone(), RATE_PER_ENVOY, scope));
         let mut samples: Vec<Sample> = Vec::new();
-        let bar = story.progress("seconds of load", 2 * OBSERVATION.as_secs());
+        let bar = recorder.progress("seconds of load", 2 * OBSERVATION.as_secs());
         // Without feedback.
         self.wait_for_reports(2.0 * f64::from(RATE_PER_ENVOY)).await?;
         let started = Instant::now();
@@ -127,9 +131,9 @@ impl Mesh {
         for load in loads {
             calls.extend(load.stop().await);
         }
-        plot_loads(story, &samples, feedback_column);
+        plot_loads(recorder, &samples, feedback_column);
         let sent = calls.iter().filter(|call| call.started >= started && call.started < ended).count() as f64;
-        story.claim(
+        recorder.claim(
             "feedback-reports-match",
             "What Envoys report is what clients sent",
             format!("{sent:.0} calls ± {:.0} %", 100.0 * REPORT_TOLERANCE),
@@ -141,7 +145,7 @@ impl Mesh {
             self.desired_state.regions.iter().map(|region| (region.name.as_str(), f64::from(region.weight)));
         let fit = after.tally.shares.fit(target.clone());
         let together: f64 = before.east_rate.iter().sum();
-        story.claim(
+        recorder.claim(
             "feedback-overload",
             "Without feedback each Envoy is within east's capacity, and both together are over it",
             format!(
@@ -151,7 +155,7 @@ impl Mesh {
             format!("{:.0} and {:.0}, together {together:.0}", before.east_rate[0], before.east_rate[1]),
             before.east_rate.iter().all(|rate| *rate < capacity) && together > capacity,
         );
-        story.claim(
+        recorder.claim(
             "feedback-under-capacity",
             "With feedback east stays under its capacity",
             format!(
@@ -166,7 +170,7 @@ impl Mesh {
             target.clone().map(|(name, weight)| format!("{name} {:.1} %", weight / 10.0)).collect();
         let planned = planned.join(", ");
         shares_fit(
-            story,
+            recorder,
             "feedback-split",
             "The others take the rest, as planned",
             &planned,
@@ -176,16 +180,16 @@ impl Mesh {
         let from_reports = Tally { shares: steady.calls(), ..Tally::default() };
         let fit = from_reports.shares.fit(target);
         shares_fit(
-            story,
+            recorder,
             "feedback-converged",
             "The load that Envoys report has come to its target",
             &format!("after {} reports on the last weights: {planned},", steady.reports),
             &from_reports,
             fit,
         );
-        no_call_failed(story, "feedback-no-failure", "No call fails while weights move", &calls);
+        no_call_failed(recorder, "feedback-no-failure", "No call fails while weights move", &calls);
         if self.plan.planes.has(DataPlane::Proxyless) {
-            self.check_proxyless_client(story, &all, &planned).await?;
+            self.check_proxyless_client(recorder, &all, &planned).await?;
         }
         Ok(())
     }
@@ -193,7 +197,7 @@ impl Mesh {
     /// A client that reports nothing is given the same weights.
     async fn check_proxyless_client(
         &self,
-        story: &mut Story,
+        recorder: &mut Recorder,
         all: &[Backend],
         planned: &str,
     ) -> anyhow::Result<()> {
@@ -205,7 +209,7 @@ impl Mesh {
             self.desired_state.regions.iter().map(|region| (region.name.as_str(), f64::from(region.weight)));
         let fit = seen.shares.fit(target);
         shares_fit(
-            story,
+            recorder,
             "feedback-proxyless",
             "The proxyless client, which reports no load itself, gets the same weights",
             planned,
@@ -272,7 +276,7 @@ fn sites() -> [Site; 3] {
 }
 
 /// Reported loads in small letters, and behind them in capitals what they should be.
-fn plot_loads(story: &mut Story, samples: &[Sample], feedback_column: usize) {
+fn plot_loads(recorder: &mut Recorder, samples: &[Sample], feedback_column: usize) {
     let letter = |name: &str| name.chars().next().unwrap_or('?');
     let measured = REGIONS.map(|(name, _, _)| Curve {
         letter: letter(name),
@@ -285,11 +289,11 @@ fn plot_loads(story: &mut Story, samples: &[Sample], feedback_column: usize) {
         values: samples.iter().map(|sample| sample.target[at]).collect(),
     });
     let curves = [measured, targets].concat();
-    story.tell(format!(
+    recorder.note(format!(
         "reported load in calls a second, one column each {SAMPLE_INTERVAL:?}; feedback from column {}:",
         feedback_column + 1
     ));
     for line in plot(&curves, ("east's capacity", REGIONS[0].2), "", PLOT_HEIGHT) {
-        story.tell(line);
+        recorder.note(line);
     }
 }

@@ -1,7 +1,7 @@
 //! Three regions by weight: what each client makes of locality weights, and the split that holds everywhere.
 
 use shared::lifecycle::Lifecycle;
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::claims::{by_region, shares_fit};
 use super::mesh::{Mesh, start_backends};
@@ -16,7 +16,11 @@ const CALLS: usize = 500;
 
 impl Mesh {
     /// The same world told by locality weights (EDS), and by one cluster a region (RDS).
-    pub(super) async fn localities(&mut self, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+    pub(super) async fn localities(
+        &mut self,
+        recorder: &mut Recorder,
+        scope: &Lifecycle,
+    ) -> anyhow::Result<()> {
         let mut all = Vec::new();
         let mut regions = Vec::new();
         for (name, weight) in WEIGHTS {
@@ -28,7 +32,7 @@ impl Mesh {
         let native = DesiredState::from_regions(self.desired_state.listen, regions);
         for split in [Split::Localities, Split::Routes] {
             self.publish_and_wait(&DesiredState { split, ..native.clone() }).await?;
-            story.tell(match split {
+            recorder.note(match split {
                 Split::Localities => "told by locality weights in one cluster (EDS):",
                 Split::Routes => "told by one cluster a region and weights in the route (RDS):",
             });
@@ -39,7 +43,7 @@ impl Mesh {
                 seen.shares = by_region(&seen.shares);
                 let fit = seen.shares.fit(weights());
                 match (split, client.plane) {
-                    (Split::Localities, DataPlane::Proxyless) => story.claim(
+                    (Split::Localities, DataPlane::Proxyless) => recorder.claim(
                         "locality-weights-proxyless",
                         "A limit of this client: tonic-xds does not heed locality weights",
                         format!(
@@ -50,7 +54,7 @@ impl Mesh {
                         alike.holds() && !fit.holds() && seen.failed() == 0,
                     ),
                     (Split::Localities, DataPlane::Envoy) => shares_fit(
-                        story,
+                        recorder,
                         "locality-weights-envoy",
                         "Envoy splits calls by locality weights",
                         "70/20/10 %",
@@ -58,7 +62,7 @@ impl Mesh {
                         fit,
                     ),
                     (Split::Routes, _) => shares_fit(
-                        story,
+                        recorder,
                         &client.id("route-weights"),
                         &format!("Weights in the route hold for every client ({})", client.name()),
                         "70/20/10 %",

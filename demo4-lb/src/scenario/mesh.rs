@@ -8,11 +8,11 @@ use anyhow::Context;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use mesh_xds::cache::{Cache, OnRejection};
 use mesh_xds::{ControlPlane, LoadReports, Snapshot};
-use shared::cli::{self, Stays};
+use shared::cli::{self, LiveEnvironment};
 use shared::envoy::{Bootstrap, Envoy, Serving, Started};
 use shared::lifecycle::Lifecycle;
 use shared::poll;
-use shared::ports::{self, Held};
+use shared::ports::{self, ReservedPort};
 use shared::report;
 use shared::tools::Program;
 use tokio::net::TcpListener;
@@ -41,7 +41,7 @@ pub struct Mesh {
     control_plane: Option<ControlPlane>,
     pub(super) loads: LoadReports,
     /// The control plane's port, held while it is away.
-    xds_port: Held,
+    xds_port: ReservedPort,
     pub(super) desired_state: DesiredState,
     pub(super) envoy: Option<Sidecar>,
     program: Option<Program>,
@@ -65,10 +65,10 @@ impl Mesh {
     ) -> anyhow::Result<Self> {
         let loopback = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, if plan.stay { port } else { 0 }));
         // The lab ports are taken now or not at all: better to say so before the story than after it.
-        let xds = cli::listen_lab(loopback(ports::DEMO4_XDS)).await?.local_addr()?;
-        let xds_port = Held::new(xds)?;
+        let xds = cli::listen_on_lab_port(loopback(ports::DEMO4_XDS)).await?.local_addr()?;
+        let xds_port = ReservedPort::new(xds)?;
         for port in [ports::DEMO4_ENVOY, ports::DEMO4_ADMIN] {
-            drop(cli::listen_lab(loopback(port)).await?);
+            drop(cli::listen_on_lab_port(loopback(port)).await?);
         }
         let mut mesh = Self {
             plan: plan.clone(),
@@ -96,7 +96,7 @@ impl Mesh {
         let group =
             |node: &Node| if node.id == SECOND_ENVOY { SECOND_ENVOY } else { DataPlane::of(node).name() };
         let cache = Cache::grouped(move |node| group(node).to_owned()).on_rejection(OnRejection::Keep);
-        let listener = cli::listen_lab(self.xds_port.address()).await?;
+        let listener = cli::listen_on_lab_port(self.xds_port.address()).await?;
         let control_plane = ControlPlane::serve(listener, cache, Some(self.loads.clone()), &life.token())?;
         life.spawn(control_plane.ended());
         if let Some(format) = self.plan.xds_log {
@@ -235,8 +235,8 @@ async fn listener_of(envoy: &Serving) -> anyhow::Result<SocketAddr> {
     Ok(found.await?)
 }
 
-impl Stays for Mesh {
-    fn invitation(&self) -> String {
+impl LiveEnvironment for Mesh {
+    fn instructions(&self) -> String {
         let xds = self.xds_port.address();
         let mut text = "Everything stays up until Ctrl-C. Try, from another terminal:\n".to_owned();
         if let Some(Sidecar { envoy, listener, .. }) = &self.envoy {

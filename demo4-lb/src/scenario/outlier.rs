@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use shared::lifecycle::Lifecycle;
 use shared::poll;
-use shared::report::Story;
+use shared::report::Recorder;
 use shared::stats::Shares;
 
 use super::claims::{failures, ms, wait_for};
@@ -25,7 +25,7 @@ const MIN_CALLS: u64 = 50;
 
 impl Mesh {
     /// Envoy takes the failing backend out and lets it back; tonic-xds goes on calling it.
-    pub(super) async fn outlier(&mut self, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+    pub(super) async fn outlier(&mut self, recorder: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
         let backends = start_backends("backend", 3, scope).await?;
         let state = DesiredState::new(self.desired_state.listen, backends.iter().map(Backend::address));
         self.publish_and_wait(&DesiredState { health_policy: HealthPolicy::OutlierDetection, ..state })
@@ -34,8 +34,8 @@ impl Mesh {
             client.wait_for_backends(&backends).await?;
             backends[0].set_failing(true);
             match client.plane {
-                DataPlane::Envoy => self.check_ejection(story, &client, &backends[0], scope).await?,
-                DataPlane::Proxyless => check_not_ejected(story, &client, &backends).await,
+                DataPlane::Envoy => self.check_ejection(recorder, &client, &backends[0], scope).await?,
+                DataPlane::Proxyless => check_not_ejected(recorder, &client, &backends).await,
             }
             backends[0].set_failing(false);
         }
@@ -44,7 +44,7 @@ impl Mesh {
 
     async fn check_ejection(
         &self,
-        story: &mut Story,
+        recorder: &mut Recorder,
         client: &DataPlaneClient,
         failing: &Backend,
         scope: &Lifecycle,
@@ -69,7 +69,7 @@ impl Mesh {
             calls.iter().filter(|call| call.started < ejected).collect(),
             calls.iter().filter(while_ejected).collect(),
         );
-        story.tell(format!(
+        recorder.note(format!(
             "out after {}, and {} failed calls",
             ms(ejected - failure_start),
             before.failed()
@@ -81,16 +81,16 @@ impl Mesh {
         if n < MIN_CALLS {
             let why =
                 format!("only {n} calls ended while it was surely out: this machine is too busy just now");
-            story.not_checked(id, claim, expected, why);
+            recorder.not_checked(id, claim, expected, why);
         } else {
             let holds = during.failed() == 0 && during.shares.of(failing.name()) == 0;
-            story.claim(id, claim, expected, format!("{}; {}", failures(&during), during.shares), holds);
+            recorder.claim(id, claim, expected, format!("{}; {}", failures(&during), during.shares), holds);
         }
         failing.set_failing(false);
         let recovery = Instant::now();
         let readmitted = load.first_matching(recovery, LIMIT, |call| call.answered_by(failing.name())).await;
         let readmitted = readmitted.context("the healed backend never answered again")?;
-        story.claim(
+        recorder.claim(
             "outlier-readmitted",
             "It comes back when its time is over",
             format!("answers again, and not within {} of its first failure", ms(BASE_EJECTION_TIME)),
@@ -120,15 +120,15 @@ impl Mesh {
 /// Shown as what it is: this client has no such detection switched on by Envoy's settings.
 ///
 /// A backend that is taken out for a while, or called less, has no third of the calls: one failure proves nothing.
-async fn check_not_ejected(story: &mut Story, client: &DataPlaneClient, backends: &[Backend]) {
+async fn check_not_ejected(recorder: &mut Recorder, client: &DataPlaneClient, backends: &[Backend]) {
     // By now it could have known.
     client.measure().await;
     let seen = client.measure().await;
     let answered = seen.shares.iter();
-    let shares = Shares::of_calls(answered.chain([(backends[0].name(), seen.failed())]));
+    let shares = Shares::from_counts(answered.chain([(backends[0].name(), seen.failed())]));
     let fit = shares.fit_evenly(backends.iter().map(Backend::name));
     let answered_by_failing = seen.shares.of(backends[0].name());
-    story.claim(
+    recorder.claim(
         "outlier-proxyless",
         "A limit of this client: tonic-xds goes on giving the failing backend its third",
         format!("a third of {} calls fail, chi² at most {:.2}", fit.n, fit.bound),

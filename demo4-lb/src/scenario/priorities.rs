@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use shared::lifecycle::Lifecycle;
 use shared::poll;
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::claims::{by_region, failures, shares_fit};
 use super::client::DataPlaneClient;
@@ -28,7 +28,11 @@ const HEALTH_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Mesh {
     /// East has the higher priority and loses its backends one by one.
-    pub(super) async fn priorities(&mut self, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+    pub(super) async fn priorities(
+        &mut self,
+        recorder: &mut Recorder,
+        scope: &Lifecycle,
+    ) -> anyhow::Result<()> {
         let east = start_backends("east", BACKENDS, scope).await?;
         let west = start_backends("west", BACKENDS, scope).await?;
         let primary = Region::new("east", 1, east.iter().map(Backend::address));
@@ -47,9 +51,9 @@ impl Mesh {
             }
             for client in &clients {
                 match client.plane {
-                    DataPlane::Envoy => self.check_spillover(story, client, serving).await?,
+                    DataPlane::Envoy => self.check_spillover(recorder, client, serving).await?,
                     DataPlane::Proxyless => {
-                        check_proxyless_failover(story, client, &east[..serving], &west).await?;
+                        check_proxyless_failover(recorder, client, &east[..serving], &west).await?;
                     }
                 }
             }
@@ -79,7 +83,7 @@ impl Mesh {
     /// Envoy checks health itself, and spills over in the proportion that its documentation gives.
     async fn check_spillover(
         &self,
-        story: &mut Story,
+        recorder: &mut Recorder,
         client: &DataPlaneClient,
         serving: usize,
     ) -> anyhow::Result<()> {
@@ -92,8 +96,8 @@ impl Mesh {
         let fit = seen.shares.fit([("east", primary_share), ("west", 1.0 - primary_share)]);
         let percent = (primary_share * 100.0).round();
         shares_fit(
-            story,
-            &claim_id("spillover", serving, story),
+            recorder,
+            &claim_id("spillover", serving, recorder),
             &format!("Envoy, {serving} of {BACKENDS} healthy in east: {percent} % of the calls stay there"),
             &format!("{percent}/{} %", 100.0 - percent),
             &seen,
@@ -123,15 +127,15 @@ impl Mesh {
     }
 }
 
-fn claim_id(claim: &str, serving: usize, story: &Story) -> String {
+fn claim_id(claim: &str, serving: usize, recorder: &Recorder) -> String {
     let id = format!("{claim}-{serving}-of-{BACKENDS}");
     // The last look is at a region that is whole again.
-    if story.has(&id) { format!("{claim}-recovered") } else { id }
+    if recorder.has_claim(&id) { format!("{claim}-recovered") } else { id }
 }
 
 /// The proxyless client is told only whom it shall call: the healthy ones of the first region that has any.
 async fn check_proxyless_failover(
-    story: &mut Story,
+    recorder: &mut Recorder,
     client: &DataPlaneClient,
     serving: &[Backend],
     west: &[Backend],
@@ -140,9 +144,9 @@ async fn check_proxyless_failover(
     client.wait_for_backends(active).await?;
     let seen = client.measure().await;
     let expected: u64 = active.iter().map(|backend| seen.shares.of(backend.name())).sum();
-    let id = claim_id("failover", serving.len(), story);
+    let id = claim_id("failover", serving.len(), recorder);
     let expected_backends = if serving.is_empty() { "west" } else { "the healthy ones of east" };
-    story.claim(
+    recorder.claim(
         &id,
         &format!(
             "Proxyless, {} of {BACKENDS} healthy in east: only {expected_backends} are called",

@@ -71,7 +71,7 @@ impl SteadyStateReports {
 
     /// The calls that the counted reports tell of, by region.
     pub(super) fn calls(&self) -> Shares {
-        Shares::of_calls(self.calls.iter().map(|(region, calls)| (region.as_str(), calls.round() as u64)))
+        Shares::from_counts(self.calls.iter().map(|(region, calls)| (region.as_str(), calls.round() as u64)))
     }
 }
 

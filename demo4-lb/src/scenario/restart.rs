@@ -8,7 +8,7 @@ use mesh_xds::event_log::{Event, EventKind};
 use shared::envoy::{AdminError, Started};
 use shared::lifecycle::Lifecycle;
 use shared::poll;
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::claims::{failures, ms, no_call_failed};
 use super::limits::{CALLS, LIMIT, RATE};
@@ -38,7 +38,7 @@ async fn initial_state(envoy: &Started) -> anyhow::Result<String> {
 
 impl Mesh {
     /// Data planes need it for changes and to begin; what runs goes on.
-    pub(super) async fn restart(&mut self, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+    pub(super) async fn restart(&mut self, recorder: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
         let mut running = start_backends("backend", 3, scope).await?;
         self.publish_and_wait(&DesiredState::new(
             self.desired_state.listen,
@@ -54,7 +54,7 @@ impl Mesh {
         self.wait_for_connected_state(0).await?;
         for client in &clients {
             let seen = client.measure().await;
-            story.claim(
+            recorder.claim(
                 &client.id("outage-no-failure"),
                 &format!("Calls go on without a control plane ({})", client.name()),
                 format!("0 of {CALLS} fail"),
@@ -68,7 +68,7 @@ impl Mesh {
             self.plan.planes.has(DataPlane::Proxyless).then(|| self.proxyless_client()).transpose()?;
         if let Some(new_client) = &new_client {
             let call = new_client.call().await;
-            story.claim(
+            recorder.claim(
                 "outage-start-proxyless",
                 "A proxyless client that starts meanwhile cannot call anybody",
                 "its call fails",
@@ -80,7 +80,7 @@ impl Mesh {
             Some(_) => {
                 let started = self.start_envoy(SECOND_ENVOY, ([127, 0, 0, 1], 0).into(), scope).await?;
                 let initial_state = initial_state(&started).await?;
-                story.claim(
+                recorder.claim(
                     "outage-start-envoy",
                     "An Envoy that starts meanwhile does not serve",
                     "it runs, and is not ready",
@@ -103,19 +103,19 @@ impl Mesh {
         for (client, load) in clients.iter().zip(&mut loads) {
             let first = load.first_reply_from(added.name(), RECONNECT_LIMIT).await;
             let first = first.context("the backend that joined in the meantime never answered a call")?;
-            story.tell(format!(
+            recorder.note(format!(
                 "{}: first answer of a backend that joined in the meantime {} after the return",
                 client.name(),
                 ms(first - restarted)
             ));
         }
         if self.envoy.is_some() {
-            self.check_only_changes_sent(story).await?;
+            self.check_only_changes_sent(recorder).await?;
         }
         if let Some(started) = starting {
             let sidecar = self.wait_until_serving(started).await?;
             let call = sidecar.caller.call().await;
-            story.claim(
+            recorder.claim(
                 "recovery-start-envoy",
                 "It serves once the control plane is back",
                 "a call through it is answered",
@@ -131,7 +131,7 @@ impl Mesh {
                 || async { new_client.call().await.result.map_err(|status| status.to_string()) },
             );
             let answered = found.await;
-            story.claim(
+            recorder.claim(
                 "recovery-start-proxyless",
                 "It calls once the control plane is back",
                 "a call is answered",
@@ -144,13 +144,13 @@ impl Mesh {
         for (client, load) in clients.iter().zip(loads) {
             let calls = load.stop().await;
             let claim = format!("No call fails while it returns ({})", client.name());
-            no_call_failed(story, &client.id("recovery-no-failure"), &claim, &calls);
+            no_call_failed(recorder, &client.id("recovery-no-failure"), &claim, &calls);
         }
         Ok(())
     }
 
     /// Envoy says what it has, and is sent only what it lacks.
-    async fn check_only_changes_sent(&self, story: &mut Story) -> anyhow::Result<()> {
+    async fn check_only_changes_sent(&self, recorder: &mut Recorder) -> anyhow::Result<()> {
         let event_log = self.control_plane()?.event_log();
         // Every type was asked for again before we look at what was sent.
         let from_envoy = |event: &Event| *event.node == *FIRST_ENVOY;
@@ -171,7 +171,7 @@ impl Mesh {
             .iter()
             .filter(|event| from_envoy(event) && matches!(event.kind, EventKind::Response { .. }));
         let sent: Vec<&str> = sent.map(|event| event.type_name.as_str()).collect();
-        story.claim(
+        recorder.claim(
             "reconnect-sends-changes",
             "A returning control plane sends Envoy only what it lacks",
             "EDS",

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::Context;
 use mesh_xds::event_log::EventKind;
 use shared::lifecycle::Lifecycle;
-use shared::report::Story;
+use shared::report::Recorder;
 use shared::stats::Shares;
 
 use super::claims::{ms, no_call_failed, shares_fit, wait_for};
@@ -26,7 +26,7 @@ const NAME_PREFIX: &str = "backend";
 
 impl Mesh {
     /// One joins, one leaves, and then all are replaced, one at a time.
-    pub(super) async fn rolling(&mut self, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+    pub(super) async fn rolling(&mut self, recorder: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
         let mut running = start_backends(NAME_PREFIX, 3, scope).await?;
         self.publish_and_wait(&DesiredState::new(
             self.desired_state.listen,
@@ -37,14 +37,14 @@ impl Mesh {
         for client in &clients {
             client.wait_for_backends(&running).await?;
         }
-        self.add_backend(story, &clients, &mut running, scope).await?;
-        self.remove_backend(story, &clients, &mut running, scope).await?;
-        self.replace_all(story, &clients, &mut running, scope).await
+        self.add_backend(recorder, &clients, &mut running, scope).await?;
+        self.remove_backend(recorder, &clients, &mut running, scope).await?;
+        self.replace_all(recorder, &clients, &mut running, scope).await
     }
 
     async fn add_backend(
         &mut self,
-        story: &mut Story,
+        recorder: &mut Recorder,
         clients: &[DataPlaneClient],
         running: &mut Vec<Backend>,
         scope: &Lifecycle,
@@ -59,7 +59,7 @@ impl Mesh {
             let first = load.first_reply_from(added.name(), LIMIT).await;
             let first = first.context("the joining backend never answered a call")?;
             let duration = ms(first - published);
-            story.tell(format!(
+            recorder.note(format!(
                 "{}: {duration} from the new world to the new backend's first answer",
                 client.name()
             ));
@@ -69,24 +69,24 @@ impl Mesh {
             let seen = client.measure().await;
             let fit = seen.shares.fit_evenly(running.iter().map(Backend::name));
             let claim = format!("A fourth backend gets its quarter ({})", client.name());
-            shares_fit(story, &client.id("added-share"), &claim, "a quarter each", &seen, fit);
+            shares_fit(recorder, &client.id("added-share"), &claim, "a quarter each", &seen, fit);
         }
         let events = self.control_plane()?.event_log().since(log_position);
         let sent = events.iter().filter(|event| matches!(event.kind, EventKind::Response { .. }));
         let sent: Shares = sent.map(|event| event.type_name.as_str()).collect();
-        story.claim(
+        recorder.claim(
             "add-eds-once",
             "Each client is sent the endpoints, once, and nothing else",
             format!("EDS {}", clients.len()),
             &sent,
             sent.total() == clients.len() as u64 && sent.of("EDS") == sent.total(),
         );
-        stop_loads(story, "add-no-failure", "No call fails while it joins", clients, loads).await
+        stop_loads(recorder, "add-no-failure", "No call fails while it joins", clients, loads).await
     }
 
     async fn remove_backend(
         &mut self,
-        story: &mut Story,
+        recorder: &mut Recorder,
         clients: &[DataPlaneClient],
         running: &mut Vec<Backend>,
         scope: &Lifecycle,
@@ -110,7 +110,7 @@ impl Mesh {
             wait_for_calls(load, CALLS_AFTER_REMOVAL).await?;
         }
         let late_calls = removed.calls() - calls_before;
-        story.claim(
+        recorder.claim(
             "removed-no-calls",
             "A backend that left the world gets no call any more, though it still serves",
             format!("0 of the next {} calls", CALLS_AFTER_REMOVAL * loads.len()),
@@ -121,19 +121,19 @@ impl Mesh {
         for load in &loads {
             wait_for_calls(load, CALLS_AFTER_REMOVAL).await?;
         }
-        stop_loads(story, "remove-no-failure", "No call fails while it leaves", clients, loads).await
+        stop_loads(recorder, "remove-no-failure", "No call fails while it leaves", clients, loads).await
     }
 
     async fn replace_all(
         &mut self,
-        story: &mut Story,
+        recorder: &mut Recorder,
         clients: &[DataPlaneClient],
         running: &mut Vec<Backend>,
         scope: &Lifecycle,
     ) -> anyhow::Result<()> {
         let loads = start_loads(clients, scope);
         let all = running.len();
-        let bar = story.progress("backends replaced", all as u64);
+        let bar = recorder.progress("backends replaced", all as u64);
         for number in 0..all {
             running.push(start_backend("replacement", number + 1, scope).await?);
             let added = running[running.len() - 1].address();
@@ -150,7 +150,8 @@ impl Mesh {
             wait_for_calls(load, CALLS_AFTER_REMOVAL).await?;
         }
         bar.finish_and_clear();
-        stop_loads(story, "rolling-no-failure", "No call fails while all are replaced", clients, loads).await
+        stop_loads(recorder, "rolling-no-failure", "No call fails while all are replaced", clients, loads)
+            .await
     }
 }
 
@@ -170,7 +171,7 @@ async fn wait_for_calls(load: &Load, calls: usize) -> anyhow::Result<()> {
 
 /// Ends the loads, and claims for each lane that no call of it failed.
 async fn stop_loads(
-    story: &mut Story,
+    recorder: &mut Recorder,
     id: &str,
     claim: &str,
     clients: &[DataPlaneClient],
@@ -178,7 +179,7 @@ async fn stop_loads(
 ) -> anyhow::Result<()> {
     for (client, load) in clients.iter().zip(loads) {
         let calls = load.stop().await;
-        no_call_failed(story, &client.id(id), &format!("{claim} ({})", client.name()), &calls);
+        no_call_failed(recorder, &client.id(id), &format!("{claim} ({})", client.name()), &calls);
     }
     Ok(())
 }

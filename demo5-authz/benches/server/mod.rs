@@ -53,7 +53,7 @@ impl Server {
 
     /// The CPU time that it has used so far.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
-        shared::cpu::used_by(self.child.id()).context("the server has no CPU time: is it gone?")
+        shared::cpu::cpu_time(self.child.id()).context("the server has no CPU time: is it gone?")
     }
 
     /// The most memory that it ever had, in bytes.

@@ -16,7 +16,7 @@ use demo5_authz::metrics::Metrics;
 use demo5_authz::reload::{self, ReloadError};
 use demo5_authz::server::{self, Running};
 use demo5_authz::token::Expected;
-use shared::cli::{self, Ask, Role, Unready};
+use shared::cli::{self, RoleArgs, RoleCommand, SetupError};
 use shared::health;
 use shared::lifecycle::Lifecycle;
 use shared::report::{line_err, line_out};
@@ -31,7 +31,7 @@ struct Args {
     #[command(flatten)]
     serve: Serve,
     #[command(flatten)]
-    role: Role,
+    role: RoleArgs,
 }
 
 #[derive(ClapArgs)]
@@ -80,7 +80,7 @@ checks are answered, exit code 0.";
 async fn main() -> ExitCode {
     let args = Args::parse();
     cli::run_role(args.role.verbose, async |life| match args.role.command {
-        Some(Ask::Healthcheck) => health::check(args.listen).await,
+        Some(RoleCommand::Healthcheck) => health::run_healthcheck(args.listen).await,
         None => serve(args.listen, &args.serve, life).await,
     })
     .await
@@ -94,11 +94,11 @@ async fn serve(listen: SocketAddr, args: &Serve, life: &Lifecycle) -> anyhow::Re
     };
     let metrics = Metrics::new()?;
     let keys = reload::keys(&args.jwks, &expected, &metrics, life).await
-        .map_err(|error: ReloadError| Unready::new(error))
+        .map_err(|error: ReloadError| SetupError::new(error))
         .context("no keys to verify tokens with: make some with `demo5-token keygen --out keys`, or name yours with --jwks")?;
     let policies = reload::policies(&args.policies, &metrics, life)
         .await
-        .map_err(|error: ReloadError| Unready::new(error))
+        .map_err(|error: ReloadError| SetupError::new(error))
         .context("no policies to decide by: name their folder with --policies")?;
     let log = match args.decisions.as_str() {
         "none" => DecisionLog::off(),
@@ -109,7 +109,7 @@ async fn serve(listen: SocketAddr, args: &Serve, life: &Lifecycle) -> anyhow::Re
         file => {
             let opened = tokio::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(file).await;
             DecisionLog::to(
-                opened.map_err(Unready::new).with_context(|| format!("cannot write {file}"))?,
+                opened.map_err(SetupError::new).with_context(|| format!("cannot write {file}"))?,
                 life,
             )
         }
@@ -118,7 +118,7 @@ async fn serve(listen: SocketAddr, args: &Serve, life: &Lifecycle) -> anyhow::Re
     // Where stdout is for decisions, it is for nothing else.
     let say = if args.decisions == "-" { line_err } else { line_out };
     if let Some(address) = args.metrics {
-        let listener = cli::listen_by(address, "--metrics (or METRICS)").await?;
+        let listener = cli::listen_with_flag(address, "--metrics (or METRICS)").await?;
         say(&format!("demo5-authz-server serves metrics on {}", listener.local_addr()?));
         server::serve_metrics(authorizer.clone(), listener, life);
     }

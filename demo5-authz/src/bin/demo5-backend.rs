@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use demo5_authz::backend::Backend;
-use shared::cli::{self, Ask, Role};
+use shared::cli::{self, RoleArgs, RoleCommand};
 use shared::health;
 use shared::report::line_out;
 
@@ -19,7 +19,7 @@ struct Args {
     #[arg(long, env = "LISTEN", value_name = "ADDR", default_value = "127.0.0.1:15005", global = true)]
     listen: SocketAddr,
     #[command(flatten)]
-    role: Role,
+    role: RoleArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -35,7 +35,7 @@ It asks nobody who calls: that is for the Envoy before it, which must be the onl
 async fn main() -> ExitCode {
     let args = Args::parse();
     cli::run_role(args.role.verbose, async |life| match args.role.command {
-        Some(Ask::Healthcheck) => health::check(args.listen).await,
+        Some(RoleCommand::Healthcheck) => health::run_healthcheck(args.listen).await,
         None => {
             let backend = Backend::start(cli::listen(args.listen).await?, life);
             line_out(&format!("demo5-backend listens on {}", backend.address()));

@@ -11,7 +11,7 @@ use clap::{Parser, ValueEnum};
 use comfy_table::{LineStyle, Table, presets};
 use demo5_authz::client::{Call, Caller, Protocol, Wish};
 use serde_json::json;
-use shared::cli::{self, Unready};
+use shared::cli::{self, SetupError};
 use shared::report::line_out;
 use zeroize::Zeroizing;
 
@@ -109,8 +109,9 @@ fn read(file: &std::path::Path) -> anyhow::Result<Zeroizing<String>> {
     } else {
         std::fs::read_to_string(file)
     };
-    let text =
-        text.map_err(Unready::new).with_context(|| format!("cannot read a token from {}", file.display()))?;
+    let text = text
+        .map_err(SetupError::new)
+        .with_context(|| format!("cannot read a token from {}", file.display()))?;
     Ok(Zeroizing::new(text))
 }
 

@@ -12,7 +12,7 @@ use demo5_authz::claims::{Claims, ROLES};
 use demo5_authz::issuer::{Issuer, Kind};
 use demo5_authz::token::Expected;
 use mesh_pki::{Files, FilesError, KeyPem};
-use shared::cli::{self, Unready};
+use shared::cli::{self, SetupError};
 use shared::report::{line_err, line_out};
 
 /// Makes a key pair for tokens, and tokens
@@ -98,11 +98,11 @@ fn keygen(out: &Path, kind: Kind, force: bool) -> anyhow::Result<()> {
     // Both or none: half of an old pair with half of a new one is none.
     let there = [out.join(pem), public.join(JWKS)].into_iter().find(|path| path.symlink_metadata().is_ok());
     if let (Some(path), false) = (there, force) {
-        return Err(Unready::new(FilesError::Exists { path }).into());
+        return Err(SetupError::new(FilesError::Exists { path }).into());
     }
-    let private = Files::default().secret(pem, &key).write(out, force).map_err(Unready::new)?;
+    let private = Files::default().secret(pem, &key).write(out, force).map_err(SetupError::new)?;
     let jwks = issuer.jwks();
-    let public = Files::default().public(JWKS, &jwks).write(&public, force).map_err(Unready::new)?;
+    let public = Files::default().public(JWKS, &jwks).write(&public, force).map_err(SetupError::new)?;
     for path in private.iter().chain(&public) {
         line_err(&format!("wrote {}", path.display()));
     }
@@ -110,15 +110,15 @@ fn keygen(out: &Path, kind: Kind, force: bool) -> anyhow::Result<()> {
 }
 
 fn make(key: &Path, sub: &str, roles: &[String], minutes: u64, expected: &Expected) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(key).map_err(Unready::new);
+    let text = std::fs::read_to_string(key).map_err(SetupError::new);
     let text = text.with_context(|| {
         format!("cannot read the signing key {}: make one with `demo5-token keygen`", key.display())
     })?;
-    let issuer = Issuer::open(&zeroize::Zeroizing::new(text)).map_err(Unready::new)?;
+    let issuer = Issuer::open(&zeroize::Zeroizing::new(text)).map_err(SetupError::new)?;
     let names: Vec<&str> = roles.iter().map(String::as_str).collect();
     let claims = Claims::new(expected, sub, &names, Duration::from_secs(60 * minutes));
     if let Some(bad) = claims.unusable() {
-        return Err(Unready::new(BadName(bad.to_owned())).into());
+        return Err(SetupError::new(BadName(bad.to_owned())).into());
     }
     line_out(&issuer.sign(&claims)?);
     Ok(())

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
-use mesh_lab::Bench;
+use mesh_lab::CheckContext;
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::web;
 
@@ -37,7 +37,7 @@ struct Door {
     app: App,
 }
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
+pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
     let app = App::start(&bench.life).await?;
     let scope = bench.life.child();
     let office = Office::open(Policies::parse(&policies())?, &scope).await?;
@@ -97,7 +97,7 @@ impl Door {
     }
 
     /// The orchestrator asks whether the app is well. It has no token.
-    async fn probe(&self, bench: &mut Bench, when: &str) -> anyhow::Result<()> {
+    async fn probe(&self, bench: &mut CheckContext, when: &str) -> anyhow::Result<()> {
         let (mut well, mut reached, mut last) = (0, 0, String::new());
         for _ in 0..PROBES {
             let (status, arrived) = self.get(PROBE, &HeaderMap::new()).await?;
@@ -126,7 +126,7 @@ impl Door {
     /// Nobody gets through by any of these ways.
     async fn keeps_out(
         &self,
-        bench: &mut Bench,
+        bench: &mut CheckContext,
         who: &str,
         headers: &HeaderMap,
         when: &str,

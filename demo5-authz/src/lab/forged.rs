@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use mesh_lab::Bench;
+use mesh_lab::CheckContext;
 
 use super::world::{Office, envoy, listener, policies, word};
 use crate::backend::Backend;
@@ -16,7 +16,7 @@ const FILE: &str = "envoy.yaml";
 /// What some backends take for [`PRINCIPAL`].
 const UNDERSCORES: &str = "x_auth_principal";
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
+pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
     let backend = Backend::start(listener().await?, &bench.life);
     let office = Office::open(Policies::parse(&policies())?, &bench.life).await?;
     let values = [
@@ -25,7 +25,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
     ];
     let (_envoy, caller) = envoy(bench, FILE, &values).await?;
     let [reader, forged, admin] =
-        <[String; 3]>::try_from(bench.dice.names(3)).map_err(|_| anyhow::anyhow!("three names"))?;
+        <[String; 3]>::try_from(bench.rng.names(3)).map_err(|_| anyhow::anyhow!("three names"))?;
 
     let as_reader = office.shows(&reader, &["reader"])?;
     let seen = get(&caller, "/hello", as_reader.clone(), &[(PRINCIPAL, &forged)]).await;

@@ -1,6 +1,6 @@
 //! Exercise 3: a memory of used tokens that can be neither fooled nor filled up.
 
-use mesh_lab::{Bench, Question};
+use mesh_lab::{CheckContext, Question};
 
 const HARNESS: &str = include_str!("replay/harness.rs");
 
@@ -32,12 +32,12 @@ struct Token {
     shown: String,
 }
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
+pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
     let sequences = sequences(bench);
     let program = bench.compile(FILE, HARNESS).await?;
     let question = |sequence: &Sequence| Question {
         line: sequence.line(),
-        shown: format!("what it says in \"{}\"", sequence.what),
+        description: format!("what it says in \"{}\"", sequence.what),
     };
     let questions: Vec<_> = sequences.iter().map(question).collect();
     let answers = bench.ask(&program, &questions).await?;
@@ -80,7 +80,7 @@ impl Sequence {
         line
     }
 
-    fn judge(&self, bench: &mut Bench, said: &str) {
+    fn judge(&self, bench: &mut CheckContext, said: &str) {
         let word = |yes| if yes { "a yes" } else { "a no" };
         let wrong = self.tokens.iter().zip(said.chars()).find(|(token, said)| token.wanted != (*said == 'y'));
         let n = self.tokens.len();
@@ -103,11 +103,11 @@ impl Sequence {
     }
 }
 
-fn sequences(bench: &mut Bench) -> Vec<Sequence> {
-    let start = u64::from(bench.dice.number(1_000_000..=9_000_000));
-    let life = u64::from(bench.dice.number(200..=400));
-    let most = bench.dice.number(40..=60) as usize;
-    let names = bench.dice.names(3);
+fn sequences(bench: &mut CheckContext) -> Vec<Sequence> {
+    let start = u64::from(bench.rng.number(1_000_000..=9_000_000));
+    let life = u64::from(bench.rng.number(200..=400));
+    let most = bench.rng.number(40..=60) as usize;
+    let names = bench.rng.names(3);
     let (a, b, c) = (&names[0], &names[1], &names[2]);
     let end = start + life;
 

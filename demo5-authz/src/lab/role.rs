@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use mesh_lab::{Bench, Requirement};
+use mesh_lab::{CheckContext, Requirement};
 use shared::envoy::{Envoy, Serving};
 
 use super::world::{Office, listener, policies};
@@ -52,9 +52,9 @@ struct Gate {
     _envoy: Serving,
 }
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
+pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
     let [gardener, barred, other] =
-        <[String; 3]>::try_from(bench.dice.names(3)).map_err(|_| anyhow::anyhow!("three names"))?;
+        <[String; 3]>::try_from(bench.rng.names(3)).map_err(|_| anyhow::anyhow!("three names"))?;
     let gate = Gate::open(bench, &gardener, &barred).await?;
 
     let may = gate.asks(&[&gardener], &[HELLO, DELETE, GRPC_HELLO, GRPC_DELETE]).await?;
@@ -118,10 +118,10 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
 }
 
 impl Gate {
-    async fn open(bench: &Bench, gardener: &str, barred: &str) -> anyhow::Result<Self> {
+    async fn open(bench: &CheckContext, gardener: &str, barred: &str) -> anyhow::Result<Self> {
         let mut texts = policies();
         let values = [("GARDENER", gardener.to_owned()), ("BARRED", barred.to_owned())];
-        texts.insert(FILE.to_owned(), bench.filled(FILE, &values)?);
+        texts.insert(FILE.to_owned(), bench.render(FILE, &values)?);
         let policies = Policies::parse(&texts).map_err(|error| {
             let what = format!("the authorizer takes {FILE}");
             let advice =

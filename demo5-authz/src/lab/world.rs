@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
-use mesh_lab::{Bench, Requirement};
+use mesh_lab::{CheckContext, Requirement};
 use shared::envoy::Serving;
 use shared::lifecycle::Lifecycle;
 use tokio::net::TcpListener;
@@ -73,7 +73,7 @@ pub(super) async fn listener() -> anyhow::Result<TcpListener> {
 
 /// Starts Envoy with the student's file, and returns it with a caller of its one listener.
 pub(super) async fn envoy(
-    bench: &Bench,
+    bench: &CheckContext,
     file: &str,
     values: &[(&str, String)],
 ) -> anyhow::Result<(Serving, Caller)> {

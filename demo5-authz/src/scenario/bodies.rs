@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::Value;
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::mesh::{BODY, Mesh, PARTIAL, WHOLE};
 use super::tables::{table, tell};
@@ -12,7 +12,7 @@ use crate::topology::FRONT;
 
 impl Mesh {
     /// The price of looking at bodies is that somebody must hold them.
-    pub(super) async fn bodies(&self, story: &mut Story) -> anyhow::Result<()> {
+    pub(super) async fn bodies(&self, story: &mut Recorder) -> anyhow::Result<()> {
         let most = u64::from(BODY);
         let mut shown = table(["door", "body", "status", "the authorizer saw", "the backend got"]);
         for (id, claim, door, size, expected, judged, arrived) in [

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use serde_json::Value;
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::limits::{LIMIT, OFTEN};
 use super::mesh::Mesh;
@@ -62,7 +62,7 @@ impl Mesh {
     }
 
     /// The decision log tells who and why, and nothing by which anybody could call in another's name.
-    pub(super) async fn log_holds_no_token(&self, story: &mut Story) -> anyhow::Result<()> {
+    pub(super) async fn log_holds_no_token(&self, story: &mut Recorder) -> anyhow::Result<()> {
         let text = tokio::fs::read_to_string(self.path("decisions.jsonl")).await?;
         let lines = text.lines().count();
         // Every token, good or bad, begins with the base64 of `{"`, and no other part of a line does.

@@ -1,7 +1,7 @@
 //! Mutual TLS: Envoy proves who the other side is, the policy decides what that one may.
 
 use mesh_pki::{Intermediate, Names};
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::calls::status;
 use super::mesh::{Mesh, TLS, authority};
@@ -25,7 +25,7 @@ struct Case<'a> {
 
 impl Mesh {
     /// A certificate is enough, if the right one vouches for it, and if it names somebody.
-    pub(super) async fn certificates(&self, story: &mut Story) -> anyhow::Result<()> {
+    pub(super) async fn certificates(&self, story: &mut Recorder) -> anyhow::Result<()> {
         let mut shown = table(["caller shows", "gRPC", "HTTP", "the backend sees"]);
         let foreign = authority("elsewhere")?;
         for case in self.visitors(&foreign)? {

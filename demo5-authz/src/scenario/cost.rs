@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::report::Story;
+use shared::report::Recorder;
 use shared::stats::Latencies;
 
 use super::mesh::{BARE, Mesh};
@@ -26,7 +26,7 @@ struct Way {
 
 impl Mesh {
     /// gRPC calls over one connection each, through the same Envoy to the same backend.
-    pub(super) async fn cost(&self, story: &mut Story) -> anyhow::Result<()> {
+    pub(super) async fn cost(&self, story: &mut Recorder) -> anyhow::Result<()> {
         let token = self.token("rita", &["reader"])?;
         let call = Call::new(Wish::Hello).token(&token);
         let way = |name, door| {
@@ -57,9 +57,9 @@ impl Mesh {
         let more = |percent| with.at(percent).saturating_sub(without.at(percent));
         shown.add_row(["added".to_owned(), format!("{:.0?}", more(50.0)), format!("{:.0?}", more(99.0))]);
         tell(story, &shown);
-        story.tell(format!("{} calls a way, one at a time, the token known", ROUNDS * CALLS as u64));
+        story.note(format!("{} calls a way, one at a time, the token known", ROUNDS * CALLS as u64));
         if cfg!(debug_assertions) {
-            story.tell("all but Envoy is a debug build here: for figures, run with --release");
+            story.note("all but Envoy is a debug build here: for figures, run with --release");
         }
         story.claim(
             "cost",

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use shared::lifecycle::Lifecycle;
 use shared::poll::wait_until;
-use shared::report::Story;
+use shared::report::Recorder;
 use tokio_util::sync::CancellationToken;
 
 use super::limits::{LIMIT, OFTEN};
@@ -20,7 +20,7 @@ const CALLS: u64 = 50;
 
 impl Mesh {
     /// It says NOT_SERVING, Envoy's health check hears of it, and only then it goes.
-    pub(super) async fn draining(&self, story: &mut Story, scope: &Lifecycle) -> anyhow::Result<()> {
+    pub(super) async fn draining(&self, story: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
         let [(leaving, running), (staying, _)] = &self.pair;
         let (caller, token) = (self.at(PAIR)?, self.token("rita", &["reader"])?);
         let enough = CancellationToken::new();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::faults::{Fault, SLOW};
 use super::mesh::Mesh;
@@ -33,8 +33,8 @@ struct Measured {
 
 impl Mesh {
     /// The matrix: each fault, at a door that fails closed and at one that fails open.
-    pub(super) async fn failures(&self, story: &mut Story) -> anyhow::Result<()> {
-        story.tell(format!("a decision may take {TIMEOUT:?}; every caller has a valid token"));
+    pub(super) async fn failures(&self, story: &mut Recorder) -> anyhow::Result<()> {
+        story.note(format!("a decision may take {TIMEOUT:?}; every caller has a valid token"));
         let mut shown =
             table(["the authorizer", "failure_mode_allow", "gRPC, HTTP", "through", "p50", "longest"]);
         let mut outcomes = Vec::new();
@@ -67,7 +67,7 @@ impl Mesh {
     }
 
     /// What becomes of headers at an open door, while nobody looks after them.
-    async fn unattended(&self, story: &mut Story) -> anyhow::Result<()> {
+    async fn unattended(&self, story: &mut Recorder) -> anyhow::Result<()> {
         let caller = self.at(&format!("open-{}", Fault::Down.name()))?;
         let token = self.token("rita", &["reader"])?;
         let call = Call::new(Wish::Hello).token(&token).header(PRINCIPAL, "adam");
@@ -112,7 +112,7 @@ impl Mesh {
     }
 
     /// Envoy's own account of the matrix.
-    async fn counted_as_errors(&self, story: &mut Story) -> anyhow::Result<()> {
+    async fn counted_as_errors(&self, story: &mut Recorder) -> anyhow::Result<()> {
         let stats = self
             .envoy
             .admin()
@@ -161,7 +161,7 @@ fn time(fault: Fault, seen: &Measured) -> (String, bool) {
     }
 }
 
-fn stays_shut(story: &mut Story, fault: Fault, seen: &Measured) {
+fn stays_shut(story: &mut Recorder, fault: Fault, seen: &Measured) {
     let (when, in_time) = time(fault, seen);
     story.claim(
         &format!("closed-{}", fault.name()),
@@ -172,7 +172,7 @@ fn stays_shut(story: &mut Story, fault: Fault, seen: &Measured) {
     );
 }
 
-fn lets_through(story: &mut Story, fault: Fault, seen: &Measured) {
+fn lets_through(story: &mut Recorder, fault: Fault, seen: &Measured) {
     let (when, in_time) = time(fault, seen);
     let all = 2 * CALLS as u64;
     story.claim(
@@ -184,7 +184,7 @@ fn lets_through(story: &mut Story, fault: Fault, seen: &Measured) {
     );
 }
 
-fn trusts_every_byte(story: &mut Story, closed: &Measured) {
+fn trusts_every_byte(story: &mut Recorder, closed: &Measured) {
     let all = 2 * CALLS as u64;
     story.claim(
         "empty-is-a-yes",

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use shared::lifecycle::Lifecycle;
-use shared::ports::Held;
+use shared::ports::ReservedPort;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -85,7 +85,7 @@ impl Fault {
     /// Starts such an authorizer.
     pub(super) async fn start(self, life: &Lifecycle) -> io::Result<SocketAddr> {
         if self == Self::Down {
-            let held = Held::new(loopback(0))?;
+            let held = ReservedPort::new(loopback(0))?;
             let address = held.address();
             let stop = life.token();
             life.spawn(async move {

@@ -1,6 +1,6 @@
 //! What the backend sees: the caller's name by the authorizer's word, never by the caller's, and no token.
 
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::calls::Both;
 use super::mesh::Mesh;
@@ -10,7 +10,7 @@ use crate::topology::FRONT;
 
 impl Mesh {
     /// Headers that are set, overwritten, and taken away.
-    pub(super) async fn headers(&self, story: &mut Story) -> anyhow::Result<()> {
+    pub(super) async fn headers(&self, story: &mut Recorder) -> anyhow::Result<()> {
         let caller = self.at(FRONT)?;
         let token = self.token("rita", &["reader"])?;
         let honest = Call::new(Wish::Hello).token(&token);

@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::Context;
 use mesh_pki::tls::Credentials;
 use mesh_pki::{Intermediate, Issued, Names, Root, Roots, Usage, Validity};
-use shared::cli::{Stays, listen_lab};
+use shared::cli::{LiveEnvironment, listen_on_lab_port};
 use shared::envoy::{Envoy, Serving};
-use shared::folder::Folder;
 use shared::lifecycle::Lifecycle;
 use shared::ports;
+use shared::temp_folder::TempFolder;
 use shared::tools::Program;
 
 use super::faults::Fault;
@@ -66,13 +66,13 @@ pub struct Mesh {
     pub(super) trust: Intermediate,
     pub(super) envoy: Serving,
     doors: BTreeMap<String, SocketAddr>,
-    folder: Folder,
+    folder: TempFolder,
 }
 
 impl Mesh {
     /// Starts everybody.
     pub(super) async fn start(plan: &Plan, program: &Program, life: &Lifecycle) -> anyhow::Result<Self> {
-        let folder = Folder::new("mesh-demo5-").context("no temporary folder")?;
+        let folder = TempFolder::new("mesh-demo5-").context("no temporary folder")?;
         let issuer = Issuer::generate(Kind::default())?;
         std::fs::create_dir(folder.path().join("policies"))?;
         for (name, text) in POLICIES {
@@ -101,14 +101,14 @@ impl Mesh {
         let lab = |port| loopback(if plan.stay { port } else { 0 });
         // Envoy's own ports: a program that has one is named here better than in Envoy's log.
         for port in [ports::DEMO5_ENVOY, ports::DEMO5_TLS, ports::DEMO5_ADMIN] {
-            drop(listen_lab(lab(port)).await?);
+            drop(listen_on_lab_port(lab(port)).await?);
         }
-        let backend = Backend::start(listen_lab(lab(ports::DEMO5_BACKEND)).await?, life);
+        let backend = Backend::start(listen_on_lab_port(lab(ports::DEMO5_BACKEND)).await?, life);
         let serve = async |authorizer: &Authorizer, port: SocketAddr, linger: Duration| {
-            anyhow::Ok(Running::start(authorizer.clone(), listen_lab(port).await?, linger, life))
+            anyhow::Ok(Running::start(authorizer.clone(), listen_on_lab_port(port).await?, linger, life))
         };
         let running = serve(&front, lab(ports::DEMO5_AUTHZ), Duration::ZERO).await?;
-        server::serve_metrics(front.clone(), listen_lab(lab(ports::DEMO5_METRICS)).await?, life);
+        server::serve_metrics(front.clone(), listen_on_lab_port(lab(ports::DEMO5_METRICS)).await?, life);
         // Longer than Envoy's health checks are apart.
         let linger = Duration::from_secs(2);
         let pair = [serve(&one, loopback(0), linger).await?, serve(&two, loopback(0), linger).await?];
@@ -199,8 +199,8 @@ pub(super) fn put(path: &Path, text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl Stays for Mesh {
-    fn invitation(&self) -> String {
+impl LiveEnvironment for Mesh {
+    fn instructions(&self) -> String {
         let token = |name: &str| format!("-H \"authorization: Bearer $(cat {})\"", self.path(name).display());
         format!(
             "Everything stays up until Ctrl-C. Try:\n\

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use shared::poll::wait_until;
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::limits::{LIMIT, OFTEN};
 use super::mesh::{HOUR, Mesh, put};
@@ -30,7 +30,7 @@ when { resource.path == \"/hello\" && context.method == \"DELETE\" };
 
 impl Mesh {
     /// Nothing is restarted, and nothing that was good is lost.
-    pub(super) async fn reloading(&self, story: &mut Story) -> anyhow::Result<()> {
+    pub(super) async fn reloading(&self, story: &mut Recorder) -> anyhow::Result<()> {
         let caller = self.at(FRONT)?;
         let token = self.token("rita", &["reader"])?;
         let file = self.path("policies").join("more.cedar");
@@ -54,7 +54,7 @@ impl Mesh {
         let took = begun.elapsed();
         std::fs::remove_file(&file)?;
         self.until(&caller, &delete, "403").await?;
-        story.tell(format!("a new policy was in force {took:.0?} after it was written"));
+        story.note(format!("a new policy was in force {took:.0?} after it was written"));
         story.claim(
             "policy-change",
             "A new policy is in force without a restart, and its end too",
@@ -66,7 +66,7 @@ impl Mesh {
     }
 
     /// A second key, then only that one.
-    async fn rotation(&self, story: &mut Story, caller: &Caller, old: &str) -> anyhow::Result<()> {
+    async fn rotation(&self, story: &mut Recorder, caller: &Caller, old: &str) -> anyhow::Result<()> {
         let file = self.path("jwks.json");
         let next = Issuer::generate(Kind::Es256)?;
         let claims = Claims::new(&Expected::default(), "rita", &["reader"], HOUR);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::mesh::Mesh;
 use super::tables::{table, tell};
@@ -24,7 +24,7 @@ const TRICKS: [&str; 9] = [
 
 impl Mesh {
     /// A reader reads, an admin does more, and what a route adds is heeded.
-    pub(super) async fn rights(&self, story: &mut Story) -> anyhow::Result<()> {
+    pub(super) async fn rights(&self, story: &mut Recorder) -> anyhow::Result<()> {
         let caller = self.at(FRONT)?;
         let (reader, admin) = (self.token("rita", &["reader"])?, self.token("adam", &["admin"])?);
         let visitor = self.token("vera", &[])?;
@@ -90,7 +90,7 @@ impl Mesh {
 
     async fn extensions(
         &self,
-        story: &mut Story,
+        story: &mut Recorder,
         caller: &Caller,
         reader: &str,
         admin: &str,
@@ -112,7 +112,7 @@ impl Mesh {
     }
 
     /// However the path is written, nobody gets further by it than by the plain one.
-    async fn tricks(&self, story: &mut Story, caller: &Caller, reader: &str) -> anyhow::Result<()> {
+    async fn tricks(&self, story: &mut Recorder, caller: &Caller, reader: &str) -> anyhow::Result<()> {
         let before = self.backend.calls();
         let mut seen = Vec::new();
         for path in TRICKS {

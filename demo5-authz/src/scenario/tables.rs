@@ -1,7 +1,7 @@
 //! Tables for people.
 
 use comfy_table::{LineStyle, Table, presets};
-use shared::report::Story;
+use shared::report::Recorder;
 
 /// A table with these columns.
 pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
@@ -13,8 +13,8 @@ pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
 }
 
 /// Tells the table, line by line.
-pub(super) fn tell(story: &Story, table: &Table) {
+pub(super) fn tell(story: &Recorder, table: &Table) {
     for line in table.to_string().lines() {
-        story.tell(line.trim_end());
+        story.note(line.trim_end());
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use shared::report::Story;
+use shared::report::Recorder;
 
 use super::mesh::{HOUR, Mesh};
 use super::tables::{table, tell};
@@ -25,7 +25,7 @@ struct Case {
 
 impl Mesh {
     /// Each is refused in the same words, and people find out why.
-    pub(super) async fn tokens(&self, story: &mut Story) -> anyhow::Result<()> {
+    pub(super) async fn tokens(&self, story: &mut Recorder) -> anyhow::Result<()> {
         let caller = self.at(FRONT)?;
         let mut shown = table(["caller with", "gRPC", "HTTP", "the decision log says"]);
         let mut answers = BTreeSet::new();
@@ -59,7 +59,7 @@ impl Mesh {
         shown.add_row(["a valid token", &both.grpc.status, &both.http.status, "allow"]);
         tell(story, &shown);
         for answer in &answers {
-            story.tell(format!("what every one of them was told: {answer}"));
+            story.note(format!("what every one of them was told: {answer}"));
         }
         story.claim(
             "refusals-leak-nothing",

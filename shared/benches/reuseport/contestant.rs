@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use shared::child::{self, Child};
 use shared::cpu;
 use shared::poll::wait_until;
-use shared::ports::Held;
+use shared::ports::ReservedPort;
 use shared::reuseport::{self, Sharing};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -155,7 +155,7 @@ impl Contestant {
 
     /// CPU time so far of all of its processes, as the scheduler counts it: in nanoseconds.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
-        let used = self.pids().into_iter().map(|pid| cpu::used_by(pid).context("a server has no CPU time"));
+        let used = self.pids().into_iter().map(|pid| cpu::cpu_time(pid).context("a server has no CPU time"));
         used.sum()
     }
 
@@ -172,7 +172,7 @@ impl Contestant {
 
 /// A port that nobody had a moment ago. Not held: nginx sets no SO_REUSEADDR that would let it past us.
 fn free_port() -> anyhow::Result<u16> {
-    Ok(Held::new((Ipv4Addr::LOCALHOST, 0).into())?.address().port())
+    Ok(ReservedPort::new((Ipv4Addr::LOCALHOST, 0).into())?.address().port())
 }
 
 /// The size of our program in MB: stripped, and as it is.

@@ -57,7 +57,7 @@ async fn own(address: SocketAddr, connections: u32, turn: Duration) -> anyhow::R
             let (mut answered, mut failed) = (0, 0);
             let Ok(mut connection) = Connection::open(address).await else { return (0, 1) };
             while began.elapsed() < turn {
-                match connection.ask().await {
+                match connection.request_instance().await {
                     Ok(_) => answered += 1,
                     Err(_) => {
                         failed += 1;

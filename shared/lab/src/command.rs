@@ -11,18 +11,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::folder::fingerprint;
-use super::memory::{Desk, State};
-use super::tell;
-use super::{Dice, Exercise, Lab, Outcome, Tools};
-use shared::cli::{self, Unready};
+use super::output;
+use super::workspace::{State, Workspace};
+use super::{Exercise, Lab, Outcome, SeededRng, Tools};
+use shared::cli::{self, SetupError};
 use shared::lifecycle::{GRACE, Lifecycle, StopSignals};
 use shared::report::line_out;
 
-use args::Teacher;
+use args::Instructor;
 pub use args::{Args, Command};
 
 /// How often a watched folder is looked at.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// There is no exercise of this number.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +43,7 @@ struct NoFolder {
 /// A course under way: the exercises, a student's desk, and what checks need.
 struct Session<'a> {
     lab: &'a Lab,
-    desk: Desk,
+    workspace: Workspace,
     seed: u32,
     tools: Tools,
     life: &'a Lifecycle,
@@ -51,8 +51,8 @@ struct Session<'a> {
 
 /// Does what the `lab` subcommand was asked for, and returns the exit code. Nothing is left running.
 pub async fn run(lab: &Lab, args: &Args) -> ExitCode {
-    let common = match &args.teacher {
-        Some(Teacher::Verify { common, .. }) => common,
+    let common = match &args.instructor {
+        Some(Instructor::Verify { common, .. }) => common,
         None => &args.common,
     };
     cli::init_logs(common.verbose);
@@ -60,8 +60,8 @@ pub async fn run(lab: &Lab, args: &Args) -> ExitCode {
     let life = Lifecycle::default();
     let mut session = Session {
         lab,
-        desk: Desk::new(lab, args.work.as_deref()),
-        seed: common.seed.unwrap_or_else(Dice::seed),
+        workspace: Workspace::new(lab, args.work.as_deref()),
+        seed: common.seed.unwrap_or_else(SeededRng::seed),
         tools: Tools::new(common.envoy.clone()),
         life: &life,
     };
@@ -83,9 +83,9 @@ pub async fn run(lab: &Lab, args: &Args) -> ExitCode {
 impl Session<'_> {
     async fn dispatch(&mut self, args: &Args) -> anyhow::Result<bool> {
         if !self.lab.folder.is_dir() {
-            return Err(Unready::new(NoFolder { folder: self.lab.folder.clone() }).into());
+            return Err(SetupError::new(NoFolder { folder: self.lab.folder.clone() }).into());
         }
-        if let Some(Teacher::Verify { number, .. }) = args.teacher {
+        if let Some(Instructor::Verify { number, .. }) = args.instructor {
             number.map(|number| self.exercise(number)).transpose()?;
             return self.verify(number).await;
         }
@@ -99,7 +99,7 @@ impl Session<'_> {
                 } else if args.json {
                     self.grade(number, &exercise).await
                 } else {
-                    self.tell_task(number, &exercise)?;
+                    self.show_task(number, &exercise)?;
                     if args.watch {
                         self.watch(number, &exercise).await
                     } else {
@@ -113,7 +113,7 @@ impl Session<'_> {
     fn exercise(&self, number: usize) -> anyhow::Result<Exercise> {
         let none = || {
             let (command, last) = (self.lab.command, self.lab.exercises.len());
-            Unready::new(NoExercise { number, command, last })
+            SetupError::new(NoExercise { number, command, last })
         };
         Ok(*self.lab.number(number).ok_or_else(none)?)
     }
@@ -121,8 +121,8 @@ impl Session<'_> {
     fn list(&self) -> anyhow::Result<bool> {
         line_out(&format!("Exercises of {}, from easy to hard:\n", self.lab.demo));
         for (at, exercise) in self.lab.exercises.iter().enumerate() {
-            let (title, state) = (self.lab.title(exercise)?, self.desk.state(self.lab, exercise));
-            line_out(&format!("  {:2}  {:<50}  {}", at + 1, title, state.words()));
+            let (title, state) = (self.lab.title(exercise)?, self.workspace.state(self.lab, exercise));
+            line_out(&format!("  {:2}  {:<50}  {}", at + 1, title, state.text()));
         }
         let command = self.lab.command;
         line_out(&format!(
@@ -133,7 +133,7 @@ impl Session<'_> {
 
     fn hint(&mut self, exercise: &Exercise) -> anyhow::Result<bool> {
         let hints = self.lab.hints(exercise)?;
-        let at = self.desk.next_hint(exercise, hints.len());
+        let at = self.workspace.next_hint(exercise, hints.len());
         let hint = hints.get(at).map_or("There is none.", String::as_str);
         line_out(&format!("Hint {} of {}: {hint}", at + 1, hints.len()));
         if at + 1 >= hints.len() {
@@ -143,31 +143,31 @@ impl Session<'_> {
     }
 
     /// The task, and where its files are; lays them out the first time.
-    fn tell_task(&self, number: usize, exercise: &Exercise) -> anyhow::Result<()> {
-        let before = self.desk.state(self.lab, exercise);
-        let work = self.desk.begin(self.lab, exercise)?;
+    fn show_task(&self, number: usize, exercise: &Exercise) -> anyhow::Result<()> {
+        let before = self.workspace.state(self.lab, exercise);
+        let work = self.workspace.begin(self.lab, exercise)?;
         line_out(&format!("Exercise {number} of {}\n", self.lab.exercises.len()));
         line_out(self.lab.task(exercise)?.trim_end());
         let names: Vec<_> =
             super::folder::files(&work)?.iter().map(|file| file.display().to_string()).collect();
         let begun = if before == State::NotBegun { "Laid out for you" } else { "Your files" };
-        line_out(&format!("\n{begun}: {} in {}", names.join(", "), tell::path(&work)));
+        line_out(&format!("\n{begun}: {} in {}", names.join(", "), output::path(&work)));
         Ok(())
     }
 
     /// Checks the work as it is now, and remembers what came of it.
     async fn outcome(&mut self, exercise: &Exercise) -> anyhow::Result<Outcome> {
-        let work = self.desk.work(self.lab, exercise);
+        let work = self.workspace.work(self.lab, exercise);
         let before = fingerprint(&work)?;
-        let outcome = exercise.examine(&[&work], self.seed, &self.tools, self.life).await?;
-        self.desk.checked(exercise, &before, outcome.solved());
+        let outcome = exercise.run_check(&[&work], self.seed, &self.tools, self.life).await?;
+        self.workspace.checked(exercise, &before, outcome.solved());
         Ok(outcome)
     }
 
     async fn check(&mut self, number: usize, exercise: &Exercise) -> anyhow::Result<bool> {
         line_out(&format!("\nChecking, with seed {}:\n", self.seed));
         let outcome = self.outcome(exercise).await?;
-        tell::outcome(&outcome);
+        output::outcome(&outcome);
         let unmet = outcome.requirements.iter().filter(|one| !one.met).count();
         let command = self.lab.command;
         line_out("");
@@ -180,15 +180,15 @@ impl Session<'_> {
                 self.seed
             )),
         }
-        for broke in self.broke(number).await? {
+        for broke in self.regressions(number).await? {
             line_out(&format!("\nExercise {} broke, which you had solved: {}", broke.number, broke.title));
-            tell::outcome(&broke.outcome);
+            output::outcome(&broke.outcome);
         }
         Ok(outcome.solved())
     }
 
     async fn watch(&mut self, number: usize, exercise: &Exercise) -> anyhow::Result<bool> {
-        let work = self.desk.work(self.lab, exercise);
+        let work = self.workspace.work(self.lab, exercise);
         loop {
             let now = fingerprint(&work).ok();
             if self.check(number, exercise).await? {
@@ -197,7 +197,7 @@ impl Session<'_> {
             line_out("\nWaiting for you to save; Ctrl-C ends it.");
             // An editor may take a file away for a moment before it puts the new one in its place.
             while fingerprint(&work).ok().is_none_or(|new| Some(new) == now) {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         }
     }

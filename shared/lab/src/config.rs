@@ -4,22 +4,22 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Bench, Requirement};
+use super::{CheckContext, Requirement};
 use shared::envoy::{Envoy, EnvoyError, Serving};
 
 /// How long an Envoy may take that waits for nobody.
-const READY: Duration = Duration::from_secs(20);
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How much of Envoy's own words is shown, in characters.
-const WORDS: usize = 700;
+const MAX_MESSAGE_CHARS: usize = 700;
 
-impl Bench {
+impl CheckContext {
     /// A file as YAML, with each `${NAME}` filled in.
     ///
     /// # Errors
     /// A [`Requirement`] with the place, if it does not parse.
     pub fn yaml(&self, file: &str, values: &[(&str, String)]) -> Result<Value, Requirement> {
-        let text = self.filled(file, values)?;
+        let text = self.render(file, values)?;
         serde_saphyr::from_str(&text).map_err(|error| {
             Requirement::unmet(
                 format!("{file} is YAML"),
@@ -46,16 +46,18 @@ impl Bench {
         fields.insert("admin".to_owned(), admin);
         let program = self.envoy_program().await?;
         let started = Envoy::new(&program, config.to_string()).start(&self.life).await?;
-        match started.ready(READY).await {
+        match started.ready(READY_TIMEOUT).await {
             Ok(envoy) => Ok(envoy),
             Err(EnvoyError::ExitedEarly { log, .. }) => {
-                let seen = format!("Envoy refuses {file}: {}", envoys_words(&log));
+                let seen = format!("Envoy refuses {file}: {}", envoy_error_summary(&log));
                 let advice = "The path before the reason says where in the file it is.";
                 Err(Requirement::unmet(what, "a configuration that Envoy runs with", seen, advice).into())
             }
             Err(EnvoyError::NotReady { log, .. }) => {
-                let seen =
-                    format!("Envoy was not ready after {READY:?}; its log ends with: {}", envoys_words(&log));
+                let seen = format!(
+                    "Envoy was not ready after {READY_TIMEOUT:?}; its log ends with: {}",
+                    envoy_error_summary(&log)
+                );
                 let advice = "Does something in it wait for a server that is not there?";
                 Err(Requirement::unmet(what, "an Envoy that gets ready", seen, advice).into())
             }
@@ -66,7 +68,7 @@ impl Bench {
 
 /// What Envoy says against a configuration, in its log or in a NACK, without the configuration itself, of which its
 /// message is full.
-pub fn envoys_words(log: &str) -> String {
+pub fn envoy_error_summary(log: &str) -> String {
     let last = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
     // "… (type X reason Y: invalid JSON in X @ PATH: message M, near 1:46 (offset 45): no such field: 'f') has …"
     let unknown = last.split_once(" @ ").and_then(|(_, rest)| {
@@ -82,7 +84,7 @@ pub fn envoys_words(log: &str) -> String {
         format!("{}: {}", path.join("."), why.trim().trim_end_matches(')'))
     });
     let said = unknown.or(constraint).unwrap_or_else(|| last.trim_start_matches(": ").to_owned());
-    said.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(WORDS).collect()
+    said.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_MESSAGE_CHARS).collect()
 }
 
 #[cfg(test)]
@@ -100,11 +102,11 @@ mod tests {
 
     #[test]
     fn envoys_words_are_a_path_and_a_reason() {
-        assert_eq!(envoys_words(UNKNOWN), "static_resources.clusters[0]: no such field: 'lb_polcy'");
+        assert_eq!(envoy_error_summary(UNKNOWN), "static_resources.clusters[0]: no such field: 'lb_polcy'");
         assert_eq!(
-            envoys_words(CONSTRAINT),
+            envoy_error_summary(CONSTRAINT),
             "StaticResources.Clusters[0].ConnectTimeout: value must be greater than 0s"
         );
-        assert_eq!(envoys_words("one\ntwo"), "two");
+        assert_eq!(envoy_error_summary("one\ntwo"), "two");
     }
 }

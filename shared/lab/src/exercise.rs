@@ -4,7 +4,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 
-use crate::bench::Bench;
+use crate::check_context::CheckContext;
 #[cfg(doc)]
 use crate::requirement::Requirement;
 
@@ -27,12 +27,12 @@ pub struct Exercise {
     /// Its folder in [`Lab::folder`]: `01-localities`.
     pub folder: &'static str,
     /// Its checker.
-    pub check: Check,
+    pub check: Checker,
 }
 
 /// A checker. It notes requirements in the bench. An error that is a [`Requirement`] ends the check as an unmet requirement;
 /// any other error is a fault of the machine or of the checker.
-pub type Check = for<'a> fn(&'a mut Bench) -> Checking<'a>;
+pub type Checker = for<'a> fn(&'a mut CheckContext) -> CheckFuture<'a>;
 
 /// A running check.
-pub type Checking<'a> = Pin<Box<dyn Future<Output = anyhow::Result<()>> + 'a>>;
+pub type CheckFuture<'a> = Pin<Box<dyn Future<Output = anyhow::Result<()>> + 'a>>;

@@ -3,14 +3,15 @@
 //! Exercises that check themselves on the real thing.
 //!
 //! ```text
-//!   lab/01-name/README.md   the task          start/    the files as given
-//!               hints.md    a way up to it    solution/ files that solve it
-//!               says.txt    what start fails with      wrong/NAME/  files, and says.txt: what they fail with
+//!   lab/01-name/README.md              the task          start/      files that the student begins with
+//!               hints.md               the hints         solution/   files that solve it
+//!               expected-failure.txt   the message for   wrong/NAME/ files of a typical mistake, with the
+//!                                      start/                        expected-failure.txt for them
 //!
-//!   start ──first `lab 1`──> work (the student's) ──copy──> Bench ──checker──> requirements ──> feedback
+//!   start ──first `lab 1`──> work (the student's) ──copy──> CheckContext ──checker──> requirements ──> feedback
 //! ```
 //!
-//! A checker is an async function over a [`Bench`]: a private copy of the files, a seeded choice of values, a
+//! A checker is an async function over a [`CheckContext`]: a private copy of the files, a seeded choice of values, a
 //! [`Lifecycle`] and the programs to run them with. It measures from outside what the files bring about, and never
 //! reads them for what they say. What it finds is a list of [`Requirement`]s, each a sentence for the student.
 //!
@@ -19,11 +20,11 @@
 
 mod requirement;
 
-mod dice;
+mod seeded_rng;
 
 mod tools;
 
-mod bench;
+mod check_context;
 
 mod config;
 
@@ -31,30 +32,30 @@ mod program;
 
 mod exercise;
 
-mod course;
+mod exercise_files;
 
 mod folder;
 
-mod memory;
+mod workspace;
 
-mod examine;
+mod run_check;
 
 mod verify;
 
-mod tell;
+mod output;
 
 mod command;
 
 #[cfg(doc)]
 use shared::lifecycle::Lifecycle;
 
-pub use bench::Bench;
+pub use check_context::CheckContext;
 pub use command::{Args, Command, run};
-pub use config::envoys_words;
-pub use dice::Dice;
-pub use examine::Outcome;
-pub use exercise::{Check, Checking, Exercise, Lab};
+pub use config::envoy_error_summary;
+pub use exercise::{CheckFuture, Checker, Exercise, Lab};
 pub use program::{Program, Question};
-pub use requirement::{Requirement, sentence_says};
+pub use requirement::{Requirement, matches_pattern};
+pub use run_check::Outcome;
+pub use seeded_rng::SeededRng;
 pub use tools::Tools;
-pub use verify::Proof;
+pub use verify::CaseResult;

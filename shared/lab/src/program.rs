@@ -17,20 +17,20 @@ use anyhow::Context;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::{Bench, Requirement};
+use super::{CheckContext, Requirement};
 use shared::child;
-use shared::cli::Unready;
+use shared::cli::SetupError;
 
-const FRAME: &str = include_str!("frame.rs");
+const STUDENT_MAIN: &str = include_str!("student_main.rs");
 
 /// How long the compiler may take. It takes half a second, on a machine with nothing else to do.
-const COMPILING: Duration = Duration::from_secs(120);
+const COMPILE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long all answers together may take. They take milliseconds.
-const ANSWERING: Duration = Duration::from_secs(5);
+const RUN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The memory that a program may have, in KiB: one that eats more is ended, and not the machine.
-const MEMORY: u32 = 1 << 20;
+/// How much memory a program may use, in KiB. A program that needs more fails, and the machine does not run out of memory.
+const MEMORY_LIMIT_KIB: u32 = 1 << 20;
 
 /// What there is of a compiler's or a panic's words, in lines.
 const LINES: usize = 14;
@@ -48,7 +48,7 @@ pub struct Question {
     /// As the harness reads it.
     pub line: String,
     /// As a person reads it, if there is no answer.
-    pub shown: String,
+    pub description: String,
 }
 
 /// There is no compiler.
@@ -64,7 +64,7 @@ impl Program {
     ///
     /// # Errors
     /// If the question cannot be written.
-    pub fn serving(&self, name: &str, question: &str) -> anyhow::Result<Command> {
+    pub fn long_running_command(&self, name: &str, question: &str) -> anyhow::Result<Command> {
         self.command(&format!("{name}.questions"), &format!("{name}.answers"), question)
     }
 
@@ -74,7 +74,7 @@ impl Program {
         command
             .args([
                 "-c",
-                &format!("ulimit -v {MEMORY} 2>/dev/null; exec ./check \"$@\""),
+                &format!("ulimit -v {MEMORY_LIMIT_KIB} 2>/dev/null; exec ./check \"$@\""),
                 "sh",
                 questions,
                 answers,
@@ -85,7 +85,7 @@ impl Program {
     }
 }
 
-impl Bench {
+impl CheckContext {
     /// Compiles a student's file together with a harness.
     ///
     /// # Errors
@@ -93,9 +93,11 @@ impl Bench {
     pub async fn compile(&mut self, file: &str, harness: &str) -> anyhow::Result<Program> {
         let text = self.text(file)?;
         let folder = tempfile::tempdir().context("no temporary folder to compile in")?;
-        for (name, text) in
-            [("main.rs", FRAME.replace("STUDENT", file)), ("harness.rs", harness.to_owned()), (file, text)]
-        {
+        for (name, text) in [
+            ("main.rs", STUDENT_MAIN.replace("STUDENT", file)),
+            ("harness.rs", harness.to_owned()),
+            (file, text),
+        ] {
             std::fs::write(folder.path().join(name), text).context("cannot write into a temporary folder")?;
         }
         let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
@@ -105,10 +107,10 @@ impl Bench {
             .args(["-o", "check", "main.rs"])
             // So that it names the file and no folder.
             .current_dir(folder.path());
-        let compiled = match child::output(command, COMPILING).await {
+        let compiled = match child::output(command, COMPILE_TIMEOUT).await {
             Ok(output) => output,
             Err(why) if why.kind() == io::ErrorKind::NotFound => {
-                return Err(Unready::new(NoCompiler { why }).into());
+                return Err(SetupError::new(NoCompiler { why }).into());
             }
             Err(error) => return Err(error).context("the compiler did not come to its end"),
         };
@@ -137,17 +139,17 @@ impl Bench {
     /// # Errors
     /// A [`Requirement`] if it panics, ends, or takes longer than five seconds, with the question.
     pub async fn ask(&mut self, program: &Program, questions: &[Question]) -> anyhow::Result<Vec<String>> {
-        let place = |name: &str| -> PathBuf { program.folder.path().join(name) };
+        let path = |name: &str| -> PathBuf { program.folder.path().join(name) };
         let lines: Vec<&str> = questions.iter().map(|question| question.line.as_str()).collect();
-        _ = std::fs::remove_file(place("answers"));
+        _ = std::fs::remove_file(path("answers"));
         let command = program.command("questions", "answers", &lines.join("\n"))?;
-        let ended = child::output(command, ANSWERING).await;
-        let answers = std::fs::read_to_string(place("answers")).unwrap_or_default();
+        let ended = child::output(command, RUN_TIMEOUT).await;
+        let answers = std::fs::read_to_string(path("answers")).unwrap_or_default();
         let mut answers: Vec<String> = answers.lines().map(str::to_owned).collect();
         let file = &program.file;
         let (seen, advice) = match ended {
             Ok(output) => {
-                self.printed(&String::from_utf8_lossy(&output.stdout));
+                self.record_output(&String::from_utf8_lossy(&output.stdout));
                 if output.status.success() && answers.len() >= questions.len() {
                     answers.truncate(questions.len());
                     return Ok(answers);
@@ -164,12 +166,12 @@ impl Bench {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => (
-                format!("it did not return within {ANSWERING:?}, and was ended"),
+                format!("it did not return within {RUN_TIMEOUT:?}, and was ended"),
                 "Which loop has no end for these values?",
             ),
             Err(error) => return Err(error).context("the compiled program could not be run"),
         };
-        let asked = questions.get(answers.len()).map_or("the end", |question| question.shown.as_str());
+        let asked = questions.get(answers.len()).map_or("the end", |question| question.description.as_str());
         let what = format!("{file} answers");
         let seen = format!("asked for {asked}, {}", seen.trim_end());
         Err(Requirement::unmet(what, "an answer to each call", seen, advice).into())

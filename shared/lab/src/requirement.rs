@@ -48,7 +48,7 @@ impl Requirement {
 }
 
 /// Whether a sentence says this, wherever the line breaks are; `…` stands for anything.
-pub fn sentence_says(sentence: &str, wanted: &str) -> bool {
+pub fn matches_pattern(sentence: &str, wanted: &str) -> bool {
     let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let sentence = plain(sentence);
     let mut rest = sentence.as_str();
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn an_ellipsis_stands_for_what_differs_from_run_to_run() {
-        assert!(sentence_says("90 % of 300 calls\nwent to a", "90 % of … calls went"));
-        assert!(!sentence_says("90 % of 300 calls went to a", "went … 90 %"));
+        assert!(matches_pattern("90 % of 300 calls\nwent to a", "90 % of … calls went"));
+        assert!(!matches_pattern("90 % of 300 calls went to a", "went … 90 %"));
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use shared::cli::Unready;
+use shared::cli::SetupError;
 use shared::tools::{self, Program};
 use tokio::sync::OnceCell;
 
@@ -21,7 +21,7 @@ impl Tools {
     }
 
     pub(super) async fn envoy(&self) -> anyhow::Result<Program> {
-        let find = async || tools::envoy(self.choice.as_deref()).await.map_err(Unready::new);
+        let find = async || tools::envoy(self.choice.as_deref()).await.map_err(SetupError::new);
         Ok(self.envoy.get_or_try_init(find).await?.clone())
     }
 }

@@ -6,18 +6,18 @@ use std::time::Instant;
 
 use futures::StreamExt;
 
-use super::{Exercise, Lab, Outcome, Tools, sentence_says};
+use super::{Exercise, Lab, Outcome, Tools, matches_pattern};
 use shared::lifecycle::Lifecycle;
 
 /// How many checks run at once. They wait for programs more than they compute.
-const AT_ONCE: usize = 2;
+const MAX_PARALLEL: usize = 2;
 
 /// The fewest hints and wrong solutions that an exercise has.
-const FEWEST: usize = 2;
+const MIN_COUNT: usize = 2;
 
 /// One thing about an exercise that was tried.
 #[derive(Clone, Debug)]
-pub struct Proof {
+pub struct CaseResult {
     /// The exercise's folder.
     pub exercise: &'static str,
     /// `solution`, `start`, `wrong/NAME`, or `folder`.
@@ -31,17 +31,17 @@ pub struct Proof {
 }
 
 /// What a case is to bring about.
-enum Wanted {
+enum Expected {
     Solved,
     /// The first thing that is said has to say this.
-    Says(String),
+    FailsWith(String),
 }
 
 struct Case {
     exercise: Exercise,
     name: String,
     folders: Vec<PathBuf>,
-    wanted: Wanted,
+    wanted: Expected,
 }
 
 impl Lab {
@@ -55,19 +55,19 @@ impl Lab {
         seed: u32,
         tools: &Tools,
         life: &Lifecycle,
-        mut show: impl FnMut(&Proof),
-    ) -> anyhow::Result<Vec<Proof>> {
-        let mut proofs = self.folders_are_known()?;
+        mut show: impl FnMut(&CaseResult),
+    ) -> anyhow::Result<Vec<CaseResult>> {
+        let mut proofs = self.check_folders()?;
         let mut cases = Vec::new();
         for (at, exercise) in self.exercises.iter().enumerate() {
             if only.is_none_or(|number| number == at + 1) {
-                proofs.push(self.is_whole(exercise)?);
+                proofs.push(self.check_exercise(exercise)?);
                 cases.extend(self.cases(exercise)?);
             }
         }
         proofs.iter().for_each(&mut show);
         let running = cases.into_iter().map(|case| case.prove(seed, tools, life));
-        let mut running = futures::stream::iter(running).buffered(AT_ONCE);
+        let mut running = futures::stream::iter(running).buffered(MAX_PARALLEL);
         while let Some(proof) = running.next().await {
             let proof = proof?;
             show(&proof);
@@ -77,8 +77,8 @@ impl Lab {
     }
 
     fn cases(&self, exercise: &Exercise) -> anyhow::Result<Vec<Case>> {
-        let place = self.place(exercise);
-        let start = place.join("start");
+        let folder = self.folder_of(exercise);
+        let start = folder.join("start");
         let case = |name: &str, folders, wanted| Case {
             exercise: *exercise,
             name: name.to_owned(),
@@ -86,19 +86,23 @@ impl Lab {
             wanted,
         };
         let mut cases = vec![
-            case("solution", vec![start.clone(), place.join("solution")], Wanted::Solved),
-            case("start", vec![start.clone()], Wanted::Says(self.says(exercise, None)?)),
+            case("solution", vec![start.clone(), folder.join("solution")], Expected::Solved),
+            case("start", vec![start.clone()], Expected::FailsWith(self.expected_failure(exercise, None)?)),
         ];
         for wrong in self.wrong(exercise)? {
             let name = format!("wrong/{wrong}");
-            let folders = vec![start.clone(), place.join(&name)];
-            cases.push(case(&name, folders, Wanted::Says(self.says(exercise, Some(&wrong))?)));
+            let folders = vec![start.clone(), folder.join(&name)];
+            cases.push(case(
+                &name,
+                folders,
+                Expected::FailsWith(self.expected_failure(exercise, Some(&wrong))?),
+            ));
         }
         Ok(cases)
     }
 
     /// Every folder is an exercise, and in the order of its number.
-    fn folders_are_known(&self) -> anyhow::Result<Vec<Proof>> {
+    fn check_folders(&self) -> anyhow::Result<Vec<CaseResult>> {
         let known: Vec<&str> = self.exercises.iter().map(|exercise| exercise.folder).collect();
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.folder)? {
@@ -110,48 +114,50 @@ impl Lab {
         found.sort_unstable();
         let held = found == known;
         let seen = format!("folders {}", found.join(", "));
-        Ok(vec![Proof { exercise: "", case: "folder".to_owned(), held, seen, seconds: 0.0 }])
+        Ok(vec![CaseResult { exercise: "", case: "folder".to_owned(), held, seen, seconds: 0.0 }])
     }
 
     /// A title, hints, wrong solutions, and a reason of its own for each.
-    fn is_whole(&self, exercise: &Exercise) -> anyhow::Result<Proof> {
+    fn check_exercise(&self, exercise: &Exercise) -> anyhow::Result<CaseResult> {
         let (title, hints, wrong) = (self.title(exercise)?, self.hints(exercise)?, self.wrong(exercise)?);
         let mut reasons = BTreeSet::new();
         for name in &wrong {
-            reasons.insert(self.says(exercise, Some(name))?);
+            reasons.insert(self.expected_failure(exercise, Some(name))?);
         }
-        let held = hints.len() >= FEWEST && wrong.len() >= FEWEST && reasons.len() == wrong.len();
+        let held = hints.len() >= MIN_COUNT && wrong.len() >= MIN_COUNT && reasons.len() == wrong.len();
         let seen = format!(
             "{title}: {} hints, {} wrong solutions for {} reasons",
             hints.len(),
             wrong.len(),
             reasons.len()
         );
-        Ok(Proof { exercise: exercise.folder, case: "folder".to_owned(), held, seen, seconds: 0.0 })
+        Ok(CaseResult { exercise: exercise.folder, case: "folder".to_owned(), held, seen, seconds: 0.0 })
     }
 }
 
 impl Case {
-    async fn prove(self, seed: u32, tools: &Tools, life: &Lifecycle) -> anyhow::Result<Proof> {
+    async fn prove(self, seed: u32, tools: &Tools, life: &Lifecycle) -> anyhow::Result<CaseResult> {
         let begun = Instant::now();
         let folders: Vec<_> = self.folders.iter().map(PathBuf::as_path).collect();
-        let outcome = self.exercise.examine(&folders, seed, tools, life).await?;
-        let (held, seen) = self.judge(&outcome);
+        let outcome = self.exercise.run_check(&folders, seed, tools, life).await?;
+        let (held, seen) = self.evaluate(&outcome);
         let seconds = begun.elapsed().as_secs_f64();
-        Ok(Proof { exercise: self.exercise.folder, case: self.name, held, seen, seconds })
+        Ok(CaseResult { exercise: self.exercise.folder, case: self.name, held, seen, seconds })
     }
 
-    fn judge(&self, outcome: &Outcome) -> (bool, String) {
+    fn evaluate(&self, outcome: &Outcome) -> (bool, String) {
         let first = outcome.first_unmet();
         match (&self.wanted, first) {
-            (Wanted::Solved, None) => {
+            (Expected::Solved, None) => {
                 (outcome.solved(), format!("{} requirements met", outcome.requirements.len()))
             }
-            (Wanted::Solved, Some(unmet)) => (false, format!("not solved: {unmet}")),
-            (Wanted::Says(wanted), None) => (false, format!("it passes, and was to be told: {wanted}")),
-            (Wanted::Says(wanted), Some(unmet)) => {
+            (Expected::Solved, Some(unmet)) => (false, format!("not solved: {unmet}")),
+            (Expected::FailsWith(wanted), None) => {
+                (false, format!("it passes, and was to be told: {wanted}"))
+            }
+            (Expected::FailsWith(wanted), Some(unmet)) => {
                 let said = unmet.to_string();
-                let held = sentence_says(&said, wanted) && !wanted.is_empty() && !unmet.advice.is_empty();
+                let held = matches_pattern(&said, wanted) && !wanted.is_empty() && !unmet.advice.is_empty();
                 let missing = if held { String::new() } else { format!("; was to say: {wanted}") };
                 (held, format!("refused: {said}{missing}"))
             }

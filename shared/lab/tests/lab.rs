@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use mesh_lab::{Bench, Exercise, Lab, Outcome, Question, Tools};
+use mesh_lab::{CheckContext, Exercise, Lab, Outcome, Question, Tools};
 use shared::lifecycle::Lifecycle;
 use tempfile::TempDir;
 
@@ -20,10 +20,10 @@ pub fn answer(question: &str) -> String {
 const RIGHT: &str = "pub fn double(x: u32) -> u32 { 2 * x }";
 
 /// The task of the exercise here: a function that doubles.
-async fn doubles(bench: &mut Bench) -> anyhow::Result<()> {
-    let number = bench.dice.number(10..=99);
+async fn doubles(bench: &mut CheckContext) -> anyhow::Result<()> {
+    let number = bench.rng.number(10..=99);
     let program = bench.compile("double.rs", HARNESS).await?;
-    let question = Question { line: number.to_string(), shown: format!("double({number})") };
+    let question = Question { line: number.to_string(), description: format!("double({number})") };
     let answers = bench.ask(&program, &[question]).await?;
     let met = answers == [(2 * number).to_string()];
     bench.require("it doubles", 2 * number, &answers[0], met, "What is twice as much?");
@@ -31,7 +31,7 @@ async fn doubles(bench: &mut Bench) -> anyhow::Result<()> {
 }
 
 /// The task of the other one: an Envoy with a listener.
-async fn listens(bench: &mut Bench) -> anyhow::Result<()> {
+async fn listens(bench: &mut CheckContext) -> anyhow::Result<()> {
     let envoy = bench.envoy("envoy.yaml", &[("NAME", "here".to_owned())]).await?;
     let listeners = envoy.admin().listeners().await?.len();
     bench.require("Envoy listens", "one listener", listeners, listeners == 1, "Look at the listeners.");
@@ -57,16 +57,16 @@ impl Course {
         let course = Self::new(Exercise { folder: "01-double", check: |bench| Box::pin(doubles(bench)) });
         course.write("README.md", "# Twice as much");
         course.write("hints.md", "## One\nhint\n## Two\nhints");
-        course.write("says.txt", "the task asks for …. What is twice as much?");
+        course.write("expected-failure.txt", "the task asks for …. What is twice as much?");
         course.write("start/double.rs", "pub fn double(x: u32) -> u32 { x }");
         course.write("solution/double.rs", RIGHT);
         course.write("wrong/loop/double.rs", "pub fn double(_: u32) -> u32 { loop {} }");
-        course.write("wrong/loop/says.txt", "it did not return within 5s");
+        course.write("wrong/loop/expected-failure.txt", "it did not return within 5s");
         course.write(
             "wrong/panic/double.rs",
             "pub fn double(x: u32) -> u32 {\n    None.unwrap_or_else(|| panic!(\"not {x}\"))\n}",
         );
-        course.write("wrong/panic/says.txt", "asked for double(…), it panicked at double.rs:2:");
+        course.write("wrong/panic/expected-failure.txt", "asked for double(…), it panicked at double.rs:2:");
         course
     }
 
@@ -77,16 +77,16 @@ impl Course {
         path
     }
 
-    async fn examine(&self, file: &str, text: &str) -> Outcome {
+    async fn run_check(&self, file: &str, text: &str) -> Outcome {
         let work = tempfile::tempdir().unwrap();
         fs::write(work.path().join(file), text).unwrap();
         let exercise = self.lab.exercises[0];
-        exercise.examine(&[work.path()], 7, &Tools::default(), &self.life).await.unwrap()
+        exercise.run_check(&[work.path()], 7, &Tools::default(), &self.life).await.unwrap()
     }
 
     /// What is said first about this file.
     async fn told(&self, file: &str, text: &str) -> String {
-        self.examine(file, text).await.first_unmet().unwrap().to_string()
+        self.run_check(file, text).await.first_unmet().unwrap().to_string()
     }
 }
 
@@ -139,7 +139,7 @@ async fn a_program_that_eats_memory_or_leaves_is_told_so() {
 async fn what_a_program_prints_is_kept_apart_from_its_answers() {
     let course = Course::doubling();
     let outcome =
-        course.examine("double.rs", "pub fn double(x: u32) -> u32 { println!(\"x is {x}\"); 2 * x }").await;
+        course.run_check("double.rs", "pub fn double(x: u32) -> u32 { println!(\"x is {x}\"); 2 * x }").await;
     assert!(outcome.solved(), "{outcome:?}");
     assert!(outcome.printed.starts_with("x is "), "{outcome:?}");
 }
@@ -152,7 +152,8 @@ async fn values_differ_from_seed_to_seed_and_are_the_same_for_the_same_seed() {
     let mut seen = Vec::new();
     for seed in [1, 1, 2, 3, 4] {
         let exercise = course.lab.exercises[0];
-        let outcome = exercise.examine(&[work.path()], seed, &Tools::default(), &course.life).await.unwrap();
+        let outcome =
+            exercise.run_check(&[work.path()], seed, &Tools::default(), &course.life).await.unwrap();
         seen.push(outcome.requirements[0].seen.clone());
     }
     assert_eq!(seen[0], seen[1]);
@@ -184,7 +185,7 @@ async fn nothing_is_left_running_and_the_students_file_is_as_it_was() {
     let before = (fs::read(&file).unwrap(), modified(&file));
     let begun = Instant::now();
     let exercise = course.lab.exercises[0];
-    exercise.examine(&[work.path()], 7, &Tools::default(), &course.life).await.unwrap();
+    exercise.run_check(&[work.path()], 7, &Tools::default(), &course.life).await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(60));
     assert_eq!((fs::read(&file).unwrap(), modified(&file)), before);
     let pid = fs::read_to_string(pid).unwrap();

@@ -17,7 +17,7 @@ use crate::lifecycle::Lifecycle;
 
 /// How long a program may take to end after SIGTERM before it is killed. Shorter than
 /// [`GRACE`](crate::lifecycle::GRACE), so that a stubborn program does not make its lifecycle overdue.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A program that runs until it ends by itself, is stopped, is dropped, or its lifecycle is over.
 ///
@@ -82,7 +82,7 @@ impl Running {
         exit.wait_for(Option::is_some).await.ok().and_then(|status| *status)
     }
 
-    /// Ends it: SIGTERM, and SIGKILL if it is still there after [`PATIENCE`]. It is gone when this returns.
+    /// Ends it: SIGTERM, and SIGKILL if it is still there after [`STOP_TIMEOUT`]. It is gone when this returns.
     pub async fn stop(&self) -> Option<ExitStatus> {
         self.stop.cancel();
         self.exited().await
@@ -115,7 +115,7 @@ async fn own(
             tokio::select! {
                 status = child.wait() => return status,
                 () = kill.cancelled() => {}
-                () = tokio::time::sleep(PATIENCE) => {}
+                () = tokio::time::sleep(STOP_TIMEOUT) => {}
             }
         }
     }

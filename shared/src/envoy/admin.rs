@@ -1,12 +1,12 @@
 //! Envoy's own account of itself: its admin interface, over HTTP, as types.
 //!
-//! This file owns the connection; `admin/answers.rs` and `admin/dump.rs` read what comes back, and are pure. Of the interface
+//! This file owns the connection; `admin/responses.rs` and `admin/config_dump.rs` read what comes back, and are pure. Of the interface
 //! only what the demos ask for is here; the rest is on
 //! [Envoy's page about it](https://www.envoyproxy.io/docs/envoy/v1.40.0/operations/admin).
 
-mod answers;
+mod responses;
 
-mod dump;
+mod config_dump;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -22,15 +22,15 @@ use tokio::net::TcpStream;
 
 use crate::client;
 
-pub use answers::{Bucket, Cluster, Health, Host, Listener, Locality};
-pub use dump::{Dynamic, Kind, State};
+pub use config_dump::{DynamicResource, ResourceKind, ResourceState};
+pub use responses::{Bucket, Cluster, Health, Host, Listener, Locality};
 
 /// How long one question may take in all. Envoy answers from its main thread, which may be busy with a new
 /// configuration.
-pub const LIMIT: Duration = Duration::from_secs(10);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The largest answer that is read, in bytes: a configuration dump of many thousand endpoints.
-pub const MOST: usize = 64 << 20;
+pub const MAX_RESPONSE_SIZE: usize = 64 << 20;
 
 /// Why the admin interface gave no answer that makes sense.
 #[derive(Debug, thiserror::Error)]
@@ -44,21 +44,21 @@ pub enum AdminError {
         source: io::Error,
     },
     /// It took the question and did not answer in time.
-    #[error("Envoy did not answer {path} within {LIMIT:?}")]
-    TooSlow {
+    #[error("Envoy did not answer {path} within {REQUEST_TIMEOUT:?}")]
+    Timeout {
         /// What was asked.
         path: String,
     },
     /// The connection broke, or something that is not HTTP came back.
     #[error("Envoy's answer to {path} broke off")]
-    Broken {
+    Interrupted {
         /// What was asked.
         path: String,
         /// What went wrong with the connection.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// More came back than this process is willing to hold.
-    #[error("Envoy's answer to {path} is larger than {MOST} bytes: ask for less, with a filter")]
+    #[error("Envoy's answer to {path} is larger than {MAX_RESPONSE_SIZE} bytes: ask for less, with a filter")]
     TooLarge {
         /// What was asked.
         path: String,
@@ -71,7 +71,7 @@ pub enum AdminError {
     },
     /// Envoy refused the question.
     #[error("Envoy refused {path} ({status}): {body}")]
-    Refused {
+    ErrorStatus {
         /// What was asked.
         path: String,
         /// The HTTP status.
@@ -111,9 +111,11 @@ impl Admin {
     /// # Errors
     /// [`AdminError::NotReady`] with its state if it does not; the others if it cannot be asked.
     pub async fn ready(&self) -> Result<(), AdminError> {
-        match self.ask("/ready").await {
+        match self.get("/ready").await {
             Ok(_) => Ok(()),
-            Err(AdminError::Refused { status, body, .. }) if status == StatusCode::SERVICE_UNAVAILABLE => {
+            Err(AdminError::ErrorStatus { status, body, .. })
+                if status == StatusCode::SERVICE_UNAVAILABLE =>
+            {
                 Err(AdminError::NotReady { state: body })
             }
             Err(error) => Err(error),
@@ -125,7 +127,7 @@ impl Admin {
     /// # Errors
     /// [`AdminError`]
     pub async fn listeners(&self) -> Result<Vec<Listener>, AdminError> {
-        self.read("/listeners?format=json", answers::listeners).await
+        self.read("/listeners?format=json", responses::listeners).await
     }
 
     /// The counters and gauges whose names match `filter`, a regular expression that may match anywhere in the name.
@@ -134,7 +136,7 @@ impl Admin {
     /// [`AdminError`]
     pub async fn stats(&self, filter: &str) -> Result<BTreeMap<String, u64>, AdminError> {
         let path = format!("/stats?format=json&filter={}", encode(filter));
-        self.read(&path, answers::stats).await
+        self.read(&path, responses::stats).await
     }
 
     /// The histograms whose names match `filter`, as they were when Envoy last merged what its workers had noted:
@@ -144,7 +146,7 @@ impl Admin {
     /// [`AdminError`]
     pub async fn histograms(&self, filter: &str) -> Result<BTreeMap<String, Vec<Bucket>>, AdminError> {
         let path = format!("/stats?format=json&histogram_buckets=detailed&filter={}", encode(filter));
-        self.read(&path, answers::histograms).await
+        self.read(&path, responses::histograms).await
     }
 
     /// Its clusters, each host with its health and its own statistics.
@@ -152,7 +154,7 @@ impl Admin {
     /// # Errors
     /// [`AdminError`]
     pub async fn clusters(&self) -> Result<Vec<Cluster>, AdminError> {
-        self.read("/clusters?format=json", answers::clusters).await
+        self.read("/clusters?format=json", responses::clusters).await
     }
 
     /// Everything that it was told and by which version, as Envoy writes it; with the endpoints.
@@ -163,12 +165,12 @@ impl Admin {
         self.read("/config_dump?include_eds", |body| serde_json::from_slice(body)).await
     }
 
-    /// The resources that a control plane gave it, in the order of [`Kind`], each with its version and state.
+    /// The resources that a control plane gave it, in the order of [`ResourceKind`], each with its version and state.
     ///
     /// # Errors
     /// [`AdminError`]
-    pub async fn dynamic(&self) -> Result<Vec<Dynamic>, AdminError> {
-        self.read("/config_dump?include_eds", dump::dynamic).await
+    pub async fn dynamic_resources(&self) -> Result<Vec<DynamicResource>, AdminError> {
+        self.read("/config_dump?include_eds", config_dump::dynamic_resources).await
     }
 
     async fn read<T>(
@@ -176,23 +178,23 @@ impl Admin {
         path: &str,
         parse: impl FnOnce(&[u8]) -> serde_json::Result<T>,
     ) -> Result<T, AdminError> {
-        let body = self.ask(path).await?;
+        let body = self.get(path).await?;
         parse(&body).map_err(|source| AdminError::Unreadable { path: path.to_owned(), source })
     }
 
-    async fn ask(&self, path: &str) -> Result<Bytes, AdminError> {
-        let asking = self.exchange(path);
-        let answer = tokio::time::timeout(LIMIT, asking).await;
-        answer.unwrap_or_else(|_| Err(AdminError::TooSlow { path: path.to_owned() }))
+    async fn get(&self, path: &str) -> Result<Bytes, AdminError> {
+        let exchange = self.send(path);
+        let response = tokio::time::timeout(REQUEST_TIMEOUT, exchange).await;
+        response.unwrap_or_else(|_| Err(AdminError::Timeout { path: path.to_owned() }))
     }
 
     /// Sends one request over its own connection, because Envoy may have been restarted since the last one.
-    async fn exchange(&self, path: &str) -> Result<Bytes, AdminError> {
-        let broken = |source: Box<dyn std::error::Error + Send + Sync>| {
+    async fn send(&self, path: &str) -> Result<Bytes, AdminError> {
+        let interrupted = |source: Box<dyn std::error::Error + Send + Sync>| {
             let path = path.to_owned();
             match source.downcast_ref::<LengthLimitError>() {
                 Some(_) => AdminError::TooLarge { path },
-                None => AdminError::Broken { path, source },
+                None => AdminError::Interrupted { path, source },
             }
         };
         let stream = TcpStream::connect(self.address).await;
@@ -201,14 +203,15 @@ impl Admin {
             .uri(path)
             .header(header::HOST, self.address.to_string())
             .body(Full::default())
-            .map_err(|error| broken(error.into()))?;
-        let (head, body) = client::send_over(stream, request, MOST).await.map_err(broken)?.into_parts();
+            .map_err(|error| interrupted(error.into()))?;
+        let (head, body) =
+            client::send_over(stream, request, MAX_RESPONSE_SIZE).await.map_err(interrupted)?.into_parts();
         let status = head.status;
         if status.is_success() {
             return Ok(body);
         }
         let text = String::from_utf8_lossy(&body);
-        Err(AdminError::Refused {
+        Err(AdminError::ErrorStatus {
             path: path.to_owned(),
             status,
             body: text.lines().next().unwrap_or_default().to_owned(),

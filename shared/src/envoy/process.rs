@@ -21,14 +21,14 @@ use tokio::process::Command;
 
 use super::admin::Admin;
 use crate::child::Running;
-use crate::folder::Folder;
 use crate::lifecycle::Lifecycle;
 use crate::poll::{self, TimedOut};
+use crate::temp_folder::TempFolder;
 
 /// How often a starting Envoy is asked whether it is ready. It takes 0.2 to 0.4 s as a rule.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// How many of its last lines an error shows.
-const LINES: usize = 20;
+const LOG_TAIL_LINES: usize = 20;
 
 /// Why Envoy does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +99,7 @@ impl Envoy {
     /// [`EnvoyError::Folder`], [`EnvoyError::NotStarted`].
     pub async fn start(&self, life: &Lifecycle) -> Result<Started, EnvoyError> {
         // The log may show what other users of the machine should not see.
-        let folder = Arc::new(Folder::new("mesh-envoy-").map_err(EnvoyError::Folder)?);
+        let folder = Arc::new(TempFolder::new("mesh-envoy-").map_err(EnvoyError::Folder)?);
         let log = File::create(log_file(&folder)).map_err(EnvoyError::Folder)?;
         let more_log = log.try_clone().map_err(EnvoyError::Folder)?;
         let mut command = Command::new(&self.program);
@@ -128,7 +128,7 @@ impl Envoy {
 #[derive(Debug)]
 pub struct Started {
     running: Running,
-    folder: Arc<Folder>,
+    folder: Arc<TempFolder>,
 }
 
 impl Started {
@@ -142,7 +142,7 @@ impl Started {
     /// # Errors
     /// [`EnvoyError::ExitedEarly`], or [`EnvoyError::NotReady`] after `limit`. Either way nothing is left running.
     pub async fn ready(self, limit: Duration) -> Result<Serving, EnvoyError> {
-        let ready = poll::wait_until("Envoy to be ready", LOOK, limit, || self.look());
+        let ready = poll::wait_until("Envoy to be ready", POLL_INTERVAL, limit, || self.check_ready());
         let ready = tokio::select! {
             ready = ready => ready,
             status = self.running.exited() => {
@@ -167,8 +167,8 @@ impl Started {
     /// # Errors
     /// [`TimedOut`] after `limit`.
     pub async fn admin(&self, limit: Duration) -> Result<Admin, TimedOut> {
-        let look = || std::future::ready(self.address());
-        poll::wait_until("Envoy's admin address", LOOK, limit, look).await.map(Admin::new)
+        let check_ready = || std::future::ready(self.address());
+        poll::wait_until("Envoy's admin address", POLL_INTERVAL, limit, check_ready).await.map(Admin::new)
     }
 
     fn address(&self) -> Result<SocketAddr, String> {
@@ -177,8 +177,8 @@ impl Started {
         written.trim().parse().map_err(|_| "no admin address".to_owned())
     }
 
-    /// One look: has it said where its admin interface is, and does that say `LIVE`?
-    async fn look(&self) -> Result<Admin, String> {
+    /// Checks once whether Envoy has written its admin address and reports `LIVE`.
+    async fn check_ready(&self) -> Result<Admin, String> {
         let admin = Admin::new(self.address()?);
         admin.ready().await.map_err(|error| error.to_string())?;
         Ok(admin)
@@ -190,7 +190,7 @@ impl Started {
 pub struct Serving {
     admin: Admin,
     running: Running,
-    folder: Arc<Folder>,
+    folder: Arc<TempFolder>,
 }
 
 impl Serving {
@@ -224,23 +224,23 @@ impl Serving {
         self.running.kill().await
     }
 
-    /// Ends it: SIGTERM, and SIGKILL if it is still there after [`PATIENCE`](crate::child::PATIENCE). It is
+    /// Ends it: SIGTERM, and SIGKILL if it is still there after [`STOP_TIMEOUT`](crate::child::STOP_TIMEOUT). It is
     /// gone when this returns; so is its log.
     pub async fn stop(self) -> Option<ExitStatus> {
         self.running.stop().await
     }
 }
 
-fn log_file(folder: &Folder) -> PathBuf {
+fn log_file(folder: &TempFolder) -> PathBuf {
     folder.path().join("envoy.log")
 }
 
-fn address_file(folder: &Folder) -> PathBuf {
+fn address_file(folder: &TempFolder) -> PathBuf {
     folder.path().join("admin-address")
 }
 
 /// The log's last lines, from its last 16 KiB: with `-l trace` it grows without bound.
-fn log_tail(folder: &Folder) -> String {
+fn log_tail(folder: &TempFolder) -> String {
     let read = || -> io::Result<Vec<u8>> {
         let mut log = File::open(log_file(folder))?;
         let length = log.metadata()?.len();
@@ -254,6 +254,6 @@ fn log_tail(folder: &Folder) -> String {
     let lines: Vec<&str> = text.lines().collect();
     match lines.len() {
         0 => "(the log is empty)".to_owned(),
-        count => lines[count.saturating_sub(LINES)..].join("\n"),
+        count => lines[count.saturating_sub(LOG_TAIL_LINES)..].join("\n"),
     }
 }

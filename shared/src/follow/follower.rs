@@ -10,7 +10,7 @@ pub const CONFIRM_AFTER: Duration = Duration::from_millis(250);
 
 /// How often a source is read, and whether a change must be seen twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
+pub struct PollTiming {
     /// The time between two looks.
     pub every: Duration,
     /// The time between a change and the look that confirms it. `None` publishes after one look, for sources that
@@ -20,7 +20,7 @@ pub struct Pace {
 
 /// The result of one look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look<V> {
+pub enum PollOutcome<V> {
     /// The content is what was published last.
     Unchanged,
     /// The content changed, and the next look must confirm it.
@@ -44,7 +44,7 @@ pub enum Change<V> {
 #[derive(Debug)]
 pub struct Follower<S: Source> {
     source: S,
-    pace: Pace,
+    pace: PollTiming,
     published: Option<S::Content>,
     /// The look before, if it found a change.
     unconfirmed: Option<Reading<S::Content>>,
@@ -53,7 +53,7 @@ pub struct Follower<S: Source> {
 
 impl<S: Source> Follower<S> {
     /// Follows a source that has not been read yet.
-    pub fn new(source: S, pace: Pace) -> Self {
+    pub fn new(source: S, pace: PollTiming) -> Self {
         Self { source, pace, published: None, unconfirmed: None, wait: Duration::ZERO }
     }
 
@@ -69,24 +69,24 @@ impl<S: Source> Follower<S> {
     ///
     /// # Errors
     /// If the source cannot be read or parsed. The value published last is still the valid one.
-    pub fn look(&mut self) -> Result<Look<S::Value>, S::Error> {
+    pub fn poll(&mut self) -> Result<PollOutcome<S::Value>, S::Error> {
         self.wait = self.pace.every;
         let before = self.unconfirmed.take();
         let reading = self.source.read()?;
         if self.published.as_ref() == Some(&reading.content) {
-            return Ok(Look::Unchanged);
+            return Ok(PollOutcome::Unchanged);
         }
         if let Some(confirm) = self.pace.confirm
             && before.as_ref() != Some(&reading)
         {
             self.wait = confirm;
             self.unconfirmed = Some(reading);
-            return Ok(Look::Unconfirmed);
+            return Ok(PollOutcome::Unconfirmed);
         }
         match self.source.parse(&reading.content) {
             Ok(value) => {
                 self.published = Some(reading.content);
-                Ok(Look::Value(value))
+                Ok(PollOutcome::Value(value))
             }
             Err(error) => {
                 // The same content fails again at the next look, so that the error lasts as long as its cause.
@@ -102,7 +102,7 @@ impl<S: Source> Follower<S> {
     /// The first error, because no earlier value can be kept.
     pub async fn first(&mut self) -> Result<S::Value, S::Error> {
         loop {
-            if let Look::Value(value) = self.look()? {
+            if let PollOutcome::Value(value) = self.poll()? {
                 return Ok(value);
             }
             tokio::time::sleep(self.wait).await;
@@ -121,7 +121,7 @@ impl<S: Source> Follower<S> {
         loop {
             tokio::time::sleep(self.wait).await;
             // A disk or a name server can take long.
-            let looked = tokio::task::spawn_blocking(move || (self.look(), self)).await;
+            let looked = tokio::task::spawn_blocking(move || (self.poll(), self)).await;
             let look = match looked {
                 Ok((look, follower)) => {
                     self = follower;
@@ -134,13 +134,13 @@ impl<S: Source> Follower<S> {
                 },
             };
             match look {
-                Ok(Look::Unconfirmed) => {}
-                Ok(Look::Unchanged) if failure.is_empty() => {}
-                Ok(Look::Unchanged) => {
+                Ok(PollOutcome::Unconfirmed) => {}
+                Ok(PollOutcome::Unchanged) if failure.is_empty() => {}
+                Ok(PollOutcome::Unchanged) => {
                     failure.clear();
                     report(Change::Restored);
                 }
-                Ok(Look::Value(value)) => {
+                Ok(PollOutcome::Value(value)) => {
                     failure.clear();
                     report(Change::Value(value));
                 }

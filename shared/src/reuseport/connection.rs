@@ -15,10 +15,10 @@ use tokio::net::TcpStream;
 use super::GREETING;
 
 /// How long an answer may take, the time in a queue included.
-const LIMIT: Duration = Duration::from_secs(30);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How much of an answer is read, in bytes.
-const LONGEST: usize = 1024;
+const MAX_BODY: usize = 1024;
 
 /// A connection that is kept, as gRPC clients and connection pools do.
 #[derive(Debug)]
@@ -44,25 +44,26 @@ impl Connection {
     ///
     /// # Errors
     /// If the connection broke, or nothing that makes sense came in half a minute.
-    pub async fn ask(&mut self) -> io::Result<String> {
+    pub async fn request_instance(&mut self) -> io::Result<String> {
         let request = Request::get("/").header(HOST, &self.host).body(Empty::new());
         let request = request.map_err(io::Error::other)?;
-        let asking = async {
+        let exchange = async {
             self.requests.ready().await.map_err(io::Error::other)?;
-            let answer = self.requests.send_request(request).await.map_err(io::Error::other)?;
-            let body = Limited::new(answer.into_body(), LONGEST).collect().await.map_err(io::Error::other)?;
+            let response = self.requests.send_request(request).await.map_err(io::Error::other)?;
+            let body =
+                Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(io::Error::other)?;
             let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
             let instance = body.trim_end().strip_prefix(GREETING);
             instance.map(str::to_owned).ok_or_else(|| io::Error::other(format!("answered {body:?}")))
         };
-        tokio::time::timeout(LIMIT, asking).await?
+        tokio::time::timeout(RESPONSE_TIMEOUT, exchange).await?
     }
 }
 
 /// Asks on a connection of its own.
 ///
 /// # Errors
-/// As [`Connection::ask`], or if there is no connection.
-pub async fn ask(address: SocketAddr) -> io::Result<String> {
-    Connection::open(address).await?.ask().await
+/// As [`Connection::request_instance`], or if there is no connection.
+pub async fn request_instance(address: SocketAddr) -> io::Result<String> {
+    Connection::open(address).await?.request_instance().await
 }

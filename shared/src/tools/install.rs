@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use super::program::{Program, Source, command, tail};
-use super::{ToolError, Toolbox, Wheel, verify};
+use super::{ToolError, ToolFinder, Wheel, verify};
 use crate::child;
 
 /// The program's path in the wheel, and in what uv makes of it.
@@ -31,7 +31,7 @@ const DOWNLOAD: Duration = Duration::from_secs(15 * 60);
 /// How often progress is drawn and the lock is tried.
 const TICK: Duration = Duration::from_millis(100);
 
-impl Toolbox {
+impl ToolFinder {
     /// Installs `wheel` into the cache, unless somebody else does so at this moment: then waits for it.
     pub(super) async fn install(&self, wheel: &Wheel) -> Result<Program, ToolError> {
         let cache = self.cache.as_path();

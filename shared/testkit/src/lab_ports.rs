@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::story::{Demo, text};
+use crate::demo::{Demo, text};
 
 /// Set in a process that has a network namespace to itself.
 const OWN_NETWORK: &str = "MESH_TEST_OWN_NETWORK";

@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
-pub mod story;
+pub mod demo;
 
 pub mod processes;
 

@@ -5,11 +5,11 @@ use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Stdio};
 
-use mesh_testkit::story::{Demo, Running, text};
+use mesh_testkit::demo::{Demo, Running, text};
 use rustix::process::Signal;
 use serde_json::Value;
 
-const TINY: Demo = Demo::new(env!("CARGO_BIN_EXE_tiny-story"));
+const TINY: Demo = Demo::new(env!("CARGO_BIN_EXE_tiny-demo"));
 
 #[test]
 fn a_run_ends_with_0_if_no_claim_is_broken_and_with_1_if_one_is() {
@@ -48,7 +48,7 @@ fn what_the_user_has_to_fix_first_ends_with_2() {
 /// would inherit that.
 fn with_default_signals(args: &[&str]) -> Command {
     let mut command = Command::new("env");
-    command.arg("--default-signal=HUP,INT,QUIT,TERM").arg(env!("CARGO_BIN_EXE_tiny-story"));
+    command.arg("--default-signal=HUP,INT,QUIT,TERM").arg(env!("CARGO_BIN_EXE_tiny-demo"));
     command.args(args).stdin(Stdio::null());
     command
 }

@@ -6,14 +6,14 @@ use std::fs::File;
 use std::io::Read;
 use std::process::Command;
 
-use mesh_testkit::story::{Demo, text};
+use mesh_testkit::demo::{Demo, text};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-const TINY: Demo = Demo::new(env!("CARGO_BIN_EXE_tiny-story"));
+const TINY: Demo = Demo::new(env!("CARGO_BIN_EXE_tiny-demo"));
 
 /// Returns a command whose colours do not depend on the environment of the tests.
-fn tiny_story(args: &[&str]) -> Command {
+fn tiny_demo(args: &[&str]) -> Command {
     let mut command = TINY.command(args);
     command.env_remove("NO_COLOR");
     command
@@ -41,7 +41,7 @@ fn people_get_each_claim_as_it_is_measured_and_again_in_a_table() {
     let stdout = text(&TINY.run(&["mixed"]).stdout);
     let lines: Vec<&str> = stdout.lines().collect();
     let beginning = [
-        "tiny-story: a story for tests",
+        "tiny-demo: a run for tests",
         "   with tiny 1.0",
         "",
         "1. The only step",
@@ -94,12 +94,12 @@ fn on_a_terminal(mut command: Command, columns: u16) -> String {
 
 #[test]
 fn on_a_terminal_verdicts_have_colours_unless_no_color_is_set() {
-    let shown = on_a_terminal(tiny_story(&["mixed"]), 100);
+    let shown = on_a_terminal(tiny_demo(&["mixed"]), 100);
     for verdict in ["\u{1b}[32mheld", "\u{1b}[31mBROKEN", "\u{1b}[33mnot checked"] {
         assert!(shown.contains(verdict), "no {verdict:?} in\n{shown}");
     }
     let with_no_color = |value: &str| {
-        let mut command = tiny_story(&["mixed"]);
+        let mut command = tiny_demo(&["mixed"]);
         command.env("NO_COLOR", value);
         on_a_terminal(command, 100)
     };
@@ -111,14 +111,14 @@ fn on_a_terminal_verdicts_have_colours_unless_no_color_is_set() {
 
 #[test]
 fn json_has_no_colours_on_a_terminal_either() {
-    let shown = on_a_terminal(tiny_story(&["mixed", "--json"]), 80);
+    let shown = on_a_terminal(tiny_demo(&["mixed", "--json"]), 80);
     assert!(shown.contains("\"broken\"") && !shown.contains('\u{1b}'), "{shown}");
 }
 
 #[test]
 fn a_table_is_as_wide_as_the_terminal_at_most() {
     for columns in [50, 70] {
-        let mut command = tiny_story(&["mixed"]);
+        let mut command = tiny_demo(&["mixed"]);
         command.env("NO_COLOR", "1");
         let shown = on_a_terminal(command, columns);
         let table: Vec<&str> = shown.lines().skip_while(|line| !line.starts_with('─')).collect();

@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use mesh_xds::snapshot::Snapshot;
 use mesh_xds::{Resource, ResourceType};
-use shared::follow::{CONFIRM_AFTER, Change, Follower, Look, Pace, Reading, Source};
+use shared::follow::{CONFIRM_AFTER, Change, Follower, PollOutcome, PollTiming, Reading, Source};
 
 use crate::error::FilesError;
 use crate::look::look;
 use crate::parse::parse;
 
 /// How often the folder is read.
-const PACE: Pace = Pace { every: Duration::from_millis(250), confirm: Some(CONFIRM_AFTER) };
+const PACE: PollTiming = PollTiming { every: Duration::from_millis(250), confirm: Some(CONFIRM_AFTER) };
 
 /// A folder of resource files.
 #[derive(Debug)]
@@ -59,9 +59,9 @@ impl Folder {
     /// # Errors
     /// [`FilesError`]; the snapshot returned last is still the valid one.
     pub fn read(&mut self) -> Result<Option<Snapshot>, FilesError> {
-        Ok(match self.0.look()? {
-            Look::Value(snapshot) => Some(snapshot),
-            Look::Unchanged | Look::Unconfirmed => None,
+        Ok(match self.0.poll()? {
+            PollOutcome::Value(snapshot) => Some(snapshot),
+            PollOutcome::Unchanged | PollOutcome::Unconfirmed => None,
         })
     }
 

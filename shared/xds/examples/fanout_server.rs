@@ -17,7 +17,7 @@ use mesh_xds::cache::EVERYONE;
 use mesh_xds::{Cache, Resource, ResourceType, Server, Snapshot};
 use serde_json::json;
 use shared::lifecycle::Lifecycle;
-use shared::web::Answer;
+use shared::web::PageResponse;
 use shared::{cli, web};
 
 /// The most endpoints that one assignment may have.
@@ -59,7 +59,7 @@ async fn main() -> ExitCode {
 
 async fn run(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
     raise_file_limit();
-    let (xds, http) = (cli::listen(args.listen).await?, cli::listen_by(args.http, "--http").await?);
+    let (xds, http) = (cli::listen(args.listen).await?, cli::listen_with_flag(args.http, "--http").await?);
     let bound = json!({ "xds": xds.local_addr()?.to_string(), "http": http.local_addr()?.to_string() });
     let cache = Arc::new(Cache::default());
     cache.set(EVERYONE, topology(args)?);
@@ -131,7 +131,7 @@ struct Wrong {
 }
 
 impl Topology {
-    fn answer(&self, method: &Method, uri: &Uri, clusters: u32) -> Answer {
+    fn answer(&self, method: &Method, uri: &Uri, clusters: u32) -> PageResponse {
         match (method, uri.path()) {
             (&Method::POST, "/update") => {
                 let query = uri.query().unwrap_or_default();
@@ -185,7 +185,7 @@ impl Topology {
     }
 }
 
-fn done(outcome: anyhow::Result<serde_json::Value>) -> Answer {
+fn done(outcome: anyhow::Result<serde_json::Value>) -> PageResponse {
     match outcome {
         Ok(value) => web::json(StatusCode::OK, &value),
         Err(error) => {

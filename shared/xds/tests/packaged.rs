@@ -109,7 +109,7 @@ async fn the_packaged_crate_configures_a_real_envoy_from_another_project() {
     });
     let listener = listener.await.unwrap();
     // The service behind Envoy is gRPC health: its answer comes through the listener, the route and the cluster.
-    poll::wait_until("an answer through Envoy", Duration::from_millis(20), LIMIT, || health::ask(listener))
+    poll::wait_until("an answer through Envoy", Duration::from_millis(20), LIMIT, || health::probe(listener))
         .await
         .unwrap();
     life.shut_down(GRACE).await.unwrap();

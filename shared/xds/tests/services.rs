@@ -65,9 +65,9 @@ async fn every_discovery_service_is_listed_and_described() {
 async fn a_serving_control_plane_is_healthy_and_a_stopped_one_is_not() {
     let life = Lifecycle::default();
     let at = server(&life).await;
-    health::ask(at).await.unwrap();
+    health::probe(at).await.unwrap();
     life.shut_down(GRACE).await.unwrap();
-    assert!(health::ask(at).await.is_err());
+    assert!(health::probe(at).await.is_err());
 }
 
 #[tokio::test]
@@ -140,6 +140,6 @@ async fn mutual_tls_admits_only_clients_with_a_certificate_of_the_configured_ca(
     assert!(asks(None).await.is_err(), "without a certificate");
     assert!(asks(Some(credentials(&theirs))).await.is_err(), "with a certificate of another CA");
     // Plaintext gets no further either.
-    assert!(health::ask(address).await.is_err());
+    assert!(health::probe(address).await.is_err());
     life.shut_down(GRACE).await.unwrap();
 }

@@ -42,18 +42,18 @@ pub struct Args {
     #[arg(long, env = "LAB_WORK", value_name = "DIR")]
     pub(super) work: Option<PathBuf>,
     #[command(flatten)]
-    pub(super) common: Everywhere,
+    pub(super) common: SharedArgs,
     #[command(subcommand)]
-    pub(super) teacher: Option<Teacher>,
+    pub(super) instructor: Option<Instructor>,
 }
 
 #[derive(Clone, Debug, clap::Args)]
-pub(super) struct Everywhere {
+pub(super) struct SharedArgs {
     /// Use the values of an earlier check again
     #[arg(long, value_name = "NUMBER")]
     pub(super) seed: Option<u32>,
     /// The Envoy to run; without it PATH, the tool cache, then pip are tried
-    #[arg(long, env = "ENVOY", value_name = "PATH", value_parser = cli::choice())]
+    #[arg(long, env = "ENVOY", value_name = "PATH", value_parser = cli::optional_path())]
     pub(super) envoy: Option<PathBuf>,
     /// Show logs on stderr (-v: what happens, -vv: every detail)
     #[arg(short, long, action = clap::ArgAction::Count)]
@@ -61,13 +61,13 @@ pub(super) struct Everywhere {
 }
 
 #[derive(Clone, Debug, clap::Subcommand)]
-pub(super) enum Teacher {
+pub(super) enum Instructor {
     /// Prove the exercises: each solution passes; each start and each wrong solution fails with its own sentence
     Verify {
         /// This exercise only
         #[arg(value_name = "N")]
         number: Option<usize>,
         #[command(flatten)]
-        common: Everywhere,
+        common: SharedArgs,
     },
 }

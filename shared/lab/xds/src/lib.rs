@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use mesh_lab::{Bench, Requirement, envoys_words};
+use mesh_lab::{CheckContext, Requirement, envoy_error_summary};
 use tokio::net::TcpListener;
 
 use mesh_xds::cache::OnRejection;
@@ -40,7 +40,7 @@ impl XdsEnvoy {
     ///
     /// # Errors
     /// If no Envoy is found, or it does not start. The student's files are not involved yet.
-    pub async fn start(bench: &Bench) -> anyhow::Result<Self> {
+    pub async fn start(bench: &CheckContext) -> anyhow::Result<Self> {
         let program = bench.envoy_program().await?;
         let listener = TcpListener::bind(Self::ANYWHERE).await.context("no free port for a control plane")?;
         let control_plane = ControlPlane::start(listener, OnRejection::Keep, &bench.life.token())?;
@@ -65,7 +65,7 @@ impl XdsEnvoy {
             }
             refused = event_log.wait_for(mark, |event| matches!(event.kind, EventKind::Nack { .. })) => {
                 Err(match &refused.kind {
-                    EventKind::Nack { message, .. } => format!("{} refused: {}", refused.type_name, envoys_words(message)),
+                    EventKind::Nack { message, .. } => format!("{} refused: {}", refused.type_name, envoy_error_summary(message)),
                     _ => refused.to_string(),
                 })
             }

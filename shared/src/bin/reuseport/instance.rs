@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use shared::child::{self, Running};
-use shared::cli::Unready;
+use shared::cli::SetupError;
 use shared::lifecycle::Lifecycle;
 use shared::reuseport::ListenError;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -33,7 +33,7 @@ impl Instance {
         let mut line = String::new();
         tokio::time::timeout(LIMIT, stdout.read_line(&mut line)).await.context("a server says nothing")??;
         if line.is_empty() && process.exited().await.and_then(|status| status.code()) == Some(2) {
-            return Err(Unready::new(ListenError::Taken { address }).into());
+            return Err(SetupError::new(ListenError::AddressInUse { address }).into());
         }
         let told = line.trim_end().rsplit_once(' ').and_then(|(_, address)| address.parse().ok());
         let address = told.with_context(|| format!("{name} did not start at {address}"))?;

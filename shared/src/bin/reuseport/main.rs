@@ -12,7 +12,7 @@ mod tasks;
 use std::process::ExitCode;
 
 use clap::Parser;
-use shared::cli::{self, Common};
+use shared::cli::{self, CommonArgs};
 use shared::report;
 
 /// One port for several server processes: who gets the connections?
@@ -77,7 +77,7 @@ fn main() -> ExitCode {
             }
             Some(Role::Queue) => cli::run_role(verbose, async |life| queue::print(life).await).await,
             None => {
-                let common = Common { json, stay, verbose, ..Common::default() };
+                let common = CommonArgs { json, stay, verbose, ..CommonArgs::default() };
                 let idea = "one port for several processes: who gets the connections?";
                 cli::run(&common, "reuseport", idea, async |story, life| story::tell(stay, story, life).await)
                     .await

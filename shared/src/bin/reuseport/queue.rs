@@ -15,7 +15,7 @@ use shared::child;
 use shared::lifecycle::Lifecycle;
 use shared::poll::wait_until;
 use shared::report::line_out;
-use shared::reuseport::{Connection, ask};
+use shared::reuseport::{Connection, request_instance};
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
@@ -29,16 +29,16 @@ const EARLY: u64 = 16;
 const LATE: u64 = 100;
 
 const OFTEN: Duration = Duration::from_millis(5);
-const LIMIT: Duration = Duration::from_secs(30);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What became of them.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Outcome {
-    /// Early ones that got no answer: bar had accepted them.
+    /// Early ones that got no response: bar had accepted them.
     pub(crate) early_lost: u64,
     /// How many late ones were in bar's queue when it was killed, by the kernel's word.
     pub(crate) queued: u64,
-    /// Late ones that got an answer.
+    /// Late ones that got a response.
     pub(crate) answered: u64,
     /// Late ones that got none.
     pub(crate) lost: u64,
@@ -54,7 +54,7 @@ pub(crate) async fn run(life: &Lifecycle) -> anyhow::Result<Outcome> {
     for _ in 0..EARLY {
         early.push(Connection::open(address).await?);
     }
-    wait_until("all to be accepted", OFTEN, LIMIT, async || match kernel::queued(port) {
+    wait_until("all to be accepted", OFTEN, RESPONSE_TIMEOUT, async || match kernel::queued(port) {
         Ok(0) => Ok(()),
         Ok(more) => Err(format!("{more} in queues")),
         Err(error) => Err(error.to_string()),
@@ -62,22 +62,24 @@ pub(crate) async fn run(life: &Lifecycle) -> anyhow::Result<Outcome> {
     .await?;
 
     dies.suspend()?;
-    wait_until("bar to be suspended", OFTEN, LIMIT, async || match kernel::is_suspended(dies.pid()) {
-        Ok(true) => Ok(()),
-        other => Err(format!("{other:?}")),
+    wait_until("bar to be suspended", OFTEN, RESPONSE_TIMEOUT, async || {
+        match kernel::is_suspended(dies.pid()) {
+            Ok(true) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
     })
     .await?;
 
     let mut outcome = Outcome::default();
     let mut late = JoinSet::new();
     for _ in 0..LATE {
-        late.spawn(ask(address));
+        late.spawn(request_instance(address));
     }
     // Until each of them either has its answer or is in bar's queue.
     let settled = async {
         loop {
-            while let Some(answer) = late.try_join_next() {
-                answer??;
+            while let Some(response) = late.try_join_next() {
+                response??;
                 outcome.answered += 1;
             }
             outcome.queued = kernel::queued(port)?;
@@ -87,19 +89,19 @@ pub(crate) async fn run(life: &Lifecycle) -> anyhow::Result<Outcome> {
             tokio::time::sleep(OFTEN).await;
         }
     };
-    tokio::time::timeout(LIMIT, settled)
+    tokio::time::timeout(RESPONSE_TIMEOUT, settled)
         .await
         .context("connections that are neither answered nor queued")??;
 
     dies.kill().await;
-    while let Some(answer) = late.join_next().await {
-        match answer? {
+    while let Some(response) = late.join_next().await {
+        match response? {
             Ok(_) => outcome.answered += 1,
             Err(_) => outcome.lost += 1,
         }
     }
     for mut connection in early {
-        outcome.early_lost += u64::from(connection.ask().await.is_err());
+        outcome.early_lost += u64::from(connection.request_instance().await.is_err());
     }
     Ok(outcome)
 }
@@ -123,7 +125,7 @@ pub(crate) async fn run_migrating() -> anyhow::Result<Result<Outcome, String>> {
         command.args(["--net", "sh", "-c", MIGRATING, "sh"]).arg(program).args(arguments);
         command
     };
-    let tried = match child::output(inside("true".as_ref(), &[]), LIMIT).await {
+    let tried = match child::output(inside("true".as_ref(), &[]), RESPONSE_TIMEOUT).await {
         Ok(output) if output.status.success() => None,
         Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ")),
         Err(error) => Some(format!("unshare: {error}")),
@@ -132,7 +134,7 @@ pub(crate) async fn run_migrating() -> anyhow::Result<Result<Outcome, String>> {
         return Ok(Err(format!("no network of its own, or a kernel before 5.14: {why}")));
     }
     let this = std::env::current_exe()?;
-    let output = child::output(inside(this.as_os_str(), &["queue"]), 2 * LIMIT).await?;
+    let output = child::output(inside(this.as_os_str(), &["queue"]), 2 * RESPONSE_TIMEOUT).await?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     anyhow::ensure!(output.status.success(), "the experiment in a network of its own: {said}");
     Ok(Ok(serde_json::from_slice(&output.stdout)?))

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use shared::cli::Unready;
+use shared::cli::SetupError;
 use shared::lifecycle::Lifecycle;
 use shared::report::line_out;
 use shared::reuseport::{self, Sharing};
@@ -64,8 +64,8 @@ impl Args {
 
 /// Serves until it is told to stop.
 pub(crate) async fn run(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
-    let sharing = if args.alone { Sharing::Alone } else { Sharing::Shared };
-    let listener = reuseport::listen(args.place.address(), sharing).map_err(Unready::new)?;
+    let sharing = if args.alone { Sharing::Exclusive } else { Sharing::Shared };
+    let listener = reuseport::listen(args.place.address(), sharing).map_err(SetupError::new)?;
     let address = listener.local_addr()?;
     reuseport::serve(listener, &args.place.instance, life);
     line_out(&format!("{} listens on {address}", args.place.instance));
@@ -80,7 +80,7 @@ pub(crate) async fn healthcheck(place: &Place) -> anyhow::Result<()> {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
     for _ in 0..TRIES {
-        if reuseport::ask(address).await? == place.instance {
+        if reuseport::request_instance(address).await? == place.instance {
             return Ok(());
         }
     }

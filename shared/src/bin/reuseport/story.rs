@@ -6,10 +6,10 @@ mod sharing;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use shared::cli::Stays;
+use shared::cli::LiveEnvironment;
 use shared::lifecycle::Lifecycle;
 use shared::ports;
-use shared::report::Story;
+use shared::report::Recorder;
 
 use crate::instance::Instance;
 
@@ -19,8 +19,8 @@ pub(crate) struct Up {
     _servers: [Instance; 2],
 }
 
-impl Stays for Up {
-    fn invitation(&self) -> String {
+impl LiveEnvironment for Up {
+    fn instructions(&self) -> String {
         let (address, port) = (self.address, self.address.port());
         format!(
             "foo and bar listen on {address}. Try\n  \
@@ -33,7 +33,7 @@ impl Stays for Up {
 }
 
 /// Tells the story.
-pub(crate) async fn tell(stay: bool, story: &mut Story, life: &Lifecycle) -> anyhow::Result<Up> {
+pub(crate) async fn tell(stay: bool, story: &mut Recorder, life: &Lifecycle) -> anyhow::Result<Up> {
     let port = if stay { ports::REUSEPORT } else { 0 };
     let first = Instance::start("foo", (Ipv4Addr::LOCALHOST, port).into(), life).await?;
     let address = first.address;

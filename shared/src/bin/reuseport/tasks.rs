@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use shared::lifecycle::{GRACE, Lifecycle};
-use shared::reuseport::{self, Sharing, ask};
+use shared::reuseport::{self, Sharing, request_instance};
 use shared::stats::Shares;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -47,7 +47,7 @@ pub(crate) async fn run(life: &Lifecycle) -> anyhow::Result<Outcome> {
 
 /// One socket, and a descriptor of it for each task, as with a server that forks after it listens.
 fn one_listener() -> anyhow::Result<Vec<TcpListener>> {
-    let first = reuseport::listen((Ipv4Addr::LOCALHOST, 0).into(), Sharing::Alone)?.into_std()?;
+    let first = reuseport::listen((Ipv4Addr::LOCALHOST, 0).into(), Sharing::Exclusive)?.into_std()?;
     let all = (0..TASKS).map(|_| Ok(TcpListener::from_std(first.try_clone()?)?));
     all.collect()
 }
@@ -80,7 +80,7 @@ async fn round(
         clients.spawn(async move {
             let mut answers = Vec::new();
             for _ in 0..CONNECTIONS / CLIENTS {
-                answers.push(ask(address).await?);
+                answers.push(request_instance(address).await?);
             }
             std::io::Result::Ok(answers)
         });

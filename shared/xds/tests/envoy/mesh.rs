@@ -10,7 +10,7 @@ use mesh_xds::event_log::EventKind;
 use mesh_xds::{Cache, EventLog, ResourceType, Server, Snapshot};
 use shared::envoy::{Bootstrap, Envoy, EnvoyXdsVariant, Serving};
 use shared::lifecycle::{GRACE, Lifecycle};
-use shared::ports::Held;
+use shared::ports::ReservedPort;
 use shared::tools;
 use tokio::net::TcpListener;
 
@@ -24,7 +24,7 @@ pub(crate) struct Mesh {
     pub(crate) event_log: EventLog,
     address: SocketAddr,
     /// Keeps the address ours while the control plane is away.
-    _port: Held,
+    _port: ReservedPort,
     pub(crate) envoy: Serving,
 }
 
@@ -46,7 +46,7 @@ async fn control_plane(
 impl Mesh {
     pub(crate) async fn start(variant: EnvoyXdsVariant, first: Snapshot, policy: OnRejection) -> Self {
         let life = Lifecycle::default();
-        let port = Held::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let port = ReservedPort::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let (cache, event_log, address, plane) = control_plane(port.address(), policy, &life).await;
         cache.set(EVERYONE, first);
         let envoy = an_envoy(address, variant, &life).await;

@@ -8,7 +8,7 @@ use mesh_xds::ResourceType;
 use mesh_xds::builders;
 use mesh_xds::cache::{EVERYONE, OnRejection};
 use shared::envoy::EnvoyXdsVariant;
-use shared::envoy::admin::{Kind, State};
+use shared::envoy::admin::{ResourceKind, ResourceState};
 use shared::lifecycle::{GRACE, Lifecycle};
 
 use super::mesh::Mesh;
@@ -26,16 +26,16 @@ async fn holds_the_snapshot(variant: EnvoyXdsVariant) {
     let current = mesh.cache.snapshot(EVERYONE).unwrap();
     mesh.accepted(&current).await;
     let held = eventually("all resources in Envoy's dump", async || {
-        let dynamic = mesh.envoy.admin().dynamic().await.map_err(|error| error.to_string())?;
-        let warm = dynamic.iter().all(|one| matches!(one.state, None | Some(State::Active)));
+        let dynamic = mesh.envoy.admin().dynamic_resources().await.map_err(|error| error.to_string())?;
+        let warm = dynamic.iter().all(|one| matches!(one.state, None | Some(ResourceState::Active)));
         if dynamic.len() >= 4 && warm { Ok(dynamic) } else { Err(format!("{dynamic:?}")) }
     })
     .await;
     for (kind, ours) in [
-        (Kind::Cluster, ResourceType::Cluster),
-        (Kind::Endpoints, ResourceType::Endpoints),
-        (Kind::Listener, ResourceType::Listener),
-        (Kind::Route, ResourceType::Route),
+        (ResourceKind::Cluster, ResourceType::Cluster),
+        (ResourceKind::Endpoints, ResourceType::Endpoints),
+        (ResourceKind::Listener, ResourceType::Listener),
+        (ResourceKind::Route, ResourceType::Route),
     ] {
         let theirs: BTreeSet<(String, String)> = held
             .iter()

@@ -7,12 +7,12 @@ use std::process::Output;
 use std::time::Duration;
 
 use anyhow::Context;
-use mesh_lab::{Bench, Requirement, envoys_words};
+use mesh_lab::{CheckContext, Requirement, envoy_error_summary};
 use mesh_pki::{Files, KeyPem};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
 use shared::child;
-use shared::cli::Unready;
+use shared::cli::SetupError;
 use shared::envoy::{Envoy, EnvoyError, Serving};
 use tokio::process::Command;
 
@@ -20,7 +20,7 @@ use tokio::process::Command;
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
 
 /// How long an Envoy may take to serve.
-const READY: Duration = Duration::from_secs(20);
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A program is missing.
 #[derive(Debug, thiserror::Error)]
@@ -34,16 +34,16 @@ struct Missing {
 pub(super) async fn run(
     program: &'static str,
     args: impl IntoIterator<Item = impl AsRef<OsStr>>,
-    bench: &Bench,
+    context: &CheckContext,
 ) -> anyhow::Result<Output> {
     let mut command = Command::new(program);
-    command.args(args).current_dir(bench.folder());
-    child::output(command, LIMIT).await.map_err(|why| Unready::new(Missing { program, why }).into())
+    command.args(args).current_dir(context.folder());
+    child::output(command, LIMIT).await.map_err(|why| SetupError::new(Missing { program, why }).into())
 }
 
 /// Writes `ca/root.pem`, `ca/intermediate.pem` and `ca/intermediate.key` to the bench. Our own `pki` gives nobody an
 /// intermediate's key; here it is what a student signs with.
-pub(super) fn authority(bench: &Bench, name: &str) -> anyhow::Result<()> {
+pub(super) fn authority(context: &CheckContext, name: &str) -> anyhow::Result<()> {
     let (root_key, key) = (KeyPair::generate()?, KeyPair::generate()?);
     let root = params(&format!("{name} root"), 1);
     let root_pem = root.self_signed(&root_key)?.pem();
@@ -51,7 +51,7 @@ pub(super) fn authority(bench: &Bench, name: &str) -> anyhow::Result<()> {
     let intermediate = params(&format!("{name} intermediate"), 0).signed_by(&key, &issuer)?.pem();
     let key = KeyPem::parse(key.serialize_pem())?;
     let files = Files::default().public("root.pem", &root_pem).public("intermediate.pem", &intermediate);
-    files.secret("intermediate.key", &key).write(&bench.path("ca"), true)?;
+    files.secret("intermediate.key", &key).write(&context.path("ca"), true)?;
     Ok(())
 }
 
@@ -65,15 +65,15 @@ fn params(name: &str, below: u8) -> CertificateParams {
 }
 
 /// An Envoy that answers "hello" by TLS, with the chain and the key in this folder, and its address.
-pub(super) async fn greeter(bench: &Bench, folder: &Path) -> anyhow::Result<(Serving, SocketAddr)> {
+pub(super) async fn greeter(context: &CheckContext, folder: &Path) -> anyhow::Result<(Serving, SocketAddr)> {
     let file = |name: &str| json!({ "filename": folder.join(name) });
     let certificate = json!({ "certificate_chain": file("chain.pem"), "private_key": file("key.pem") });
-    let program = bench.envoy_program().await?;
-    let started = Envoy::new(&program, config(&certificate).to_string()).start(&bench.life).await?;
-    let envoy = match started.ready(READY).await {
+    let program = context.envoy_program().await?;
+    let started = Envoy::new(&program, config(&certificate).to_string()).start(&context.life).await?;
+    let envoy = match started.ready(READY_TIMEOUT).await {
         Ok(envoy) => envoy,
         Err(EnvoyError::ExitedEarly { log, .. }) => {
-            let seen = format!("Envoy refuses it: {}", envoys_words(&log));
+            let seen = format!("Envoy refuses it: {}", envoy_error_summary(&log));
             let advice = "ECDSA keys of the curve P-256, and RSA ones of 2048 bits, are known to everybody.";
             return Err(
                 Requirement::unmet("Envoy serves with it", "a key that Envoy takes", seen, advice).into()
@@ -126,7 +126,7 @@ fn config(certificate: &Value) -> Value {
 
 /// What curl says of `https://HOST/` at this address: the status, or why there is none.
 pub(super) async fn curl(
-    bench: &Bench,
+    context: &CheckContext,
     (host, address): (&str, SocketAddr),
     args: &[&str],
 ) -> anyhow::Result<Result<String, String>> {
@@ -137,7 +137,7 @@ pub(super) async fn curl(
     all.extend(["--write-out", "%{http_code}", "--resolve", &resolve]);
     all.extend(args);
     all.push(&url);
-    let output = run("curl", all, bench).await?;
+    let output = run("curl", all, context).await?;
     if output.status.success() {
         return Ok(Ok(String::from_utf8_lossy(&output.stdout).into_owned()));
     }
@@ -146,8 +146,8 @@ pub(super) async fn curl(
 }
 
 /// What a checker's own file operation needs to be told as the student's: a file that should have been made.
-pub(super) fn made(bench: &Bench, file: &str) -> Result<String, Requirement> {
-    std::fs::read_to_string(bench.path(file)).map_err(|error| {
+pub(super) fn made(context: &CheckContext, file: &str) -> Result<String, Requirement> {
+    std::fs::read_to_string(context.path(file)).map_err(|error| {
         let advice = "The script runs in a folder of its own, and leaves its files there.";
         Requirement::unmet(format!("{file} is made"), "that file", format!("{file}: {error}"), advice)
     })

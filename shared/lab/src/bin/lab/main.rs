@@ -21,7 +21,7 @@ use mesh_lab::{Exercise, Lab};
 /// Exercises that check themselves: one port for several servers, and certificates
 #[derive(Parser)]
 #[command(name = "lab", version)]
-struct Wanted {
+struct Expected {
     #[command(flatten)]
     lab: mesh_lab::Args,
 }
@@ -34,14 +34,14 @@ fn exercises() -> Lab {
         command: "cargo run -p mesh-lab --bin",
         folder: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
         exercises: vec![
-            Exercise { folder: "01-port", check: |bench| Box::pin(port::check(bench)) },
-            Exercise { folder: "02-leaf", check: |bench| Box::pin(leaf::check(bench)) },
-            Exercise { folder: "03-mutual", check: |bench| Box::pin(mutual::check(bench)) },
+            Exercise { folder: "01-port", check: |context| Box::pin(port::check(context)) },
+            Exercise { folder: "02-leaf", check: |context| Box::pin(leaf::check(context)) },
+            Exercise { folder: "03-mutual", check: |context| Box::pin(mutual::check(context)) },
         ],
     }
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    mesh_lab::run(&exercises(), &Wanted::parse().lab).await
+    mesh_lab::run(&exercises(), &Expected::parse().lab).await
 }

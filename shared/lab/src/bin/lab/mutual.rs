@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use mesh_lab::{Bench, Requirement};
+use mesh_lab::{CheckContext, Requirement};
 use mesh_pki::{Files, Intermediate, Names, Root, Usage, Validity};
 
 use super::certificates::{address, curl};
@@ -21,33 +21,33 @@ struct Caller {
     advice: &'static str,
 }
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
-    let names = bench.dice.names(3);
-    let domain = format!("{}{}.test", names[2], bench.dice.number(10..=99));
+pub(super) async fn check(context: &mut CheckContext) -> anyhow::Result<()> {
+    let names = context.rng.names(3);
+    let domain = format!("{}{}.test", names[2], context.rng.number(10..=99));
     let id = |name: &str| format!("spiffe://{domain}/ns/shop/sa/{name}");
     let (friend, other) = (id(&names[0]), id(&names[1]));
     // Begins as the friend's does, and is somebody else.
     let alike = format!("{friend}-{}", names[1]);
     let (mesh, stranger) = (intermediate("mesh")?, intermediate("stranger")?);
     let server = Names::default().dns(HOST)?;
-    write(bench, "server", &mesh, &server, Usage::Server)?;
+    write(context, "server", &mesh, &server, Usage::Server)?;
     for (folder, issuer, id) in [
         ("friend", &mesh, &friend),
         ("other", &mesh, &other),
         ("alike", &mesh, &alike),
         ("stranger", &stranger, &friend),
     ] {
-        write(bench, folder, issuer, &Names::default().spiffe(id)?, Usage::Client)?;
+        write(context, folder, issuer, &Names::default().spiffe(id)?, Usage::Client)?;
     }
-    std::fs::write(bench.path("root.pem"), mesh.root_pem()).context("cannot write the root")?;
-    let path = |file: &str| bench.path(file).display().to_string();
+    std::fs::write(context.path("root.pem"), mesh.root_pem()).context("cannot write the root")?;
+    let path = |file: &str| context.path(file).display().to_string();
     let values = [
         ("ROOT", path("root.pem")),
         ("CHAIN", path("server/chain.pem")),
         ("KEY", path("server/key.pem")),
         ("CLIENT_ID", friend.clone()),
     ];
-    let envoy = bench.envoy("envoy.yaml", &values).await?;
+    let envoy = context.envoy("envoy.yaml", &values).await?;
     let Some(address) = address(&envoy).await? else {
         let advice = "Leave the listener as it was given.";
         return Err(Requirement::unmet(
@@ -95,7 +95,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
         if one.folder.is_some() {
             args.extend(["--cert", &chain, "--key", &key]);
         }
-        answers.push(curl(bench, (HOST, address), &args).await?);
+        answers.push(curl(context, (HOST, address), &args).await?);
     }
     let stranger_is_kept_out = answers[2].is_err();
     for (one, answer) in callers.into_iter().zip(answers) {
@@ -121,7 +121,7 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
         } else {
             format!("{} gets no answer", one.who)
         };
-        bench.require(what, wanted, seen, met, advice);
+        context.require(what, wanted, seen, met, advice);
     }
     Ok(())
 }
@@ -133,7 +133,7 @@ fn intermediate(name: &str) -> anyhow::Result<Intermediate> {
 
 /// Issues a leaf into a folder of the bench.
 fn write(
-    bench: &Bench,
+    context: &CheckContext,
     folder: &str,
     issuer: &Intermediate,
     names: &Names,
@@ -141,6 +141,6 @@ fn write(
 ) -> anyhow::Result<()> {
     let leaf = issuer.issue(names, usage, Validity::from_now(DAY)?)?;
     let files = Files::default().public("chain.pem", &leaf.chain_pem).secret("key.pem", &leaf.key_pem);
-    files.write(&bench.path(folder), true)?;
+    files.write(&context.path(folder), true)?;
     Ok(())
 }

@@ -5,10 +5,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context;
-use mesh_lab::{Bench, Program, Requirement};
+use mesh_lab::{CheckContext, Program, Requirement};
 use shared::child::Running;
-use shared::cli::Unready;
-use shared::reuseport::ask;
+use shared::cli::SetupError;
+use shared::reuseport::request_instance;
 use shared::stats::Shares;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::ChildStdout;
@@ -21,10 +21,10 @@ const FILE: &str = "listen.rs";
 const CONNECTIONS: u64 = 300;
 
 /// How long a server may take to listen. It takes milliseconds.
-const LIMIT: Duration = Duration::from_secs(10);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How much of what a server says against itself is read, in bytes.
-const WORDS: u64 = 2000;
+const MAX_MESSAGE_CHARS: u64 = 2000;
 
 /// Another system has other numbers for its socket options, and other rules.
 #[derive(Debug, thiserror::Error)]
@@ -43,19 +43,19 @@ struct Server {
     shares_port: bool,
 }
 
-pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
+pub(super) async fn check(context: &mut CheckContext) -> anyhow::Result<()> {
     if !cfg!(target_os = "linux") {
-        return Err(Unready::new(NotLinux).into());
+        return Err(SetupError::new(NotLinux).into());
     }
-    let servers = bench.dice.number(2..=4) as usize;
-    let names = bench.dice.names(servers);
-    let program = bench.compile(FILE, HARNESS).await?;
+    let servers = context.rng.number(2..=4) as usize;
+    let names = context.rng.names(servers);
+    let program = context.compile(FILE, HARNESS).await?;
     let mut up: Vec<Server> = Vec::new();
     for name in &names {
         let port = up.first().map_or(0, |first| first.port);
         let what = format!("{name} listens{}", if port == 0 { "" } else { " on the same port" });
         let wanted = if port == 0 { "a listener".to_owned() } else { format!("a listener on port {port}") };
-        let server = match start(bench, &program, name, port).await? {
+        let server = match start(context, &program, name, port).await? {
             Ok(server) => server,
             Err(why) => {
                 let first = up.first().map(|first| first.shares_port);
@@ -65,27 +65,27 @@ pub(super) async fn check(bench: &mut Bench) -> anyhow::Result<()> {
         };
         let met = port == 0 || server.port == port;
         let advice = "Clients know one port. Who finds it taken has to share it, and not to go elsewhere.";
-        bench.require(what, wanted, format!("{name} listens on port {}", server.port), met, advice);
+        context.require(what, wanted, format!("{name} listens on port {}", server.port), met, advice);
         up.push(server);
     }
-    if bench.well() {
+    if context.all_met() {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, up[0].port));
-        shares(bench, address, &names).await?;
+        shares(context, address, &names).await?;
     }
     Ok(())
 }
 
-async fn shares(bench: &mut Bench, address: SocketAddr, names: &[String]) -> anyhow::Result<()> {
+async fn shares(context: &mut CheckContext, address: SocketAddr, names: &[String]) -> anyhow::Result<()> {
     let (mut shares, mut failed) = (Shares::default(), None);
     for _ in 0..CONNECTIONS {
-        match ask(address).await {
+        match request_instance(address).await {
             Ok(name) => shares.count(&name),
             Err(error) => _ = failed.get_or_insert(error.to_string()),
         }
     }
     let unanswered = CONNECTIONS - shares.total();
     let first = failed.map_or(String::new(), |why| format!(", the first: {why}"));
-    bench.require(
+    context.require(
         "every connection is answered",
         "0 without an answer",
         format!("{unanswered} of {CONNECTIONS} got no answer{first}"),
@@ -93,7 +93,7 @@ async fn shares(bench: &mut Bench, address: SocketAddr, names: &[String]) -> any
         "Does each listener take connections? A backlog of 0 leaves room for hardly any.",
     );
     let fit = shares.fit_evenly(names.iter().map(String::as_str));
-    bench.require(
+    context.require(
         "the servers share the connections evenly",
         format!("1/{} each, chi² up to {:.2}", names.len(), fit.bound),
         format!("{shares} of {CONNECTIONS}, chi² {:.2}", fit.statistic),
@@ -105,14 +105,14 @@ async fn shares(bench: &mut Bench, address: SocketAddr, names: &[String]) -> any
 
 /// Starts a server as a process of its own; the inner error is what it said against that.
 async fn start(
-    bench: &Bench,
+    context: &CheckContext,
     program: &Program,
     name: &str,
     port: u16,
 ) -> anyhow::Result<Result<Server, String>> {
-    let mut command = program.serving(name, &format!("{name} {port}"))?;
+    let mut command = program.long_running_command(name, &format!("{name} {port}"))?;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut process = Running::start(command, &bench.life, ()).await?;
+    let mut process = Running::start(command, &context.life, ()).await?;
     let stderr = process.stderr().context("stderr is piped")?;
     let mut stdout = BufReader::new(process.stdout().context("stdout is piped")?);
     let told = async {
@@ -129,18 +129,18 @@ async fn start(
             }
         }
     };
-    match tokio::time::timeout(LIMIT, told).await {
+    match tokio::time::timeout(RESPONSE_TIMEOUT, told).await {
         Ok(told) => match told? {
             Some((port, shares_port)) => {
                 Ok(Ok(Server { _process: process, _stdout: stdout, port, shares_port }))
             }
             None => {
                 let mut said = String::new();
-                stderr.take(WORDS).read_to_string(&mut said).await.unwrap_or_default();
+                stderr.take(MAX_MESSAGE_CHARS).read_to_string(&mut said).await.unwrap_or_default();
                 Ok(Err(said.lines().find(|line| !line.is_empty()).unwrap_or("it said nothing").to_owned()))
             }
         },
-        Err(_) => Ok(Err(format!("it did not listen within {LIMIT:?}"))),
+        Err(_) => Ok(Err(format!("it did not listen within {RESPONSE_TIMEOUT:?}"))),
     }
 }
 

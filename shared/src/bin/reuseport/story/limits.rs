@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use shared::lifecycle::Lifecycle;
-use shared::report::Story;
+use shared::report::Recorder;
 use shared::reuseport::{Sharing, listen};
 
 use crate::{instance, queue};
@@ -11,10 +11,10 @@ use crate::{instance, queue};
 /// A user who is not root.
 const NOBODY: &str = "65534";
 
-pub(super) async fn without(address: SocketAddr, story: &mut Story) -> anyhow::Result<()> {
+pub(super) async fn without(address: SocketAddr, story: &mut Recorder) -> anyhow::Result<()> {
     story.step("The same without SO_REUSEPORT");
     let (code, said) = instance::refused("baz", address, &["--alone"]).await?;
-    story.tell(format!("baz: {said}"));
+    story.note(format!("baz: {said}"));
     let taken = code == 2 && said.contains("EADDRINUSE");
     story.claim(
         "without",
@@ -24,7 +24,7 @@ pub(super) async fn without(address: SocketAddr, story: &mut Story) -> anyhow::R
         taken,
     );
     // Port 0 is free for sure, but its number is known only to whoever has it.
-    let first = listen((Ipv4Addr::LOCALHOST, 0).into(), Sharing::Alone)?;
+    let first = listen((Ipv4Addr::LOCALHOST, 0).into(), Sharing::Exclusive)?;
     let (code, said) = instance::refused("baz", first.local_addr()?, &[]).await?;
     let taken = code == 2 && said.contains("EADDRINUSE");
     story.claim(
@@ -37,7 +37,7 @@ pub(super) async fn without(address: SocketAddr, story: &mut Story) -> anyhow::R
     Ok(())
 }
 
-pub(super) async fn dies(story: &mut Story, life: &Lifecycle) -> anyhow::Result<()> {
+pub(super) async fn dies(story: &mut Recorder, life: &Lifecycle) -> anyhow::Result<()> {
     story.step("A process is killed with connections in its queue");
     let lost = "Connections that wait in the queue of a process are lost when it is killed";
     let moved = "With net.ipv4.tcp_migrate_req they move to the others' queues, and are answered";
@@ -49,7 +49,7 @@ pub(super) async fn dies(story: &mut Story, life: &Lifecycle) -> anyhow::Result<
         return Ok(());
     }
     let seen = queue::run(life).await?;
-    story.tell(format!(
+    story.note(format!(
         "{} connections were in bar's queue, {} early ones were bar's",
         seen.queued, seen.early_lost
     ));
@@ -85,7 +85,7 @@ pub(super) async fn dies(story: &mut Story, life: &Lifecycle) -> anyhow::Result<
     Ok(())
 }
 
-pub(super) async fn stranger(address: SocketAddr, story: &mut Story) -> anyhow::Result<()> {
+pub(super) async fn stranger(address: SocketAddr, story: &mut Recorder) -> anyhow::Result<()> {
     story.step("Another user wants to join");
     let (id, claim) = ("stranger", "A process of another user cannot take a part of the connections");
     let expected = "EADDRINUSE, exit code 2";

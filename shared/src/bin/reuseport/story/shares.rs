@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use shared::report::Story;
-use shared::reuseport::{SPREADS, ask};
+use shared::report::Recorder;
+use shared::reuseport::{BALANCES_CONNECTIONS, request_instance};
 use shared::stats::Shares;
 
 /// The number of fresh connections, as in the experiment that this one repeats.
@@ -17,16 +17,16 @@ const ALL_TO_ONE: &str =
 pub(super) async fn shares(address: SocketAddr) -> anyhow::Result<Shares> {
     let mut shares = Shares::default();
     for _ in 0..REQUESTS {
-        shares.count(&ask(address).await?);
+        shares.count(&request_instance(address).await?);
     }
     Ok(shares)
 }
 
 /// Claims that these servers share evenly, on systems that spread connections.
-pub(super) fn claim_even(story: &mut Story, id: &str, claim: &str, names: &[&str], shares: &Shares) {
+pub(super) fn claim_even(story: &mut Recorder, id: &str, claim: &str, names: &[&str], shares: &Shares) {
     let fit = shares.fit_evenly(names.iter().copied());
     let expected = format!("1/{} each, chi² up to {:.2}", names.len(), fit.bound);
-    if SPREADS {
+    if BALANCES_CONNECTIONS {
         story.claim(id, claim, expected, format!("{shares}; chi² {:.2}", fit.statistic), fit.holds());
     } else {
         story.not_checked(id, claim, expected, format!("{ALL_TO_ONE}; seen: {shares}"));

@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::{Dice, Requirement, Tools};
+use super::{Requirement, SeededRng, Tools};
 use shared::lifecycle::Lifecycle;
 use shared::stats;
 use shared::tools::Program;
 
 /// What a student's program printed, at most so much of it.
-const PRINTED: usize = 4096;
+const MAX_OUTPUT: usize = 4096;
 
 /// A checker's place of work. Everything on it ends with the check.
 #[derive(Debug)]
-pub struct Bench {
+pub struct CheckContext {
     /// Values for this check.
-    pub dice: Dice,
+    pub rng: SeededRng,
     /// The check's scope: what runs in it ends with it.
     pub life: Lifecycle,
     /// The command's scope. For what takes long to bring about and is the same for each check with the same values.
@@ -29,16 +29,16 @@ pub struct Bench {
     printed: String,
 }
 
-impl Bench {
+impl CheckContext {
     pub(super) fn new(
         folder: TempDir,
-        dice: Dice,
+        rng: SeededRng,
         tools: &Tools,
         life: &Lifecycle,
         session: &Lifecycle,
     ) -> Self {
         Self {
-            dice,
+            rng,
             life: life.clone(),
             session: session.clone(),
             folder,
@@ -86,7 +86,7 @@ impl Bench {
     ///
     /// # Errors
     /// A [`Requirement`] if the file is not there, or names what has no value.
-    pub fn filled(&self, file: &str, values: &[(&str, String)]) -> Result<String, Requirement> {
+    pub fn render(&self, file: &str, values: &[(&str, String)]) -> Result<String, Requirement> {
         let text = self.text(file)?;
         let mut filled = String::with_capacity(text.len());
         for (number, line) in text.lines().enumerate() {
@@ -126,12 +126,12 @@ impl Bench {
 
     /// Notes the requirement that `name` gets this share of the calls, within what chance allows.
     pub fn require_share(&mut self, name: &str, share: f64, (got, of): (u64, u64), advice: impl Display) {
-        let band = stats::band(of, share);
+        let acceptance_interval = stats::acceptance_interval(of, share);
         self.require(
             format!("{name} gets {} % of the calls", in_percent(share)),
             format!("{} % ± {} %", in_percent(share), in_percent(stats::reach(of, share))),
             format!("{} % of {of} calls went to {name}", in_percent(got as f64 / of.max(1) as f64)),
-            of > 0 && band.contains(&got),
+            of > 0 && acceptance_interval.contains(&got),
             advice,
         );
     }
@@ -141,25 +141,25 @@ impl Bench {
     }
 
     /// Whether everything that was noted so far is met.
-    pub fn well(&self) -> bool {
+    pub fn all_met(&self) -> bool {
         self.requirements.iter().all(|one| one.met)
     }
 
     /// The Envoy to use; found or installed at the first call.
     ///
     /// # Errors
-    /// [`Unready`](shared::cli::Unready) if there is none.
+    /// [`SetupError`](shared::cli::SetupError) if there is none.
     pub async fn envoy_program(&self) -> anyhow::Result<Program> {
         self.tools.envoy().await
     }
 
     /// Keeps what a student's program printed: it is how many people look for a mistake.
-    pub(super) fn printed(&mut self, text: &str) {
-        let room = PRINTED.saturating_sub(self.printed.len());
+    pub(super) fn record_output(&mut self, text: &str) {
+        let room = MAX_OUTPUT.saturating_sub(self.printed.len());
         self.printed.extend(text.chars().take(room));
     }
 
-    pub(super) fn done(self) -> (Vec<Requirement>, String) {
+    pub(super) fn finish(self) -> (Vec<Requirement>, String) {
         (self.requirements, self.printed)
     }
 }

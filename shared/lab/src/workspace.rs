@@ -13,16 +13,16 @@ use super::{Exercise, Lab};
 
 /// A student's desk: where the work is, and what is remembered of it.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct Workspace {
     /// The folder that holds a folder for each exercise; without it each exercise has its own `work`.
     root: Option<PathBuf>,
     file: PathBuf,
-    remembered: BTreeMap<String, Remembered>,
+    progress: BTreeMap<String, Progress>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
-struct Remembered {
+struct Progress {
     /// The fingerprint of the files that solved it last.
     solved: Option<String>,
     /// How many hints were given.
@@ -43,7 +43,7 @@ pub(super) enum State {
 }
 
 impl State {
-    pub(super) fn words(self) -> &'static str {
+    pub(super) fn text(self) -> &'static str {
         match self {
             Self::NotBegun => "not begun",
             Self::Begun => "begun",
@@ -53,21 +53,21 @@ impl State {
     }
 }
 
-impl Desk {
+impl Workspace {
     /// The desk of whoever works on this lab; `root` is where the work is, if not beside the tasks.
     pub(super) fn new(lab: &Lab, root: Option<&Path>) -> Self {
         let file = root.unwrap_or(&lab.folder).join(".remembered.json");
         // What cannot be read is forgotten: a check brings it back.
         let text = fs::read(&file).unwrap_or_default();
-        let remembered = serde_json::from_slice(&text).unwrap_or_default();
-        Self { root: root.map(Path::to_owned), file, remembered }
+        let progress = serde_json::from_slice(&text).unwrap_or_default();
+        Self { root: root.map(Path::to_owned), file, progress }
     }
 
     /// Where the work on an exercise is.
     pub(super) fn work(&self, lab: &Lab, exercise: &Exercise) -> PathBuf {
         match &self.root {
             Some(root) => root.join(exercise.folder),
-            None => lab.place(exercise).join("work"),
+            None => lab.folder_of(exercise).join("work"),
         }
     }
 
@@ -76,7 +76,7 @@ impl Desk {
         let work = self.work(lab, exercise);
         if !work.exists() {
             fs::create_dir_all(&work)?;
-            copy(&lab.place(exercise).join("start"), &work)?;
+            copy(&lab.folder_of(exercise).join("start"), &work)?;
             hand_over(&work);
         }
         Ok(work)
@@ -88,7 +88,7 @@ impl Desk {
         if !work.is_dir() {
             return State::NotBegun;
         }
-        let solved = self.remembered.get(exercise.folder).and_then(|one| one.solved.as_ref());
+        let solved = self.progress.get(exercise.folder).and_then(|one| one.solved.as_ref());
         match (solved, fingerprint(&work)) {
             (None, _) => State::Begun,
             (Some(solved), Ok(now)) if *solved == now => State::Solved,
@@ -98,27 +98,27 @@ impl Desk {
 
     /// Remembers what came of a check of these files.
     pub(super) fn checked(&mut self, exercise: &Exercise, fingerprint: &str, solved: bool) {
-        let one = self.remembered.entry(exercise.folder.to_owned()).or_default();
+        let one = self.progress.entry(exercise.folder.to_owned()).or_default();
         if solved {
             one.solved = Some(fingerprint.to_owned());
         } else if one.solved.as_deref() == Some(fingerprint) {
             // The same files solved it before; they do not any more.
             one.solved = None;
         }
-        self.keep();
+        self.save();
     }
 
     /// The number of the next hint, from 0; counts it as given, unless it is the last one again.
     pub(super) fn next_hint(&mut self, exercise: &Exercise, there_are: usize) -> usize {
-        let one = self.remembered.entry(exercise.folder.to_owned()).or_default();
+        let one = self.progress.entry(exercise.folder.to_owned()).or_default();
         let next = one.hints.min(there_are.saturating_sub(1));
         one.hints = next + 1;
-        self.keep();
+        self.save();
         next
     }
 
-    fn keep(&self) {
-        let written = serde_json::to_vec_pretty(&self.remembered).map_err(io::Error::other);
+    fn save(&self) {
+        let written = serde_json::to_vec_pretty(&self.progress).map_err(io::Error::other);
         if let Err(error) = written.and_then(|text| fs::write(&self.file, text)) {
             tracing::warn!(%error, "cannot remember this in {}", self.file.display());
         }

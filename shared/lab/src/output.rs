@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Outcome, Proof, Requirement};
+use super::{CaseResult, Outcome, Requirement};
 use shared::report::line_out;
 
 /// Where lines of prose are broken, in characters.
@@ -70,7 +70,7 @@ fn requirement(one: &Requirement) {
     }
 }
 
-pub(super) fn proof(proof: &Proof) {
+pub(super) fn proof(proof: &CaseResult) {
     let mark = if proof.held { "ok " } else { "NOT" };
     line_out(&format!("  {mark}  {:<14} {:<24} {:5.1} s", proof.exercise, proof.case, proof.seconds));
     for line in wrapped(&proof.seen, WIDTH - 7) {

@@ -6,15 +6,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use shared::cli::{self, Common, Stays, Unready};
+use shared::cli::{self, CommonArgs, LiveEnvironment, SetupError};
 use shared::lifecycle::Lifecycle;
-use shared::report::{Story, line_out};
+use shared::report::{Recorder, line_out};
 
 /// A story of one step, or a role, whose argument chooses how it ends
 #[derive(Parser)]
 struct Args {
     #[command(flatten)]
-    common: Common,
+    common: CommonArgs,
     /// Run as a role (a server) instead of a story
     #[arg(long)]
     role: bool,
@@ -39,7 +39,7 @@ enum Ending {
     /// An error with a cause
     Fails,
     /// An error that the user has to fix
-    Unready,
+    SetupError,
     /// Never: only a signal ends it
     Waits,
     /// A task that does not stop when it should
@@ -50,8 +50,8 @@ enum Ending {
 
 struct Up;
 
-impl Stays for Up {
-    fn invitation(&self) -> String {
+impl LiveEnvironment for Up {
+    fn instructions(&self) -> String {
         "It stays up.".to_owned()
     }
 }
@@ -62,7 +62,7 @@ async fn main() -> ExitCode {
     if role {
         cli::run_role(common.verbose, async |life| end(ending, listen, life).await).await
     } else {
-        cli::run(&common, "tiny-story", "a story for tests", async |story, life| {
+        cli::run(&common, "tiny-demo", "a run for tests", async |story, life| {
             tell(ending, story);
             end(ending, listen, life).await.map(|()| Up)
         })
@@ -70,7 +70,7 @@ async fn main() -> ExitCode {
     }
 }
 
-fn tell(ending: Ending, story: &mut Story) {
+fn tell(ending: Ending, story: &mut Recorder) {
     story.version("tiny", "1.0");
     story.step("The only step");
     match ending {
@@ -90,9 +90,9 @@ async fn end(ending: Ending, listen: SocketAddr, life: &Lifecycle) -> anyhow::Re
     match ending {
         Ending::Holds | Ending::Mixed | Ending::NotChecked | Ending::Empty => {}
         Ending::Fails => return Err(anyhow::anyhow!("the disk is read-only").context("cannot save")),
-        Ending::Unready => {
+        Ending::SetupError => {
             let cause = std::io::Error::other("no tiny program: install it");
-            return Err(anyhow::Error::new(Unready::new(cause)).context("cannot start"));
+            return Err(anyhow::Error::new(SetupError::new(cause)).context("cannot start"));
         }
         Ending::Waits => {
             line_out("waiting");

@@ -10,7 +10,7 @@ use super::{Exercise, Lab};
 
 impl Lab {
     /// The folder of an exercise.
-    pub(super) fn place(&self, exercise: &Exercise) -> PathBuf {
+    pub(super) fn folder_of(&self, exercise: &Exercise) -> PathBuf {
         self.folder.join(exercise.folder)
     }
 
@@ -21,7 +21,7 @@ impl Lab {
 
     /// The task, as it stands in the README.
     pub(super) fn task(&self, exercise: &Exercise) -> anyhow::Result<String> {
-        read(&self.place(exercise).join("README.md"))
+        read(&self.folder_of(exercise).join("README.md"))
     }
 
     /// The README's first heading.
@@ -33,13 +33,13 @@ impl Lab {
 
     /// The hints, each under a heading of its own.
     pub(super) fn hints(&self, exercise: &Exercise) -> anyhow::Result<Vec<String>> {
-        let text = read(&self.place(exercise).join("hints.md"))?;
+        let text = read(&self.folder_of(exercise).join("hints.md"))?;
         Ok(format!("\n{text}").split("\n## ").skip(1).map(|hint| hint.trim().to_owned()).collect())
     }
 
     /// The wrong solutions, by name.
     pub(super) fn wrong(&self, exercise: &Exercise) -> anyhow::Result<Vec<String>> {
-        let folder = self.place(exercise).join("wrong");
+        let folder = self.folder_of(exercise).join("wrong");
         let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
         let names: io::Result<Vec<_>> = entries.map(|entry| Ok(entry?.file_name())).collect();
         let mut names: Vec<String> =
@@ -49,10 +49,14 @@ impl Lab {
     }
 
     /// What a wrong solution has to be told; `None` for the starting state.
-    pub(super) fn says(&self, exercise: &Exercise, wrong: Option<&str>) -> anyhow::Result<String> {
-        let place = self.place(exercise);
-        let folder = wrong.map_or_else(|| place.clone(), |name| place.join("wrong").join(name));
-        read(&folder.join("says.txt")).map(|text| text.trim().to_owned())
+    pub(super) fn expected_failure(
+        &self,
+        exercise: &Exercise,
+        wrong: Option<&str>,
+    ) -> anyhow::Result<String> {
+        let folder = self.folder_of(exercise);
+        let folder = wrong.map_or_else(|| folder.clone(), |name| folder.join("wrong").join(name));
+        read(&folder.join("expected-failure.txt")).map(|text| text.trim().to_owned())
     }
 }
 

@@ -9,41 +9,41 @@ use super::{Claim, Output, Report, Step, Verdict, line_out, progress};
 
 /// Tells a run while it happens, and keeps its [`Report`].
 #[derive(Debug)]
-pub struct Story {
+pub struct Recorder {
     output: Output,
     report: Report,
-    begun: Option<(String, Instant)>,
+    current: Option<(String, Instant)>,
 }
 
-impl Story {
+impl Recorder {
     /// Begins the story of `demo` (the crate's name), headed by its one-line `idea`.
     pub fn new(demo: &str, idea: &str, output: Output) -> Self {
         let story =
-            Self { output, report: Report { demo: demo.to_owned(), ..Report::default() }, begun: None };
-        story.say(&format!("{demo}: {idea}"));
+            Self { output, report: Report { demo: demo.to_owned(), ..Report::default() }, current: None };
+        story.print(&format!("{demo}: {idea}"));
         story
     }
 
     /// Notes the version of a program that takes part.
     pub fn version(&mut self, program: &str, version: &str) {
-        self.say(&format!("   with {program} {version}"));
+        self.print(&format!("   with {program} {version}"));
         self.report.versions.insert(program.to_owned(), version.to_owned());
     }
 
     /// Ends the step before, if any, and begins the next one.
     pub fn step(&mut self, title: &str) {
         self.end_step();
-        self.say(&format!("\n{}. {title}", self.report.steps.len() + 1));
-        self.begun = Some((title.to_owned(), Instant::now()));
+        self.print(&format!("\n{}. {title}", self.report.steps.len() + 1));
+        self.current = Some((title.to_owned(), Instant::now()));
     }
 
     /// Tells something that was seen, in words.
-    pub fn tell(&self, seen: impl Display) {
-        self.say(&format!("   {seen}"));
+    pub fn note(&self, seen: impl Display) {
+        self.print(&format!("   {seen}"));
     }
 
     /// Whether a claim with this id was recorded already.
-    pub fn has(&self, id: &str) -> bool {
+    pub fn has_claim(&self, id: &str) -> bool {
         self.report.claim(id).is_some()
     }
 
@@ -64,7 +64,7 @@ impl Story {
             Verdict::Broken => ("BROKEN", format!("{seen}; expected {expected}")),
             Verdict::NotChecked(why) => ("not checked", why.clone()),
         };
-        self.say(&format!("   {mark}: {claim} ({note})"));
+        self.print(&format!("   {mark}: {claim} ({note})"));
         self.report.claims.push(Claim {
             id: id.to_owned(),
             claim: claim.to_owned(),
@@ -83,7 +83,7 @@ impl Story {
     }
 
     /// Ends the story: closes the last step and works out whether all of it held.
-    pub fn end(mut self) -> Report {
+    pub fn finish(mut self) -> Report {
         self.end_step();
         let held = self.report.broken().next().is_none();
         self.report.held = held;
@@ -91,19 +91,19 @@ impl Story {
     }
 
     /// Ends a story that could not be told to its end.
-    pub fn cut_short(mut self, error: impl Display) -> Report {
+    pub fn abort(mut self, error: impl Display) -> Report {
         self.end_step();
         self.report.error = Some(error.to_string());
         self.report
     }
 
     fn end_step(&mut self) {
-        if let Some((step, begun)) = self.begun.take() {
-            self.report.steps.push(Step { step, seconds: seconds(begun.elapsed()) });
+        if let Some((step, current)) = self.current.take() {
+            self.report.steps.push(Step { step, seconds: seconds(current.elapsed()) });
         }
     }
 
-    fn say(&self, line: &str) {
+    fn print(&self, line: &str) {
         if self.output == Output::Human {
             line_out(line);
         }

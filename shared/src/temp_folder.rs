@@ -21,12 +21,12 @@ const OWNER: &str = ".owner";
 
 /// A temporary folder. It and what is in it go when this is dropped.
 #[derive(Debug)]
-pub struct Folder {
+pub struct TempFolder {
     folder: TempDir,
     _alive: File,
 }
 
-impl Folder {
+impl TempFolder {
     /// Makes one whose name begins with `prefix`, and removes those that dead owners left under that prefix.
     ///
     /// # Errors
@@ -86,7 +86,7 @@ mod tests {
 
     /// A folder as somebody leaves it who is killed.
     fn orphan(parent: &Path, prefix: &str) -> std::path::PathBuf {
-        let Folder { folder, _alive } = Folder::under(parent, prefix).unwrap();
+        let TempFolder { folder, _alive } = TempFolder::under(parent, prefix).unwrap();
         fs::write(folder.path().join("log"), "last words").unwrap();
         folder.keep()
     }
@@ -94,13 +94,13 @@ mod tests {
     #[test]
     fn what_the_dead_left_is_swept_away_and_the_living_keep_theirs() {
         let parent = tempfile::tempdir().unwrap();
-        let living = Folder::under(parent.path(), "one-").unwrap();
+        let living = TempFolder::under(parent.path(), "one-").unwrap();
         let dead = orphan(parent.path(), "one-");
         let other = orphan(parent.path(), "two-");
         let stranger = parent.path().join("one-without-owner");
         fs::create_dir(&stranger).unwrap();
         std::os::unix::fs::symlink(&other, parent.path().join("one-link")).unwrap();
-        let next = Folder::under(parent.path(), "one-").unwrap();
+        let next = TempFolder::under(parent.path(), "one-").unwrap();
         assert!(!dead.exists());
         for path in [living.path(), next.path(), &other, &stranger] {
             assert!(path.exists(), "{} is gone", path.display());
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn a_folder_is_private_and_goes_with_its_owner() {
         let parent = tempfile::tempdir().unwrap();
-        let folder = Folder::under(parent.path(), "one-").unwrap();
+        let folder = TempFolder::under(parent.path(), "one-").unwrap();
         assert_eq!(folder.path().metadata().unwrap().mode() & 0o777, 0o700);
         let path = folder.path().to_owned();
         drop(folder);

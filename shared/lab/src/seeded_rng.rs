@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 /// A seeded choice of values, so that what was written down beforehand does not pass.
 #[derive(Clone, Debug)]
-pub struct Dice(fastrand::Rng);
+pub struct SeededRng(fastrand::Rng);
 
 /// Names that mean nothing.
 const NAMES: [&str; 24] = [
@@ -13,7 +13,7 @@ const NAMES: [&str; 24] = [
     "willow", "zinc",
 ];
 
-impl Dice {
+impl SeededRng {
     /// Dice for one exercise: the same seed throws something else in another one.
     pub fn new(seed: u32, exercise: &str) -> Self {
         let salt = xxhash_rust::xxh3::xxh3_64(exercise.as_bytes());

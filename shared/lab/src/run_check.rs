@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde::Serialize;
 
-use crate::bench::Bench;
-use crate::dice::Dice;
+use crate::check_context::CheckContext;
 use crate::exercise::Exercise;
 use crate::folder::copy;
 use crate::requirement::Requirement;
+use crate::seeded_rng::SeededRng;
 use crate::tools::Tools;
 use shared::lifecycle::{GRACE, Lifecycle};
 
@@ -46,7 +46,7 @@ impl Exercise {
     ///
     /// # Errors
     /// What is not the files' fault: a program that is missing, a machine that refuses.
-    pub async fn examine(
+    pub async fn run_check(
         &self,
         folders: &[&Path],
         seed: u32,
@@ -54,25 +54,25 @@ impl Exercise {
         life: &Lifecycle,
     ) -> anyhow::Result<Outcome> {
         let begun = Instant::now();
-        let place = tempfile::tempdir().context("no temporary folder for a check")?;
+        let copied = tempfile::tempdir().context("no temporary folder for a check")?;
         for folder in folders {
-            copy(folder, place.path()).with_context(|| format!("cannot copy {}", folder.display()))?;
+            copy(folder, copied.path()).with_context(|| format!("cannot copy {}", folder.display()))?;
         }
         let scope = life.child();
-        let mut bench = Bench::new(place, Dice::new(seed, self.folder), tools, &scope, life);
-        let checked = tokio::time::timeout(LIMIT, (self.check)(&mut bench)).await;
+        let mut context = CheckContext::new(copied, SeededRng::new(seed, self.folder), tools, &scope, life);
+        let checked = tokio::time::timeout(LIMIT, (self.check)(&mut context)).await;
         scope.shut_down(GRACE).await?;
         match checked {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => bench.note(error.downcast::<Requirement>()?),
-            Err(_) => bench.note(Requirement::unmet(
+            Ok(Err(error)) => context.note(error.downcast::<Requirement>()?),
+            Err(_) => context.note(Requirement::unmet(
                 "the check comes to its end",
                 format!("less than {LIMIT:?}"),
                 format!("after {LIMIT:?} it was cut off"),
                 "What in the files could make somebody wait for ever?",
             )),
         }
-        let (requirements, printed) = bench.done();
+        let (requirements, printed) = context.finish();
         let seconds = (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
         Ok(Outcome { requirements, printed, seconds })
     }

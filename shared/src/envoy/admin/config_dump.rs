@@ -7,7 +7,7 @@ use serde_json::{Result, Value};
 
 /// The kinds of dynamic resources, in the order in which a control plane adds them so that no request fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum ResourceKind {
     /// TLS certificates and keys (SDS). Their contents are never here.
     Secret,
     /// Clusters (CDS).
@@ -22,7 +22,7 @@ pub enum Kind {
 
 /// How far a dynamic resource has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
+pub enum ResourceState {
     /// Waits for what it needs: a cluster for its endpoints, a listener for its routes.
     Warming,
     /// In use.
@@ -33,13 +33,13 @@ pub enum State {
 
 /// A resource that a control plane gave to this Envoy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Dynamic {
+pub struct DynamicResource {
     /// Its kind.
-    pub kind: Kind,
+    pub kind: ResourceKind,
     /// Its name; for endpoints, their cluster's.
     pub name: String,
     /// How far it has come. `None` if Envoy has refused the first and only version that it was given.
-    pub state: Option<State>,
+    pub state: Option<ResourceState>,
     /// The version that it had when Envoy took it; always empty for endpoints, about which Envoy does not tell it.
     pub version: String,
     /// Why Envoy has refused a newer version, if it has.
@@ -47,28 +47,43 @@ pub struct Dynamic {
 }
 
 /// Reads `/config_dump?include_eds`. Sorted.
-pub(super) fn dynamic(json: &[u8]) -> Result<Vec<Dynamic>> {
+pub(super) fn dynamic_resources(json: &[u8]) -> Result<Vec<DynamicResource>> {
     let dump: Value = serde_json::from_slice(json)?;
     let mut all = Vec::new();
     for section in list(&dump, "configs") {
         for cluster in list(section, "dynamic_active_clusters") {
-            all.push(one(Kind::Cluster, Some(State::Active), &cluster["cluster"]["name"], cluster));
+            all.push(one(
+                ResourceKind::Cluster,
+                Some(ResourceState::Active),
+                &cluster["cluster"]["name"],
+                cluster,
+            ));
         }
         for cluster in list(section, "dynamic_warming_clusters") {
-            all.push(one(Kind::Cluster, Some(State::Warming), &cluster["cluster"]["name"], cluster));
+            all.push(one(
+                ResourceKind::Cluster,
+                Some(ResourceState::Warming),
+                &cluster["cluster"]["name"],
+                cluster,
+            ));
         }
         for endpoints in list(section, "dynamic_endpoint_configs") {
             let name = &endpoints["endpoint_config"]["cluster_name"];
-            all.push(one(Kind::Endpoints, Some(State::Active), name, endpoints));
+            all.push(one(ResourceKind::Endpoints, Some(ResourceState::Active), name, endpoints));
         }
         for route in list(section, "dynamic_route_configs") {
-            all.push(one(Kind::Route, Some(State::Active), &route["route_config"]["name"], route));
+            all.push(one(
+                ResourceKind::Route,
+                Some(ResourceState::Active),
+                &route["route_config"]["name"],
+                route,
+            ));
         }
         for secret in list(section, "dynamic_active_secrets") {
-            all.push(one(Kind::Secret, Some(State::Active), &secret["name"], secret));
+            all.push(one(ResourceKind::Secret, Some(ResourceState::Active), &secret["name"], secret));
         }
         for secret in list(section, "dynamic_warming_secrets") {
-            all.push(one(Kind::Secret, Some(State::Warming), &secret["name"], secret));
+            all.push(one(ResourceKind::Secret, Some(ResourceState::Warming), &secret["name"], secret));
         }
         for listener in list(section, "dynamic_listeners") {
             all.extend(states_of(listener));
@@ -79,27 +94,27 @@ pub(super) fn dynamic(json: &[u8]) -> Result<Vec<Dynamic>> {
 }
 
 /// A listener can be there in several versions at once: the old one serves while the new one warms.
-fn states_of(listener: &Value) -> Vec<Dynamic> {
+fn states_of(listener: &Value) -> Vec<DynamicResource> {
     let states = [
-        ("warming_state", State::Warming),
-        ("active_state", State::Active),
-        ("draining_state", State::Draining),
+        ("warming_state", ResourceState::Warming),
+        ("active_state", ResourceState::Active),
+        ("draining_state", ResourceState::Draining),
     ];
     let there = states.iter().filter(|(field, _)| listener[*field].is_object());
-    let mut all: Vec<Dynamic> = there
-        .map(|(field, state)| Dynamic {
+    let mut all: Vec<DynamicResource> = there
+        .map(|(field, state)| DynamicResource {
             version: text(&listener[*field]["version_info"]),
-            ..one(Kind::Listener, Some(*state), &listener["name"], listener)
+            ..one(ResourceKind::Listener, Some(*state), &listener["name"], listener)
         })
         .collect();
     if all.is_empty() {
-        all.push(one(Kind::Listener, None, &listener["name"], listener));
+        all.push(one(ResourceKind::Listener, None, &listener["name"], listener));
     }
     all
 }
 
-fn one(kind: Kind, state: Option<State>, name: &Value, resource: &Value) -> Dynamic {
-    Dynamic {
+fn one(kind: ResourceKind, state: Option<ResourceState>, name: &Value, resource: &Value) -> DynamicResource {
+    DynamicResource {
         kind,
         name: text(name),
         state,
@@ -125,14 +140,18 @@ mod tests {
 
     #[test]
     fn dynamic_resources_are_listed_with_their_versions_in_the_order_of_their_kinds() {
-        let all = dynamic(RECORDED).unwrap();
+        let all = dynamic_resources(RECORDED).unwrap();
         let seen: Vec<_> =
             all.iter().map(|one| (one.kind, one.name.as_str(), one.version.as_str())).collect();
         assert_eq!(
             seen,
-            [(Kind::Cluster, "echo", "c7"), (Kind::Endpoints, "echo", ""), (Kind::Listener, "ingress", "l2"),]
+            [
+                (ResourceKind::Cluster, "echo", "c7"),
+                (ResourceKind::Endpoints, "echo", ""),
+                (ResourceKind::Listener, "ingress", "l2"),
+            ]
         );
-        assert!(all.iter().all(|one| one.state == Some(State::Active) && one.refused.is_none()));
+        assert!(all.iter().all(|one| one.state == Some(ResourceState::Active) && one.refused.is_none()));
     }
 
     #[test]
@@ -140,14 +159,14 @@ mod tests {
         let dump = br#"{"configs":[{"dynamic_listeners":[
             {"name":"a","active_state":{"version_info":"1"},"error_state":{"details":"no such filter"}},
             {"name":"b","error_state":{"details":"bad address"}}]}]}"#;
-        let all = dynamic(dump).unwrap();
-        assert_eq!((all[0].version.as_str(), all[0].state), ("1", Some(State::Active)));
+        let all = dynamic_resources(dump).unwrap();
+        assert_eq!((all[0].version.as_str(), all[0].state), ("1", Some(ResourceState::Active)));
         assert_eq!(all[0].refused.as_deref(), Some("no such filter"));
         assert_eq!((all[1].state, all[1].refused.as_deref()), (None, Some("bad address")));
     }
 
     #[test]
     fn an_envoy_without_dynamic_resources_has_an_empty_list() {
-        assert!(dynamic(b"{}").unwrap().is_empty());
+        assert!(dynamic_resources(b"{}").unwrap().is_empty());
     }
 }
