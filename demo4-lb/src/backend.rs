@@ -1,10 +1,10 @@
-//! The echo service as a running server: it answers, it counts, and it knows how to leave.
+//! The echo service as a running server that answers, counts calls and shuts down gracefully.
 //!
 //! ```text
-//! drain()  health: NOT_SERVING ──> lingers: takes calls as before ──> the listener closes, GOAWAY on every
-//!             connection ──> open calls end (Chat at once, the others when done or out of patience)
-//!             ──> what is open a second later is cut ──> gone
-//! kill()   every connection is cut at once, as in a crash
+//! drain()  health: NOT_SERVING ──> shutdown delay: accepts calls as before ──> the listener closes, GOAWAY on
+//!             every connection ──> open calls end (Chat at once, the others when done or at the drain timeout)
+//!             ──> connections that are still open a second later are aborted ──> stopped
+//! kill()   every connection is aborted at once, as in a crash
 //! ```
 //!
 //! It knows its own name and place, and not who calls: whether a client or an Envoy is on the other
@@ -27,40 +27,40 @@ use tonic_health::server::{HealthReporter, HealthService};
 mod connection;
 mod echo;
 
-use connection::Cuttable;
-use echo::Answering;
-pub use echo::{MOST_REPLIES, MOST_REQUESTS};
+use connection::AbortableConnection;
+use echo::EchoService;
+pub use echo::{MAX_REPLIES, MAX_REQUESTS};
 
-/// How long a draining backend that does not linger may take, however stubborn its clients are; below the grace of
-/// a whole [`Lifecycle`], so that the process does not look hung.
-pub const GRACE: Duration = Duration::from_secs(3);
+/// The maximum time to drain without a shutdown delay, whatever the clients do. It is shorter than the grace of a whole
+/// [`Lifecycle`], so that the process does not look hung.
+pub const DRAIN_GRACE: Duration = Duration::from_secs(3);
 
-/// The longest that a backend may linger: all of its leaving has to fit into the grace of a whole [`Lifecycle`].
-pub const MOST_LINGER: Duration = Duration::from_secs(3);
+/// The maximum shutdown delay: the whole shutdown must fit into the grace of a [`Lifecycle`].
+pub const MAX_SHUTDOWN_DELAY: Duration = Duration::from_secs(3);
 
-/// How long finite calls may go on when the lingering is over.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long finite calls may continue after the shutdown delay.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long lingering and patience may take together: after a long linger, patience is short.
-const LEAVING: Duration = Duration::from_millis(3_500);
+/// The maximum of shutdown delay and drain timeout together: after a long delay the timeout is short.
+const SHUTDOWN_BUDGET: Duration = Duration::from_millis(3_500);
 
-/// From the end of patience until connections are cut: for the last words to arrive.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The time between the drain timeout and the abort of all connections, for the last replies to arrive.
+const FLUSH_TIME: Duration = Duration::from_secs(1);
 
 const _: () = assert!(
-    (LEAVING.as_millis() + LAST_WORDS.as_millis()) < shared::lifecycle::GRACE.as_millis(),
-    "a backend that lingers has to be gone before its process is called hung"
+    (SHUTDOWN_BUDGET.as_millis() + FLUSH_TIME.as_millis()) < shared::lifecycle::GRACE.as_millis(),
+    "a backend must stop before the grace of its lifecycle ends"
 );
 
 /// One running echo server. Dropping the handle leaves it running: its [`Lifecycle`] owns it.
 #[derive(Debug)]
 pub struct Backend {
     address: SocketAddr,
-    answering: Answering,
+    service: EchoService,
     health: HealthReporter,
-    leave: CancellationToken,
-    cut: CancellationToken,
-    gone: CancellationToken,
+    drain_requested: CancellationToken,
+    kill_token: CancellationToken,
+    stopped: CancellationToken,
 }
 
 impl Backend {
@@ -69,45 +69,50 @@ impl Backend {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn start(name: &str, locality: &str, listener: TcpListener, life: &Lifecycle) -> Self {
-        Self::lingering(Duration::ZERO, name, locality, listener, life)
+        Self::start_with_shutdown_delay(Duration::ZERO, name, locality, listener, life)
     }
 
-    /// As [`start`](Self::start), but a draining backend goes on taking calls for `linger` after it has said
-    /// NOT_SERVING: for a world in which nobody takes it out before it is told to stop, so that those who route
-    /// need a moment to hear of it. A process whose lifecycle shall end in time lingers for [`MOST_LINGER`] at most.
+    /// Like [`start`](Self::start), but accepts calls for `shutdown_delay` after it reports NOT_SERVING. Use it where no
+    /// load balancer removes the backend before SIGTERM, so that Envoy needs a moment to learn of it. A process that must
+    /// end within the grace of its lifecycle uses at most [`MAX_SHUTDOWN_DELAY`].
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn lingering(
-        linger: Duration,
+    pub fn start_with_shutdown_delay(
+        shutdown_delay: Duration,
         name: &str,
         locality: &str,
         listener: TcpListener,
         life: &Lifecycle,
     ) -> Self {
         let address = listener.local_addr().expect("a bound listener has an address");
-        let patience = PATIENCE.min(LEAVING.saturating_sub(linger));
+        let drain_timeout = DRAIN_TIMEOUT.min(SHUTDOWN_BUDGET.saturating_sub(shutdown_delay));
         let backend = Self {
             address,
-            answering: Answering::new(name, locality, CancellationToken::new(), patience, life),
+            service: EchoService::new(name, locality, CancellationToken::new(), drain_timeout, life),
             health: HealthReporter::new(),
-            leave: life.token().child_token(),
-            cut: CancellationToken::new(),
-            gone: CancellationToken::new(),
+            drain_requested: life.token().child_token(),
+            kill_token: CancellationToken::new(),
+            stopped: CancellationToken::new(),
         };
-        let end = End { leave: backend.leave.clone(), linger, patience, cut: backend.cut.clone() };
-        let serving = serve(backend.answering.clone(), backend.health.clone(), listener, end);
-        let gone = backend.gone.clone().drop_guard();
+        let plan = ShutdownPlan {
+            drain_requested: backend.drain_requested.clone(),
+            shutdown_delay,
+            drain_timeout,
+            kill_token: backend.kill_token.clone(),
+        };
+        let serving = serve(backend.service.clone(), backend.health.clone(), listener, plan);
+        let stopped = backend.stopped.clone().drop_guard();
         life.spawn(async move {
             serving.await;
-            drop(gone);
+            drop(stopped);
         });
         backend
     }
 
     /// The name that its replies carry.
     pub fn name(&self) -> &str {
-        self.answering.name()
+        self.service.name()
     }
 
     /// Where it listens.
@@ -117,86 +122,86 @@ impl Backend {
 
     /// Calls answered so far, of all four kinds. A refused call is none; a stream is one.
     pub fn calls(&self) -> u64 {
-        self.answering.calls()
+        self.service.calls()
     }
 
-    /// Lets every unary call fail with UNAVAILABLE from now on, or no longer: a backend that is up, says
-    /// that it is well, and is not.
-    pub fn fail(&self, failing: bool) {
-        self.answering.fail(failing);
+    /// Makes every unary call fail with UNAVAILABLE, or stops that. The backend still reports SERVING.
+    pub fn set_failing(&self, failing: bool) {
+        self.service.set_failing(failing);
     }
 
-    /// Tells whoever asks for its health that it serves, or does not. Calls are answered all the same.
+    /// Sets the health that the backend reports. It answers calls in both cases.
     pub async fn set_healthy(&self, healthy: bool) {
         let status = if healthy { ServingStatus::Serving } else { ServingStatus::NotServing };
-        for name in NAMES {
+        for name in HEALTH_SERVICES {
             self.health.set_service_status(name, status).await;
         }
     }
 
-    /// Leaves in good order and returns when the server is gone: without lingering at most a little over [`GRACE`]
-    /// later.
+    /// Drains and returns when the server has stopped: without a shutdown delay at most a little over [`DRAIN_GRACE`] later.
     pub async fn drain(&self) {
-        self.leave.cancel();
-        self.gone.cancelled().await;
+        self.drain_requested.cancel();
+        self.stopped.cancelled().await;
     }
 
-    /// Cuts every connection without a word, as a crash would, and returns when the server is gone.
+    /// Aborts every connection, as a crash would, and returns when the server has stopped.
     pub async fn kill(&self) {
-        self.cut.cancel();
-        self.gone.cancelled().await;
+        self.kill_token.cancel();
+        self.stopped.cancelled().await;
     }
 }
 
-/// What health can be asked for: the server as a whole, and its one service.
-const NAMES: [&str; 2] = ["", EchoServer::<Answering>::NAME];
+/// The names that health is reported for: the server as a whole and its one service.
+const HEALTH_SERVICES: [&str; 2] = ["", EchoServer::<EchoService>::NAME];
 
-/// How a server ends.
-struct End {
-    leave: CancellationToken,
-    linger: Duration,
-    patience: Duration,
-    cut: CancellationToken,
+/// How a server shuts down.
+struct ShutdownPlan {
+    drain_requested: CancellationToken,
+    shutdown_delay: Duration,
+    drain_timeout: Duration,
+    kill_token: CancellationToken,
 }
 
-async fn serve(answering: Answering, mut health: HealthReporter, listener: TcpListener, end: End) {
-    // Only when it has lingered: a call that is still taken is still answered.
-    let draining = answering.draining().clone();
-    let End { leave, linger, patience, cut } = end;
+async fn serve(service: EchoService, mut health: HealthReporter, listener: TcpListener, plan: ShutdownPlan) {
+    // Cancelled only after the shutdown delay: every accepted call is answered.
+    let draining = service.draining().clone();
+    let ShutdownPlan { drain_requested, shutdown_delay, drain_timeout, kill_token } = plan;
     let health_service = HealthService::from_health_reporter(health.clone());
-    health.set_serving::<EchoServer<Answering>>().await;
+    health.set_serving::<EchoServer<EchoService>>().await;
 
-    let cuttable = {
-        let cut = cut.clone();
-        move |accepted: std::io::Result<_>| accepted.map(|tcp| Cuttable::new(tcp, cut.clone()))
+    let abortable = {
+        let kill_token = kill_token.clone();
+        move |accepted: std::io::Result<_>| {
+            accepted.map(|tcp| AbortableConnection::new(tcp, kill_token.clone()))
+        }
     };
     let limits = Limits::default();
     let server = mesh_net::grpc_server(limits)
-        .add_service(EchoServer::new(answering))
+        .add_service(EchoServer::new(service))
         .add_service(tonic_health::pb::health_server::HealthServer::new(health_service))
         .add_service(reflection().build_v1().expect("our own descriptors decode"))
         // Older grpcurl asks for this one.
         .add_service(reflection().build_v1alpha().expect("our own descriptors decode"))
         .serve_with_incoming_shutdown(
-            mesh_net::incoming(listener, limits).map(cuttable),
+            mesh_net::incoming(listener, limits).map(abortable),
             draining.clone().cancelled_owned(),
         );
 
-    let leaving = async {
+    let shutdown = async {
         tokio::select! {
-            () = cut.cancelled() => {}
-            () = leave.cancelled() => {
-                for name in NAMES {
+            () = kill_token.cancelled() => {}
+            () = drain_requested.cancelled() => {
+                for name in HEALTH_SERVICES {
                     health.set_service_status(name, ServingStatus::NotServing).await;
                 }
-                tokio::select! { () = cut.cancelled() => {}, () = tokio::time::sleep(linger) => {} }
+                tokio::select! { () = kill_token.cancelled() => {}, () = tokio::time::sleep(shutdown_delay) => {} }
                 draining.cancel();
                 // An open Watch has been told. It would go on for ever, and hold its connection open.
-                for name in NAMES {
+                for name in HEALTH_SERVICES {
                     health.clear_service_status(name).await;
                 }
-                let longest = tokio::time::sleep(patience + LAST_WORDS);
-                tokio::select! { () = cut.cancelled() => {}, () = longest => cut.cancel() }
+                let longest = tokio::time::sleep(drain_timeout + FLUSH_TIME);
+                tokio::select! { () = kill_token.cancelled() => {}, () = longest => kill_token.cancel() }
             }
         }
         draining.cancel();
@@ -208,7 +213,7 @@ async fn serve(answering: Answering, mut health: HealthReporter, listener: TcpLi
             server.await
         };
         tokio::join!(served, async {
-            tokio::select! { () = leaving => {}, () = ended.cancelled() => {} }
+            tokio::select! { () = shutdown => {}, () = ended.cancelled() => {} }
         })
     };
     if let Err(error) = served {

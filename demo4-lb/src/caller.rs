@@ -1,6 +1,6 @@
 //! A client that keeps notes: who answered each call, when, after how long, or what went wrong.
 //!
-//! It calls over a [`Wire`], and does not know what is behind: one backend, an Envoy that picks one
+//! It calls over a [`Transport`], and does not know what is behind: one backend, an Envoy that picks one
 //! for each call, or a gRPC client that speaks xDS itself and picks.
 
 use std::collections::BTreeMap;
@@ -12,11 +12,11 @@ use shared::proto::echo::echo_client::EchoClient;
 use shared::stats::{Latencies, Shares};
 use tonic::{Code, Request, Status};
 
-mod wire;
-pub use wire::{CallerError, NODE, Wire};
+mod transport;
+pub use transport::{CallerError, NODE_ID_PREFIX, Transport};
 
 mod kinds;
-pub use kinds::{Kind, Stream};
+pub use kinds::{Kind, Replies};
 
 mod load;
 pub use load::Load;
@@ -27,7 +27,7 @@ pub const DEADLINE: Duration = Duration::from_secs(2);
 /// A client of the echo service. Clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    client: EchoClient<Wire>,
+    client: EchoClient<Transport>,
 }
 
 /// One call and what became of it.
@@ -35,10 +35,10 @@ pub struct Caller {
 pub struct Call {
     /// When it was sent.
     pub started: Instant,
-    /// How long it took.
-    pub took: Duration,
+    /// The time from start to end.
+    pub duration: Duration,
     /// The name of the backend that answered, or why none did.
-    pub answer: Result<String, Status>,
+    pub result: Result<String, Status>,
 }
 
 impl Caller {
@@ -50,7 +50,7 @@ impl Caller {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn connect(target: &str) -> Result<Self, CallerError> {
-        Ok(Self { client: EchoClient::new(Wire::direct(target)?) })
+        Ok(Self { client: EchoClient::new(Transport::direct(target)?) })
     }
 
     /// A caller that asks the control plane at this address (`HOST:PORT`) itself how to reach `xds:///service`.
@@ -61,7 +61,7 @@ impl Caller {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn proxyless(control_plane: impl std::fmt::Display, service: &str) -> Result<Self, CallerError> {
-        Ok(Self { client: EchoClient::new(Wire::proxyless(control_plane, service)?) })
+        Ok(Self { client: EchoClient::new(Transport::proxyless(control_plane, service)?) })
     }
 
     /// Makes one call and waits for its end, at most [`DEADLINE`].
@@ -71,7 +71,7 @@ impl Caller {
         request.set_timeout(DEADLINE);
         let mut client = self.client.clone();
         let started = Instant::now();
-        let answer = match tokio::time::timeout(DEADLINE, client.say(request)).await {
+        let result = match tokio::time::timeout(DEADLINE, client.say(request)).await {
             Ok(Ok(reply)) => Ok(reply.into_inner().backend),
             Ok(Err(status)) if status.code() != Code::Cancelled || started.elapsed() < DEADLINE => {
                 Err(status)
@@ -79,18 +79,18 @@ impl Caller {
             // tonic's own timer, if it rings first, calls its end a cancellation.
             Ok(Err(_)) | Err(_) => Err(Status::deadline_exceeded(format!("no answer within {DEADLINE:?}"))),
         };
-        Call { started, took: started.elapsed(), answer }
+        Call { started, duration: started.elapsed(), result }
     }
 
     /// Makes `n` calls, at most `concurrency` of them at once, as fast as they are answered.
     ///
     /// A closed loop: a slow answer delays the calls after it. [`Load`] does not wait.
     pub async fn calls(&self, n: usize, concurrency: usize) -> Vec<Call> {
-        self.one_by_one(n, concurrency).collect().await
+        self.call_stream(n, concurrency).collect().await
     }
 
-    /// As [`calls`](Self::calls), each handed over when it ends: for whoever may stop before the last one.
-    pub fn one_by_one(&self, n: usize, concurrency: usize) -> impl futures::Stream<Item = Call> {
+    /// Like [`calls`](Self::calls), but yields each call when it ends, so that the receiver can stop early.
+    pub fn call_stream(&self, n: usize, concurrency: usize) -> impl futures::Stream<Item = Call> {
         futures::stream::iter(0..n).map(|_| self.call()).buffer_unordered(concurrency.max(1))
     }
 }
@@ -98,12 +98,12 @@ impl Caller {
 impl Call {
     /// When it ended.
     pub fn ended(&self) -> Instant {
-        self.started + self.took
+        self.started + self.duration
     }
 
     /// Whether the backend of this name answered it.
     pub fn answered_by(&self, backend: &str) -> bool {
-        self.answer.as_ref().is_ok_and(|name| name == backend)
+        self.result.as_ref().is_ok_and(|name| name == backend)
     }
 }
 
@@ -131,10 +131,10 @@ impl<'a> FromIterator<&'a Call> for Tally {
     fn from_iter<I: IntoIterator<Item = &'a Call>>(calls: I) -> Self {
         let mut tally = Self::default();
         for call in calls {
-            match &call.answer {
+            match &call.result {
                 Ok(backend) => {
                     tally.shares.count(backend);
-                    tally.latencies.record(call.took);
+                    tally.latencies.record(call.duration);
                 }
                 Err(status) => {
                     *tally.failures.entry(code_name(status.code())).or_default() += 1;

@@ -11,7 +11,7 @@ use shared::cli::SetupError;
 
 use crate::topology::{Endpoint, Region};
 
-mod found;
+mod discovered;
 
 mod dns;
 
@@ -19,11 +19,11 @@ mod file;
 
 pub mod docker;
 
-pub use found::{Found, MOST_WEIGHT};
+pub use discovered::{DiscoveredEndpoint, MAX_WEIGHT};
 
 /// A source of backends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Endpoints {
+pub enum EndpointSource {
     /// These, for good.
     Static(Vec<SocketAddr>),
     /// Every address that a name has, followed as it changes.
@@ -42,41 +42,42 @@ pub enum Endpoints {
     },
 }
 
-/// Text that names no source.
+/// The text is not a valid source of endpoints.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "'{text}' names no endpoints{why}: write static:IP:PORT,IP:PORT or dns:NAME:PORT or file:PATH or docker[:SERVICE]"
 )]
-pub struct NoEndpoints {
+pub struct EndpointSourceError {
     text: String,
     why: &'static str,
 }
 
-impl FromStr for Endpoints {
-    type Err = NoEndpoints;
+impl FromStr for EndpointSource {
+    type Err = EndpointSourceError;
 
-    fn from_str(text: &str) -> Result<Self, NoEndpoints> {
-        let refused = |why| NoEndpoints { text: text.to_owned(), why };
-        let refuse = || refused("");
+    fn from_str(text: &str) -> Result<Self, EndpointSourceError> {
+        let error = |why| EndpointSourceError { text: text.to_owned(), why };
+        let malformed = || error("");
         let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
         match kind {
             "static" => {
-                let addresses = rest.split(',').map(|address| address.trim().parse().map_err(|_| refuse()));
+                let addresses =
+                    rest.split(',').map(|address| address.trim().parse().map_err(|_| malformed()));
                 let addresses = addresses.collect::<Result<Vec<SocketAddr>, _>>()?;
                 if addresses.iter().any(|address| address.port() == 0) {
-                    return Err(refused(" (nobody listens on port 0)"));
+                    return Err(error(" (nobody listens on port 0)"));
                 }
                 // gRPC's C core refuses the whole list.
                 if addresses.iter().collect::<HashSet<_>>().len() < addresses.len() {
-                    return Err(refused(" (an address stands there twice)"));
+                    return Err(error(" (an address stands there twice)"));
                 }
                 Ok(Self::Static(addresses))
             }
             "dns" => {
-                let (host, port) = rest.rsplit_once(':').ok_or_else(refuse)?;
-                let port = port.parse().map_err(|_| refuse())?;
+                let (host, port) = rest.rsplit_once(':').ok_or_else(malformed)?;
+                let port = port.parse().map_err(|_| malformed())?;
                 if host.is_empty() || port == 0 {
-                    return Err(refuse());
+                    return Err(malformed());
                 }
                 Ok(Self::Dns { host: host.to_owned(), port })
             }
@@ -85,13 +86,13 @@ impl FromStr for Endpoints {
                 let service = if rest.is_empty() { crate::topology::LISTENER } else { rest };
                 Ok(Self::Docker { service: service.to_owned() })
             }
-            _ => Err(refuse()),
+            _ => Err(malformed()),
         }
     }
 }
 
-impl Endpoints {
-    /// Calls `found` with all backends now and whenever they change, sorted; for a static source once, as they
+impl EndpointSource {
+    /// Calls `on_change` with all backends now and whenever they change, sorted; for a static source once, as they
     /// were given.
     ///
     /// A look that fails changes nothing: it is no proof that every backend is gone, and endpoints that do
@@ -99,37 +100,37 @@ impl Endpoints {
     ///
     /// # Errors
     /// [`SetupError`] if the source is not there or not readable at the start.
-    pub async fn follow(self, mut found: impl FnMut(Vec<Found>)) -> Result<(), SetupError> {
+    pub async fn watch(self, mut on_change: impl FnMut(Vec<DiscoveredEndpoint>)) -> Result<(), SetupError> {
         match self {
             Self::Static(addresses) => {
-                found(addresses.into_iter().map(Found::from).collect());
+                on_change(addresses.into_iter().map(DiscoveredEndpoint::from).collect());
                 std::future::pending().await
             }
             Self::Dns { host, port } => {
-                dns::follow(host, port, found).await;
+                dns::watch(host, port, on_change).await;
                 Ok(())
             }
-            Self::File(path) => file::follow(path, found).await.map_err(SetupError::new),
-            Self::Docker { service } => docker::follow(&service, found).await.map_err(SetupError::new),
+            Self::File(path) => file::watch(path, on_change).await.map_err(SetupError::new),
+            Self::Docker { service } => docker::watch(&service, on_change).await.map_err(SetupError::new),
         }
     }
 }
 
-/// The regions of what was found, then and now.
+/// All regions that ever had a backend.
 ///
 /// A region that lost its last backend stays, empty and without weight: tonic-xds never forgets the endpoints of a
 /// cluster that leaves the routes, and calls the old ones if it comes back (`tests/proxyless.rs`).
 #[derive(Clone, Debug, Default)]
-pub struct Places(BTreeSet<String>);
+pub struct KnownRegions(BTreeSet<String>);
 
-impl Places {
+impl KnownRegions {
     /// The backends by region, in the order of the regions' names, together with the regions of earlier calls. A
     /// region weighs what its backends weigh together.
-    pub fn regions(&mut self, found: &[Found]) -> Vec<Region> {
-        self.0.extend(found.iter().map(|one| one.region.clone()));
+    pub fn update(&mut self, discovered: &[DiscoveredEndpoint]) -> Vec<Region> {
+        self.0.extend(discovered.iter().map(|one| one.region.clone()));
         let region = |name: &String| {
             let mut backends: Vec<Endpoint> =
-                found.iter().filter(|one| one.region == *name).map(|one| one.endpoint).collect();
+                discovered.iter().filter(|one| one.region == *name).map(|one| one.endpoint).collect();
             backends.sort_unstable();
             let weight = backends.iter().fold(0, |sum: u32, one| sum.saturating_add(one.weight));
             Region { name: name.clone(), weight, priority: 0, backends }

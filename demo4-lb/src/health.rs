@@ -8,25 +8,26 @@ use std::time::Duration;
 
 use futures::future::join_all;
 
-/// Asks these backends `every` so often, for ever, and calls `found` with all answers when one has changed.
+/// Checks these backends at each `interval`, without end, and calls `on_change` with all results when one has changed.
 ///
 /// A backend that does not answer within the two seconds of [`shared::health::probe`] does not serve.
-pub async fn follow(
+pub async fn watch(
     backends: Vec<SocketAddr>,
-    every: Duration,
-    mut found: impl FnMut(&BTreeMap<SocketAddr, bool>),
+    interval: Duration,
+    mut on_change: impl FnMut(&BTreeMap<SocketAddr, bool>),
 ) {
-    let mut known = BTreeMap::new();
-    let mut ticks = tokio::time::interval(every);
+    let mut previous = BTreeMap::new();
+    let mut ticks = tokio::time::interval(interval);
     // After a slow round there is nothing to make up for.
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let asked = backends.iter().map(async |at| (*at, shared::health::probe(*at).await.is_ok()));
-        let now: BTreeMap<SocketAddr, bool> = join_all(asked).await.into_iter().collect();
-        if now != known {
-            found(&now);
-            known = now;
+        let checks =
+            backends.iter().map(async |address| (*address, shared::health::probe(*address).await.is_ok()));
+        let current: BTreeMap<SocketAddr, bool> = join_all(checks).await.into_iter().collect();
+        if current != previous {
+            on_change(&current);
+            previous = current;
         }
     }
 }

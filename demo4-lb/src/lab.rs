@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use mesh_lab::{Exercise, Lab};
 
-mod world;
+mod environment;
 
 mod localities;
 
@@ -25,11 +25,11 @@ pub fn lab() -> Lab {
         command: "cargo run -p demo4-lb --",
         folder: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/lab")),
         exercises: vec![
-            Exercise { folder: "01-localities", check: |bench| Box::pin(localities::check(bench)) },
-            Exercise { folder: "02-failover", check: |bench| Box::pin(failover::check(bench)) },
-            Exercise { folder: "03-weights", check: |bench| Box::pin(weights::check(bench)) },
-            Exercise { folder: "04-nack", check: |bench| Box::pin(nack::check(bench)) },
-            Exercise { folder: "05-feedback", check: |bench| Box::pin(feedback::check(bench)) },
+            Exercise { folder: "01-localities", check: |context| Box::pin(localities::check(context)) },
+            Exercise { folder: "02-failover", check: |context| Box::pin(failover::check(context)) },
+            Exercise { folder: "03-weights", check: |context| Box::pin(weights::check(context)) },
+            Exercise { folder: "04-nack", check: |context| Box::pin(nack::check(context)) },
+            Exercise { folder: "05-feedback", check: |context| Box::pin(feedback::check(context)) },
         ],
     }
 }

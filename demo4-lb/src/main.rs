@@ -53,5 +53,6 @@ async fn main() -> ExitCode {
     let (envoy, stay) = (common.envoy.clone(), common.stay);
     let plan = Plan { envoy, stay, xds_log, planes, step, ..Plan::default() };
     let idea = "a control plane decides where calls go; an Envoy, or the client itself, carries it out";
-    cli::run(&common, "demo4-lb", idea, async |story, life| scenario::run(&plan, story, life).await).await
+    cli::run(&common, "demo4-lb", idea, async |recorder, life| scenario::run(&plan, recorder, life).await)
+        .await
 }

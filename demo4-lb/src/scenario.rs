@@ -22,7 +22,7 @@ mod limits;
 
 mod mesh;
 
-mod lane;
+mod client;
 
 pub(crate) mod claims;
 
@@ -56,10 +56,10 @@ pub use mesh::Mesh;
 ///
 /// # Errors
 /// If something that the story needs cannot be had or breaks; a claim that does not hold is no error.
-pub async fn run(plan: &Plan, story: &mut Recorder, life: &Lifecycle) -> anyhow::Result<Mesh> {
+pub async fn run(plan: &Plan, recorder: &mut Recorder, life: &Lifecycle) -> anyhow::Result<Mesh> {
     let program = if plan.planes.has(DataPlane::Envoy) {
         let program = tools::envoy(plan.envoy.as_deref()).await.map_err(SetupError::new)?;
-        story.version("envoy", &program.version);
+        recorder.version("envoy", &program.version);
         Some(program)
     } else {
         None
@@ -69,9 +69,9 @@ pub async fn run(plan: &Plan, story: &mut Recorder, life: &Lifecycle) -> anyhow:
         if plan.step.is_some_and(|only| only != *step) {
             continue;
         }
-        story.step(step.title());
+        recorder.step(step.title());
         if step.needs_envoy() && program.is_none() {
-            story.not_checked(
+            recorder.not_checked(
                 "feedback",
                 "Load reports steer the weights",
                 "needs an Envoy",
@@ -81,27 +81,32 @@ pub async fn run(plan: &Plan, story: &mut Recorder, life: &Lifecycle) -> anyhow:
         }
         // The step's backends and loads end with it.
         let scope = life.child();
-        mesh.tell(*step, story, &scope).await?;
+        mesh.run_step(*step, recorder, &scope).await?;
         scope.shut_down(GRACE).await?;
     }
     if plan.stay {
-        mesh.settle(life).await?;
+        mesh.start_backends_to_stay(life).await?;
     }
     Ok(mesh)
 }
 
 impl Mesh {
-    async fn tell(&mut self, step: Step, story: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
+    async fn run_step(
+        &mut self,
+        step: Step,
+        recorder: &mut Recorder,
+        scope: &Lifecycle,
+    ) -> anyhow::Result<()> {
         match step {
-            Step::Plain => self.plain(story, scope).await,
-            Step::Calls => self.calls(story, scope).await,
-            Step::Localities => self.localities(story, scope).await,
-            Step::Priorities => self.priorities(story, scope).await,
-            Step::Outlier => self.outlier(story, scope).await,
-            Step::Feedback => self.feedback(story, scope).await,
-            Step::Rolling => self.rolling(story, scope).await,
-            Step::Restart => self.restart(story, scope).await,
-            Step::Cost => self.cost(story, scope).await,
+            Step::Plain => self.plain(recorder, scope).await,
+            Step::Calls => self.calls(recorder, scope).await,
+            Step::Localities => self.localities(recorder, scope).await,
+            Step::Priorities => self.priorities(recorder, scope).await,
+            Step::Outlier => self.outlier(recorder, scope).await,
+            Step::Feedback => self.feedback(recorder, scope).await,
+            Step::Rolling => self.rolling(recorder, scope).await,
+            Step::Restart => self.restart(recorder, scope).await,
+            Step::Cost => self.cost(recorder, scope).await,
         }
     }
 }

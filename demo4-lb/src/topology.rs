@@ -1,12 +1,12 @@
-//! The world of this demo as data: who there is, where, and how calls shall be split.
+//! The desired state of this demo as data: backends, regions, and how to split calls.
 //!
-//! Knows nothing of xDS; [`render`] turns a world into what each kind of client is told.
+//! Knows nothing of xDS; [`render`] turns the state into xDS resources for each kind of client.
 
 use std::net::SocketAddr;
 
 pub mod render;
 
-pub use render::{DataPlane, WorldError};
+pub use render::{DataPlane, RenderError};
 
 /// Envoy's listener, the route that it uses, and the service of `xds:///echo`.
 pub const LISTENER: &str = "echo";
@@ -17,9 +17,9 @@ pub const CLUSTER: &str = "echo-backends";
 /// The region of a backend that names none.
 pub const REGION: &str = "local";
 
-/// What the control plane knows, in our own words.
+/// The state that the control plane publishes, independent of xDS.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct World {
+pub struct DesiredState {
     /// Where Envoy listens. Port 0 lets it choose.
     pub listen: SocketAddr,
     /// The places, each with its backends.
@@ -28,8 +28,8 @@ pub struct World {
     pub split: Split,
     /// How often a call is tried again that its backend did not begin.
     pub retries: u32,
-    /// What Envoy does about sick backends by itself.
-    pub care: Care,
+    /// How Envoy detects unhealthy backends.
+    pub health_policy: HealthPolicy,
 }
 
 /// A place with backends.
@@ -52,7 +52,7 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// Its share of its region's calls; 1 unless said.
     pub weight: u32,
-    /// Whether it is known to serve. Envoy finds that out by itself if the world's [`Care`] says so.
+    /// Whether it is known to serve. Envoy detects that itself with a [`HealthPolicy`].
     pub healthy: bool,
 }
 
@@ -66,15 +66,15 @@ pub enum Split {
     Routes,
 }
 
-/// What Envoy is told to do about sick backends.
+/// How Envoy detects unhealthy backends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Care {
-    /// Nothing: it calls whom the control plane names.
+pub enum HealthPolicy {
+    /// Not at all: it calls every backend of the control plane.
     #[default]
     None,
-    /// To ask each one for its health.
+    /// By active health checks.
     HealthChecks,
-    /// To watch what becomes of calls.
+    /// By the results of calls.
     OutlierDetection,
 }
 
@@ -97,42 +97,42 @@ impl Region {
     }
 }
 
-impl World {
-    /// A world with these regions.
-    pub fn of(listen: SocketAddr, regions: impl IntoIterator<Item = Region>) -> Self {
+impl DesiredState {
+    /// Creates a state with these regions.
+    pub fn from_regions(listen: SocketAddr, regions: impl IntoIterator<Item = Region>) -> Self {
         Self {
             listen,
             regions: regions.into_iter().collect(),
             split: Split::default(),
             retries: 0,
-            care: Care::default(),
+            health_policy: HealthPolicy::default(),
         }
     }
 
-    /// A world with one region of these backends.
+    /// Creates a state with one region of these backends.
     pub fn new(listen: SocketAddr, backends: impl IntoIterator<Item = SocketAddr>) -> Self {
-        Self::of(listen, [Region::new(REGION, 1, backends)])
+        Self::from_regions(listen, [Region::new(REGION, 1, backends)])
     }
 
-    /// This world with one backend more, in its first region.
+    /// Adds a backend to the first region.
     #[must_use]
-    pub fn with(mut self, backend: SocketAddr) -> Self {
+    pub fn with_backend(mut self, backend: SocketAddr) -> Self {
         if let Some(region) = self.regions.first_mut() {
             region.backends.push(backend.into());
         }
         self
     }
 
-    /// This world with one backend less.
+    /// Removes a backend.
     #[must_use]
-    pub fn without(mut self, backend: SocketAddr) -> Self {
+    pub fn without_backend(mut self, backend: SocketAddr) -> Self {
         for region in &mut self.regions {
             region.backends.retain(|endpoint| endpoint.address != backend);
         }
         self
     }
 
-    /// This world with a backend that is known to serve, or not to.
+    /// Sets whether a backend is known to serve.
     #[must_use]
     pub fn with_health(mut self, backend: SocketAddr, healthy: bool) -> Self {
         let backends = self.regions.iter_mut().flat_map(|region| &mut region.backends);
@@ -140,7 +140,7 @@ impl World {
         self
     }
 
-    /// This world with other weights for its regions, in their order.
+    /// Sets the weights of the regions, in their order.
     #[must_use]
     pub fn with_weights(mut self, weights: &[u32]) -> Self {
         for (region, weight) in self.regions.iter_mut().zip(weights) {

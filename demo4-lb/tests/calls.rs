@@ -5,7 +5,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use demo4_lb::backend::{Backend, MOST_LINGER, MOST_REPLIES, MOST_REQUESTS};
+use demo4_lb::backend::{Backend, MAX_REPLIES, MAX_REQUESTS, MAX_SHUTDOWN_DELAY};
 use demo4_lb::caller::{Caller, DEADLINE, Kind, Load, Tally};
 use shared::lifecycle::Lifecycle;
 use shared::proto::echo::echo_client::EchoClient;
@@ -49,13 +49,13 @@ async fn all_four_kinds_of_call_are_answered_and_counted() {
     let backend = backend("b1", &life).await;
     let mut client = EchoClient::new(channel(backend.address()).await);
 
-    let said = client.say(text("one")).await.unwrap().into_inner();
-    assert_eq!((said.text.as_str(), said.backend.as_str()), ("one", "b1"));
+    let reply = client.say(text("one")).await.unwrap().into_inner();
+    assert_eq!((reply.text.as_str(), reply.backend.as_str()), ("one", "b1"));
 
-    let repeat = RepeatRequest { text: "again".into(), count: MOST_REPLIES };
+    let repeat = RepeatRequest { text: "again".into(), count: MAX_REPLIES };
     let replies = client.repeat(repeat).await.unwrap().into_inner();
     let replies: Vec<_> = replies.collect::<Result<_, _>>().await.unwrap();
-    assert_eq!(replies.len(), MOST_REPLIES as usize);
+    assert_eq!(replies.len(), MAX_REPLIES as usize);
     assert!(replies.iter().all(|reply| reply.text == "again" && reply.locality == "here"));
 
     let sum = client.collect(iter([text("a"), text(""), text("b")])).await.unwrap();
@@ -76,22 +76,22 @@ async fn all_four_kinds_of_call_are_answered_and_counted() {
 }
 
 #[tokio::test]
-async fn a_backend_tells_grpcurl_which_services_it_has_and_what_their_messages_are() {
+async fn reflection_lists_services_and_message_types() {
     let life = Lifecycle::default();
     let backend = backend("b1", &life).await;
     let mut client = ServerReflectionClient::new(channel(backend.address()).await);
-    let questions = [
+    let queries = [
         MessageRequest::ListServices(String::new()),
         MessageRequest::FileContainingSymbol("mesh.echo.v1.Echo".to_owned()),
     ];
-    let asked = questions
+    let requests = queries
         .map(|question| ServerReflectionRequest { host: String::new(), message_request: Some(question) });
-    let answers = client.server_reflection_info(iter(asked)).await.unwrap().into_inner();
-    let answers: Vec<_> = answers.map(|answer| answer.unwrap().message_response.unwrap()).collect().await;
+    let responses = client.server_reflection_info(iter(requests)).await.unwrap().into_inner();
+    let responses: Vec<_> = responses.map(|answer| answer.unwrap().message_response.unwrap()).collect().await;
     let [MessageResponse::ListServicesResponse(listed), MessageResponse::FileDescriptorResponse(files)] =
-        answers.as_slice()
+        responses.as_slice()
     else {
-        panic!("{answers:?}")
+        panic!("{responses:?}")
     };
     let names: Vec<&str> = listed.service.iter().map(|service| service.name.as_str()).collect();
     for service in ["mesh.echo.v1.Echo", "grpc.health.v1.Health"] {
@@ -107,22 +107,22 @@ async fn a_backend_tells_grpcurl_which_services_it_has_and_what_their_messages_a
 }
 
 #[tokio::test]
-async fn a_call_over_the_bounds_is_refused_with_the_field_and_the_bound() {
+async fn a_call_over_a_limit_is_rejected_with_the_field_and_the_limit() {
     let life = Lifecycle::default();
     let backend = backend("b1", &life).await;
     let mut client = EchoClient::new(channel(backend.address()).await);
 
-    let refused =
-        client.repeat(RepeatRequest { text: String::new(), count: MOST_REPLIES + 1 }).await.unwrap_err();
-    assert_eq!(refused.code(), Code::InvalidArgument);
-    assert!(refused.message().contains("count") && refused.message().contains("10000"), "{refused}");
+    let error =
+        client.repeat(RepeatRequest { text: String::new(), count: MAX_REPLIES + 1 }).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    assert!(error.message().contains("count") && error.message().contains("10000"), "{error}");
 
-    let endless = std::iter::repeat_n(text(""), MOST_REQUESTS as usize + 1);
-    let refused = client.collect(iter(endless)).await.unwrap_err();
-    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let endless = std::iter::repeat_n(text(""), MAX_REQUESTS as usize + 1);
+    let error = client.collect(iter(endless)).await.unwrap_err();
+    assert_eq!(error.code(), Code::ResourceExhausted);
     let long = text(&"x".repeat(600_000));
-    let refused = client.collect(iter([long.clone(), long])).await.unwrap_err();
-    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let error = client.collect(iter([long.clone(), long])).await.unwrap_err();
+    assert_eq!(error.code(), Code::ResourceExhausted);
 
     assert_eq!(backend.calls(), 0);
     life.shut_down(LIMIT).await.unwrap();
@@ -138,8 +138,8 @@ async fn a_draining_backend_reports_not_serving_and_ends_its_chats_without_an_er
         .await;
     let mut health = watch.unwrap().into_inner();
     let status = |status: ServingStatus| tonic_health::pb::health_check_response::ServingStatus::from(status);
-    let told = health.message().await.unwrap().unwrap();
-    assert_eq!(told.status(), status(ServingStatus::Serving));
+    let health_status = health.message().await.unwrap().unwrap();
+    assert_eq!(health_status.status(), status(ServingStatus::Serving));
 
     let (requests, sent) = mpsc::channel(1);
     let chat = EchoClient::new(channel).chat(ReceiverStream::new(sent)).await;
@@ -150,21 +150,21 @@ async fn a_draining_backend_reports_not_serving_and_ends_its_chats_without_an_er
     // It does not wait for its grace to end the chat: an end by force would be an error, which is checked below.
     tokio::time::timeout(LIMIT, backend.drain()).await.unwrap();
 
-    let told = health.message().await.unwrap().unwrap();
-    assert_eq!(told.status(), status(ServingStatus::NotServing));
+    let health_status = health.message().await.unwrap().unwrap();
+    assert_eq!(health_status.status(), status(ServingStatus::NotServing));
     assert!(health.message().await.unwrap().is_none());
     assert!(chat.message().await.unwrap().is_none(), "the chat ends without an error");
     let after = caller(backend.address()).call().await;
-    assert_eq!(after.answer.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(after.result.unwrap_err().code(), Code::Unavailable);
     life.shut_down(LIMIT).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_caller_that_never_finishes_does_not_keep_a_draining_backend_up() {
+async fn a_client_that_never_finishes_does_not_block_draining() {
     let life = Lifecycle::default();
     let backend = backend("b1", &life).await;
     let mut client = EchoClient::new(channel(backend.address()).await);
-    let repeat = RepeatRequest { text: "x".repeat(100_000), count: MOST_REPLIES };
+    let repeat = RepeatRequest { text: "x".repeat(100_000), count: MAX_REPLIES };
     // Never read: the window fills up, and the server's replies wait.
     let _unread = client.repeat(repeat).await.unwrap();
     let mut client = EchoClient::new(channel(backend.address()).await);
@@ -186,12 +186,12 @@ async fn a_caller_that_never_finishes_does_not_keep_a_draining_backend_up() {
 }
 
 #[tokio::test]
-async fn a_lingering_backend_says_that_it_leaves_and_still_answers_every_kind_of_call() {
+async fn a_backend_reports_not_serving_and_answers_every_kind_of_call_during_the_shutdown_delay() {
     let life = Lifecycle::default();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     // Longer than any machine is slow; it is cut short in the end.
     let hour = Duration::from_secs(3600);
-    let backend = Backend::lingering(hour, "b1", "here", listener, &life);
+    let backend = Backend::start_with_shutdown_delay(hour, "b1", "here", listener, &life);
     let calls = async {
         shared::poll::wait_until("NOT_SERVING", Duration::from_millis(1), LIMIT, async || {
             if shared::health::probe(backend.address()).await.is_ok() { Err("it serves") } else { Ok(()) }
@@ -200,7 +200,7 @@ async fn a_lingering_backend_says_that_it_leaves_and_still_answers_every_kind_of
         .unwrap();
         for kind in Kind::ALL {
             // A new connection each: the listener is open.
-            let seen = caller(backend.address()).stream(kind, 3).await.unwrap();
+            let seen = caller(backend.address()).call_kind(kind, 3).await.unwrap();
             assert_eq!(seen.texts, kind.expected(3), "{kind:?}");
         }
     };
@@ -210,27 +210,27 @@ async fn a_lingering_backend_says_that_it_leaves_and_still_answers_every_kind_of
         () = calls => {}
     }
     backend.kill().await;
-    assert!(caller(backend.address()).call().await.answer.is_err(), "nobody is there any more");
+    assert!(caller(backend.address()).call().await.result.is_err(), "nobody is there any more");
     life.shut_down(LIMIT).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_stubborn_client_holds_no_lingering_backend_up() {
+async fn a_client_that_does_not_read_does_not_block_shutdown_after_the_delay() {
     let life = Lifecycle::default();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let backend = Backend::lingering(MOST_LINGER, "b1", "here", listener, &life);
+    let backend = Backend::start_with_shutdown_delay(MAX_SHUTDOWN_DELAY, "b1", "here", listener, &life);
     let mut client = EchoClient::new(channel(backend.address()).await);
-    let repeat = RepeatRequest { text: "x".repeat(100_000), count: MOST_REPLIES };
+    let repeat = RepeatRequest { text: "x".repeat(100_000), count: MAX_REPLIES };
     // Never read: the window fills up, and the server's replies wait.
     let _unread = client.repeat(repeat).await.unwrap();
-    let begun = Instant::now();
+    let started = Instant::now();
     tokio::time::timeout(LIMIT, backend.drain()).await.unwrap();
-    assert!(begun.elapsed() >= MOST_LINGER, "{:?}", begun.elapsed());
+    assert!(started.elapsed() >= MAX_SHUTDOWN_DELAY, "{:?}", started.elapsed());
     life.shut_down(LIMIT).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_killed_backend_cuts_its_calls_at_once() {
+async fn a_killed_backend_aborts_its_calls_at_once() {
     let life = Lifecycle::default();
     let backend = backend("b1", &life).await;
     let mut client = EchoClient::new(channel(backend.address()).await);
@@ -244,13 +244,13 @@ async fn a_killed_backend_cuts_its_calls_at_once() {
 }
 
 #[tokio::test]
-async fn no_call_of_a_steady_load_is_lost_or_made_twice() {
+async fn no_call_of_a_steady_load_is_lost_or_repeated() {
     let life = Lifecycle::default();
     let backend = backend("b1", &life).await;
     let mut load = Load::start(caller(backend.address()), 500, &life);
-    assert!(load.first_answer_by("b1", LIMIT).await.is_some());
-    assert!(load.first_answer_by("nobody", Duration::from_millis(20)).await.is_none());
-    assert!(load.so_far() > 0);
+    assert!(load.first_reply_from("b1", LIMIT).await.is_some());
+    assert!(load.first_reply_from("nobody", Duration::from_millis(20)).await.is_none());
+    assert!(load.completed() > 0);
     let calls = load.stop().await;
     assert_eq!(calls.len() as u64, backend.calls());
     assert!(calls.iter().all(|call| call.answered_by("b1")));
@@ -259,14 +259,15 @@ async fn no_call_of_a_steady_load_is_lost_or_made_twice() {
 }
 
 #[tokio::test]
-async fn a_load_does_not_wait_for_slow_answers() {
+async fn a_load_does_not_wait_for_slow_replies() {
     // Accepted by the kernel, never answered: a black hole.
-    let hole = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let silent_listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let life = Lifecycle::default();
-    let begun = Instant::now();
-    let calls = Load::of(50, caller(hole.local_addr().unwrap()), 1000, &life).finish().await;
+    let started = Instant::now();
+    let calls =
+        Load::with_count(50, caller(silent_listener.local_addr().unwrap()), 1000, &life).finish().await;
     // One after the other, the calls would take 50 deadlines.
-    assert!(begun.elapsed() < DEADLINE * 25, "{:?}", begun.elapsed());
+    assert!(started.elapsed() < DEADLINE * 25, "{:?}", started.elapsed());
     let tally: Tally = calls.iter().collect();
     assert_eq!(tally.failed(), 50);
     assert_eq!(tally.failures.get("DEADLINE_EXCEEDED"), Some(&50), "{:?}", tally.first_failure);
@@ -279,5 +280,5 @@ async fn a_load_ends_with_its_lifecycle() {
     let backend = backend("b1", &life).await;
     let load = Load::start(caller(backend.address()), 1, &life);
     life.shut_down(LIMIT).await.unwrap();
-    assert!(load.so_far() <= 1);
+    assert!(load.completed() <= 1);
 }

@@ -28,7 +28,7 @@ fn caller(stack: &Stack) -> Caller {
 }
 
 /// Waits until Envoy knows so many endpoints.
-async fn endpoints(stack: &Stack, expected: usize) {
+async fn wait_for_endpoints(stack: &Stack, expected: usize) {
     let admin = Admin::new(([127, 0, 0, 1], stack.port("DEMO4_ADMIN_PORT")).into());
     shared::poll::wait_until("Envoy's endpoints", common::OFTEN, LIMIT, async || {
         let clusters = admin.clusters().await.map_err(|error| error.to_string())?;
@@ -41,16 +41,16 @@ async fn endpoints(stack: &Stack, expected: usize) {
 }
 
 /// The host name of a container, by which a backend calls itself.
-fn name(id: &str) -> &str {
+fn container_hostname(id: &str) -> &str {
     &id[..12]
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs docker"]
-async fn calls_go_to_all_backends_and_go_on_when_one_is_killed() {
+async fn calls_reach_every_backend_and_continue_when_one_is_killed() {
     let stack = plan().up().await.unwrap();
     let backends = stack.containers("backend").await.unwrap();
-    let names: BTreeSet<&str> = backends.iter().map(|backend| name(&backend.id)).collect();
+    let names: BTreeSet<&str> = backends.iter().map(|backend| container_hostname(&backend.id)).collect();
     assert_eq!(names.len(), 3, "{backends:?}");
 
     let calls = caller(&stack).calls(90, 4).await;
@@ -72,47 +72,53 @@ async fn calls_go_to_all_backends_and_go_on_when_one_is_killed() {
 
     let life = Lifecycle::default();
     let load = Load::start(caller(&stack), 100, &life);
-    let (dead, alive) = backends.split_first().unwrap();
+    let (killed_backend, remaining) = backends.split_first().unwrap();
     // A signal that ends nothing is no reason to take a backend out; its event comes before the next one.
-    let signal = ["kill", "--signal", "WINCH", &alive[0].id];
+    let signal = ["kill", "--signal", "WINCH", &remaining[0].id];
     let sent = std::process::Command::new("docker").args(signal).output().unwrap();
     assert!(sent.status.success(), "{sent:?}");
     let killed = Instant::now();
-    stack.kill(dead).await.unwrap();
-    endpoints(&stack, 2).await;
+    stack.kill(killed_backend).await.unwrap();
+    wait_for_endpoints(&stack, 2).await;
     println!("Envoy had let go of the killed backend {:?} after `docker kill` was called", killed.elapsed());
-    let healed = shared::poll::wait_until("50 answers in a row", common::OFTEN, LIMIT, async || {
-        let calls = load.snapshot();
+    let recovered = shared::poll::wait_until("50 answers in a row", common::OFTEN, LIMIT, async || {
+        let calls = load.completed_calls();
         let since: Vec<&Call> = calls.iter().filter(|call| call.started > killed).collect();
         // The last failure, or answer of the dead one, and how many calls have been well since.
-        let well = since
+        let streak = since
             .iter()
             .rev()
-            .take_while(|call| call.answer.is_ok() && !call.answered_by(name(&dead.id)))
+            .take_while(|call| {
+                call.result.is_ok() && !call.answered_by(container_hostname(&killed_backend.id))
+            })
             .count();
-        if well >= 50 { Ok(()) } else { Err(well) }
+        if streak >= 50 { Ok(()) } else { Err(streak) }
     })
     .await;
     let calls = load.stop().await;
     let tally: Tally = calls.iter().collect();
-    healed.unwrap_or_else(|error| panic!("{error}: {:?}", tally.first_failure));
+    recovered.unwrap_or_else(|error| panic!("{error}: {:?}", tally.first_failure));
     // A call can fail until the control plane has received Docker's event and removed the endpoint, which takes far
     // less than a second. The limit leaves room for a loaded machine.
-    let last_failure = calls.iter().filter(|call| call.answer.is_err()).map(Call::ended).max();
-    let healing = last_failure.map(|at| at.saturating_duration_since(killed));
-    assert!(healing.is_none_or(|took| took < Duration::from_secs(30)), "{healing:?}");
+    let last_failure = calls.iter().filter(|call| call.result.is_err()).map(Call::ended).max();
+    let recovery_time = last_failure.map(|at| at.saturating_duration_since(killed));
+    assert!(recovery_time.is_none_or(|duration| duration < Duration::from_secs(30)), "{recovery_time:?}");
 
     let after: Tally = caller(&stack).calls(60, 4).await.iter().collect();
     assert_eq!(after.failed(), 0, "{:?}", after.first_failure);
     let answered: BTreeSet<&str> = after.shares.iter().map(|(name, _)| name).collect();
-    assert_eq!(answered, alive.iter().map(|backend| name(&backend.id)).collect(), "only those that live");
+    assert_eq!(
+        answered,
+        remaining.iter().map(|backend| container_hostname(&backend.id)).collect(),
+        "only those that live"
+    );
     life.shut_down(LIMIT).await.unwrap();
     assert_eq!(stack.down().await.unwrap(), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs docker"]
-async fn more_and_fewer_backends_are_followed_without_a_failed_call() {
+async fn scaling_up_and_down_fails_no_call() {
     let stack = plan().up().await.unwrap();
     let life = Lifecycle::default();
     let load = Load::start(caller(&stack), 100, &life);
@@ -121,7 +127,7 @@ async fn more_and_fewer_backends_are_followed_without_a_failed_call() {
         let up =
             ["up", "--detach", "--wait", "--no-build", "--no-recreate", "--pull", "never", "--scale", &scale];
         stack.run(&up).await.unwrap();
-        endpoints(&stack, replicas).await;
+        wait_for_endpoints(&stack, replicas).await;
         let tally: Tally = caller(&stack).calls(100, 4).await.iter().collect();
         assert_eq!(tally.failed(), 0, "{:?}", tally.first_failure);
         assert_eq!(tally.shares.iter().count(), replicas, "{}", tally.shares);
@@ -135,7 +141,7 @@ async fn more_and_fewer_backends_are_followed_without_a_failed_call() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs docker"]
-async fn two_stacks_live_side_by_side_and_a_dropped_one_leaves_nothing() {
+async fn two_stacks_run_in_parallel_and_a_dropped_one_is_removed() {
     let plan = plan();
     let (one, two) = tokio::join!(plan.up(), plan.up());
     let (one, two) = (one.unwrap(), two.unwrap());
@@ -147,7 +153,7 @@ async fn two_stacks_live_side_by_side_and_a_dropped_one_leaves_nothing() {
     drop(one);
     let tally: Tally = caller(&two).calls(10, 1).await.iter().collect();
     assert_eq!(tally.failed(), 0, "{:?}", tally.first_failure);
-    let gone = std::process::Command::new("docker").args(["inspect", &container.id]).output().unwrap();
-    assert!(!gone.status.success(), "{gone:?}");
+    let inspection = std::process::Command::new("docker").args(["inspect", &container.id]).output().unwrap();
+    assert!(!inspection.status.success(), "{inspection:?}");
     assert_eq!(two.down().await.unwrap(), []);
 }

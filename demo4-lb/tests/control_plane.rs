@@ -65,7 +65,7 @@ async fn the_roles_together_serve_calls_through_envoy() {
 }
 
 #[tokio::test]
-async fn a_backend_that_refuses_is_told_to_the_caller_with_the_next_step() {
+async fn a_refused_connection_to_a_backend_is_reported_with_the_next_step() {
     let life = Lifecycle::default();
     // Bound and closed again: nobody listens there.
     let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
@@ -80,31 +80,32 @@ async fn a_backend_that_refuses_is_told_to_the_caller_with_the_next_step() {
     ]);
     let (envoy, address) = envoy(control_plane.address, &life).await;
     let output = run(CLIENT, &["--target", &format!("http://{address}"), "--count", "3"]);
-    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{complaint}");
+    let stderr_text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr_text}");
     for expected in ["3 of 3 calls", "Unavailable", "reached no backend", "/clusters"] {
-        assert!(complaint.contains(expected), "no '{expected}' in: {complaint}");
+        assert!(stderr_text.contains(expected), "no '{expected}' in: {stderr_text}");
     }
     envoy.stop().await;
     life.shut_down(GRACE).await.unwrap();
 }
 
 #[tokio::test]
-async fn what_it_counts_is_there_for_prometheus() {
-    let place = ReservedPort::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-    let at = place.address();
-    let args = ["--listen", "127.0.0.1:0", "--endpoints", "static:127.0.0.1:1", "--metrics", &at.to_string()];
+async fn metrics_are_served_for_prometheus() {
+    let held_port = ReservedPort::new((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let address = held_port.address();
+    let args =
+        ["--listen", "127.0.0.1:0", "--endpoints", "static:127.0.0.1:1", "--metrics", &address.to_string()];
     let control_plane = Role::control_plane(&args);
     let channel = Endpoint::from_shared(control_plane.url()).unwrap().connect().await.unwrap();
     let mut client = AggregatedDiscoveryServiceClient::new(channel);
     let type_url = ResourceType::Cluster.url().to_owned();
-    let asks = tokio_stream::iter([DiscoveryRequest { type_url, ..DiscoveryRequest::default() }]);
+    let requests = tokio_stream::iter([DiscoveryRequest { type_url, ..DiscoveryRequest::default() }]);
     // It stays open until the request stream ends it, which this one never does.
-    let asks = asks.chain(tokio_stream::pending());
-    let mut answers = client.stream_aggregated_resources(asks).await.unwrap().into_inner();
-    answers.message().await.unwrap().unwrap();
+    let requests = requests.chain(tokio_stream::pending());
+    let mut responses = client.stream_aggregated_resources(requests).await.unwrap().into_inner();
+    responses.message().await.unwrap().unwrap();
 
-    let mut connection = TcpStream::connect(at).await.unwrap();
+    let mut connection = TcpStream::connect(address).await.unwrap();
     let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     connection.write_all(request).await.unwrap();
     let mut page = String::new();
@@ -115,7 +116,7 @@ async fn what_it_counts_is_there_for_prometheus() {
 }
 
 #[test]
-fn wrong_endpoints_are_refused_with_the_forms_that_are_right() {
+fn invalid_endpoints_are_rejected_with_the_valid_forms() {
     for wrong in [
         "",
         "backend",
@@ -128,11 +129,11 @@ fn wrong_endpoints_are_refused_with_the_forms_that_are_right() {
         "file:",
     ] {
         let output = run(CONTROL_PLANE, &["--endpoints", wrong]);
-        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{wrong}: {complaint}");
+        let stderr_text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{wrong}: {stderr_text}");
         assert!(
-            complaint.contains("static:IP:PORT,IP:PORT or dns:NAME:PORT or file:PATH or docker"),
-            "{wrong}: {complaint}"
+            stderr_text.contains("static:IP:PORT,IP:PORT or dns:NAME:PORT or file:PATH or docker"),
+            "{wrong}: {stderr_text}"
         );
     }
     assert_eq!(run(CONTROL_PLANE, &[]).status.code(), Some(2));
@@ -143,18 +144,18 @@ fn wrong_endpoints_are_refused_with_the_forms_that_are_right() {
 }
 
 #[tokio::test]
-async fn a_taken_port_is_named_and_ends_with_2() {
-    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr();
-    let holder = TcpListener::bind(taken.unwrap()).await.unwrap();
-    let at = holder.local_addr().unwrap().to_string();
-    let output = run(CONTROL_PLANE, &["--endpoints", "static:127.0.0.1:1", "--listen", &at]);
-    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{complaint}");
-    assert!(complaint.contains(&at) && complaint.contains("taken"), "{complaint}");
+async fn a_port_in_use_is_reported_with_exit_code_2() {
+    let held_address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr();
+    let holder = TcpListener::bind(held_address.unwrap()).await.unwrap();
+    let address = holder.local_addr().unwrap().to_string();
+    let output = run(CONTROL_PLANE, &["--endpoints", "static:127.0.0.1:1", "--listen", &address]);
+    let stderr_text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{stderr_text}");
+    assert!(stderr_text.contains(&address) && stderr_text.contains("taken"), "{stderr_text}");
 }
 
 #[test]
-fn the_health_check_of_a_control_plane_that_is_not_there_fails() {
+fn the_health_check_fails_without_a_control_plane() {
     let output = run(CONTROL_PLANE, &["healthcheck", "--listen", "127.0.0.1:1"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("127.0.0.1:1"));

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use common::{CONTROL_PLANE, LIMIT, run, stderr};
-use demo4_lb::discovery::docker::{Container, Leaving, NotInMesh, Reach};
-use demo4_lb::discovery::{Endpoints, Found, Places};
-use demo4_lb::topology::{DataPlane, Endpoint, LISTENER, Region, Split, World};
+use demo4_lb::discovery::docker::{Container, NotAnEndpoint, Reachability, TerminationTracker};
+use demo4_lb::discovery::{DiscoveredEndpoint, EndpointSource, KnownRegions};
+use demo4_lb::topology::{DataPlane, DesiredState, Endpoint, LISTENER, Region, Split};
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
@@ -23,25 +23,30 @@ use prost::Message;
 use shared::lifecycle::{GRACE, Lifecycle};
 use tokio::sync::mpsc;
 
-fn at(port: u16) -> SocketAddr {
+fn loopback(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
-fn found(region: &str, port: u16, weight: u32) -> Found {
-    Found { region: region.to_owned(), endpoint: Endpoint { address: at(port), weight, healthy: true } }
+fn found(region: &str, port: u16, weight: u32) -> DiscoveredEndpoint {
+    DiscoveredEndpoint {
+        region: region.to_owned(),
+        endpoint: Endpoint { address: loopback(port), weight, healthy: true },
+    }
 }
 
-/// Follows a file; what was found comes out of the channel.
-fn follow(path: &Path, life: &Lifecycle) -> mpsc::UnboundedReceiver<Vec<Found>> {
-    let (told, news) = mpsc::unbounded_channel();
-    let source: Endpoints = format!("file:{}", path.display()).parse().unwrap();
-    let following = source.follow(move |backends| drop(told.send(backends)));
+/// Watches a file and sends each list of endpoints to the channel.
+fn watch(path: &Path, life: &Lifecycle) -> mpsc::UnboundedReceiver<Vec<DiscoveredEndpoint>> {
+    let (sender, changes) = mpsc::unbounded_channel();
+    let source: EndpointSource = format!("file:{}", path.display()).parse().unwrap();
+    let following = source.watch(move |backends| drop(sender.send(backends)));
     life.spawn(life.token().run_until_cancelled_owned(async { following.await.unwrap() }));
-    news
+    changes
 }
 
-async fn next(news: &mut mpsc::UnboundedReceiver<Vec<Found>>) -> Vec<Found> {
-    tokio::time::timeout(LIMIT, news.recv()).await.unwrap().unwrap()
+async fn next_change(
+    changes: &mut mpsc::UnboundedReceiver<Vec<DiscoveredEndpoint>>,
+) -> Vec<DiscoveredEndpoint> {
+    tokio::time::timeout(LIMIT, changes.recv()).await.unwrap().unwrap()
 }
 
 /// As an editor saves: written beside it, then put in its place.
@@ -52,12 +57,12 @@ fn save(path: &Path, text: &str) {
 }
 
 #[tokio::test]
-async fn a_file_is_followed_and_a_broken_change_costs_nothing() {
+async fn an_endpoint_file_is_watched_and_an_invalid_change_is_ignored() {
     let (life, folder) = (Lifecycle::default(), tempfile::tempdir().unwrap());
     let file = folder.path().join("backends.yaml");
     save(&file, "endpoints:\n  - address: 127.0.0.1:1\n");
-    let mut news = follow(&file, &life);
-    assert_eq!(next(&mut news).await, [found("local", 1, 1)]);
+    let mut changes = watch(&file, &life);
+    assert_eq!(next_change(&mut changes).await, [found("local", 1, 1)]);
     // None of these is taken for news; the next good one is.
     for broken in ["endpoints: [", "endpoints:\n  - adress: 127.0.0.1:1\n", ""] {
         save(&file, broken);
@@ -67,14 +72,14 @@ async fn a_file_is_followed_and_a_broken_change_costs_nothing() {
         &file,
         "endpoints:\n  - { address: 127.0.0.1:3, locality: west }\n  - { address: 127.0.0.1:2, locality: east, weight: 7 }\n",
     );
-    assert_eq!(next(&mut news).await, [found("east", 2, 7), found("west", 3, 1)]);
+    assert_eq!(next_change(&mut changes).await, [found("east", 2, 7), found("west", 3, 1)]);
     save(&file, "endpoints: []\n");
-    assert_eq!(next(&mut news).await, []);
+    assert_eq!(next_change(&mut changes).await, []);
     life.shut_down(GRACE).await.unwrap();
 }
 
 #[test]
-fn a_broken_change_is_told_with_its_place_while_calls_go_on() {
+fn an_invalid_change_is_logged_with_its_line_while_calls_continue() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("backends.yaml");
     let backend = common::Role::backend(&["--name", "a"]);
@@ -88,8 +93,8 @@ fn a_broken_change_is_told_with_its_place_while_calls_go_on() {
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     log.find(|line| line.contains("publishing")).unwrap();
     save(&file, "endpoints:\n  - address: nowhere\n");
-    let told = log.find(|line| line.contains("keeping what is known")).unwrap();
-    assert!(told.contains("backends.yaml") && told.contains("line 2"), "{told}");
+    let logged = log.find(|line| line.contains("keeping what is known")).unwrap();
+    assert!(logged.contains("backends.yaml") && logged.contains("line 2"), "{logged}");
     let output =
         run(common::CLIENT, &["--target", "xds:///echo", "--control-plane", address, "--count", "5"]);
     child.kill().unwrap();
@@ -98,10 +103,10 @@ fn a_broken_change_is_told_with_its_place_while_calls_go_on() {
 }
 
 #[test]
-fn a_file_that_is_wrong_at_the_start_is_refused_with_its_place_and_exit_code_2() {
+fn an_invalid_file_at_startup_is_rejected_with_its_line_and_exit_code_2() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("backends.yaml");
-    for (text, words) in [
+    for (text, expected) in [
         ("endpoints:\n  - address: nowhere\n", "line 2"),
         ("endpoints:\n  - addres: 127.0.0.1:1\n", "addres"),
         ("endpoints:\n  - { address: 127.0.0.1:1, weight: 0 }\n", "endpoints[0]"),
@@ -115,9 +120,12 @@ fn a_file_that_is_wrong_at_the_start_is_refused_with_its_place_and_exit_code_2()
         fs::write(&file, text).unwrap();
         let source = format!("file:{}", file.display());
         let output = run(CONTROL_PLANE, &["--listen", "127.0.0.1:0", "--endpoints", &source]);
-        let said = stderr(&output);
-        assert_eq!(output.status.code(), Some(2), "{text}: {said}");
-        assert!(said.contains(words) && said.contains("backends.yaml"), "{words} is not in {said}");
+        let stderr_text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}: {stderr_text}");
+        assert!(
+            stderr_text.contains(expected) && stderr_text.contains("backends.yaml"),
+            "{expected} is not in {stderr_text}"
+        );
     }
     let output = run(CONTROL_PLANE, &["--listen", "127.0.0.1:0", "--endpoints", "file:/nowhere/at-all.yaml"]);
     assert_eq!(output.status.code(), Some(2));
@@ -125,33 +133,34 @@ fn a_file_that_is_wrong_at_the_start_is_refused_with_its_place_and_exit_code_2()
 }
 
 #[test]
-fn an_engine_that_is_not_there_is_told_with_the_remedies() {
+fn an_unreachable_engine_is_reported_with_the_next_steps() {
     let mut command = common::command(CONTROL_PLANE);
     command.args(["--listen", "127.0.0.1:0", "--endpoints", "docker"]);
     let output = command.env("DOCKER_HOST", "unix:///nowhere/docker.sock").output().unwrap();
-    let said = stderr(&output);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    for words in ["Docker engine", "group_add", "DOCKER_HOST"] {
-        assert!(said.contains(words), "{words} is not in {said}");
+    let stderr_text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{stderr_text}");
+    for expected in ["Docker engine", "group_add", "DOCKER_HOST"] {
+        assert!(stderr_text.contains(expected), "{expected} is not in {stderr_text}");
     }
 }
 
 #[test]
-fn backends_are_gathered_by_region_and_a_region_weighs_what_they_weigh() {
-    let mut places = Places::default();
-    let regions = places.regions(&[found("west", 3, 2), found("east", 1, 5), found("west", 2, 1)]);
-    let told: Vec<_> =
+fn backends_are_grouped_by_region_and_a_region_has_the_sum_of_their_weights() {
+    let mut known_regions = KnownRegions::default();
+    let regions = known_regions.update(&[found("west", 3, 2), found("east", 1, 5), found("west", 2, 1)]);
+    let endpoints_by_region: Vec<_> =
         regions.iter().map(|region| (region.name.as_str(), region.weight, region.backends.len())).collect();
-    assert_eq!(told, [("east", 5, 1), ("west", 3, 2)]);
-    // Who is gone keeps the place.
-    let regions = places.regions(&[found("east", 1, 5)]);
-    let told: Vec<_> = regions.iter().map(|region| (region.name.as_str(), region.weight)).collect();
-    assert_eq!(told, [("east", 5), ("west", 0)]);
+    assert_eq!(endpoints_by_region, [("east", 5, 1), ("west", 3, 2)]);
+    // A region without backends stays.
+    let regions = known_regions.update(&[found("east", 1, 5)]);
+    let endpoints_by_region: Vec<_> =
+        regions.iter().map(|region| (region.name.as_str(), region.weight)).collect();
+    assert_eq!(endpoints_by_region, [("east", 5), ("west", 0)]);
 }
 
-/// The parts of the regions' clusters in the one route of this world.
-fn parts(world: &World, plane: DataPlane) -> Vec<u32> {
-    let snapshot = world.snapshot(plane).unwrap();
+/// Returns the weights of the regions' clusters in the one route of this state.
+fn route_weights(state: &DesiredState, plane: DataPlane) -> Vec<u32> {
+    let snapshot = state.snapshot(plane).unwrap();
     // As it is sent: one field of a response.
     let response =
         DiscoveryResponse::decode(snapshot.get(ResourceType::Route, LISTENER).unwrap().sotw_field()).unwrap();
@@ -166,25 +175,26 @@ fn parts(world: &World, plane: DataPlane) -> Vec<u32> {
 }
 
 #[test]
-fn a_region_where_nobody_serves_gets_no_part_of_a_route_unless_nobody_serves_anywhere() {
-    let places = [Region::new("east", 7, [at(1)]), Region::new("west", 3, [at(2)])];
-    let world = World { split: Split::Routes, ..World::of(at(0), places) };
-    let east_is_ill = world.clone().with_health(at(1), false);
-    assert_eq!(parts(&east_is_ill, DataPlane::Proxyless), [0, 3]);
-    // Envoy is told of all, and finds out itself.
-    assert_eq!(parts(&east_is_ill, DataPlane::Envoy), [7, 3]);
+fn an_unhealthy_region_gets_weight_0_unless_every_region_is_unhealthy() {
+    let known_regions = [Region::new("east", 7, [loopback(1)]), Region::new("west", 3, [loopback(2)])];
+    let state =
+        DesiredState { split: Split::Routes, ..DesiredState::from_regions(loopback(0), known_regions) };
+    let east_unhealthy = state.clone().with_health(loopback(1), false);
+    assert_eq!(route_weights(&east_unhealthy, DataPlane::Proxyless), [0, 3]);
+    // Envoy receives every region and checks health itself.
+    assert_eq!(route_weights(&east_unhealthy, DataPlane::Envoy), [7, 3]);
     // All zero is what Envoy refuses.
     for plane in DataPlane::ALL {
-        assert_eq!(parts(&world.clone().with_weights(&[0, 0]), plane), [1, 1], "{plane:?}");
+        assert_eq!(route_weights(&state.clone().with_weights(&[0, 0]), plane), [1, 1], "{plane:?}");
     }
 }
 
 #[test]
-fn a_world_without_backends_is_still_one_that_clients_accept() {
+fn a_state_without_backends_still_gives_a_valid_snapshot() {
     for split in [Split::Localities, Split::Routes] {
-        let world = World { split, ..World::of(at(0), []) };
+        let state = DesiredState { split, ..DesiredState::from_regions(loopback(0), []) };
         for plane in DataPlane::ALL {
-            let snapshot = world.snapshot(plane).unwrap();
+            let snapshot = state.snapshot(plane).unwrap();
             assert_eq!(snapshot.of(ResourceType::Cluster).len(), 1, "{split:?} {plane:?}");
         }
     }
@@ -205,92 +215,94 @@ fn container(labels: &[(&str, &str)]) -> Container {
     }
 }
 
-const GOOD: [(&str, &str); 2] = [("mesh.service", "echo"), ("mesh.port", "50051")];
+const VALID_LABELS: [(&str, &str); 2] = [("mesh.service", "echo"), ("mesh.port", "50051")];
 
-fn mesh() -> Reach {
-    Reach::Networks(["mesh".to_owned(), "other".to_owned()].into())
+fn mesh_networks() -> Reachability {
+    Reachability::Networks(["mesh".to_owned(), "other".to_owned()].into())
 }
 
 #[test]
-fn a_labelled_container_is_called_on_the_network_that_is_shared() {
-    let one = container(&GOOD).endpoint("echo", &mesh()).unwrap();
+fn a_labelled_container_is_reached_over_the_shared_network() {
+    let one = container(&VALID_LABELS).endpoint("echo", &mesh_networks()).unwrap();
     assert_eq!(one.endpoint.address, "10.1.0.2:50051".parse().unwrap());
     assert_eq!((one.region.as_str(), one.endpoint.weight), ("local", 1));
-    let more = [GOOD[0], GOOD[1], ("mesh.locality", "east"), ("mesh.weight", "3")];
-    let one = container(&more).endpoint("echo", &mesh()).unwrap();
+    let more = [VALID_LABELS[0], VALID_LABELS[1], ("mesh.locality", "east"), ("mesh.weight", "3")];
+    let one = container(&more).endpoint("echo", &mesh_networks()).unwrap();
     assert_eq!((one.region.as_str(), one.endpoint.weight), ("east", 3));
 }
 
 #[test]
-fn from_outside_of_containers_the_published_port_is_called() {
-    let one = container(&GOOD).endpoint("echo", &Reach::Published).unwrap();
-    assert_eq!(one.endpoint.address, at(40000));
-    let hidden = Container { published: [].into(), ..container(&GOOD) };
-    let refused = hidden.endpoint("echo", &Reach::Published).unwrap_err();
-    assert!(refused.to_string().contains("50051 is not published"), "{refused}");
+fn outside_of_containers_the_published_port_is_used() {
+    let one = container(&VALID_LABELS).endpoint("echo", &Reachability::Published).unwrap();
+    assert_eq!(one.endpoint.address, loopback(40000));
+    let hidden = Container { published: [].into(), ..container(&VALID_LABELS) };
+    let error = hidden.endpoint("echo", &Reachability::Published).unwrap_err();
+    assert!(error.to_string().contains("50051 is not published"), "{error}");
 }
 
 #[test]
-fn nothing_is_guessed_from_a_bad_label() {
-    for (labels, words) in [
-        (&[GOOD[0]][..], "mesh.port is missing"),
-        (&[GOOD[0], ("mesh.port", "http")], "'http'"),
-        (&[GOOD[0], ("mesh.port", "0")], "from 1"),
-        (&[GOOD[0], ("mesh.port", "70000")], "'70000'"),
-        (&[GOOD[0], GOOD[1], ("mesh.weight", "0")], "mesh.weight"),
-        (&[GOOD[0], GOOD[1], ("mesh.weight", "many")], "'many'"),
-        (&[GOOD[0], GOOD[1], ("mesh.weight", "10001")], "1 to 10000"),
-        (&[GOOD[0], GOOD[1], ("mesh.locality", "")], "mesh.locality is empty"),
+fn an_invalid_label_is_an_error() {
+    for (labels, expected) in [
+        (&[VALID_LABELS[0]][..], "mesh.port is missing"),
+        (&[VALID_LABELS[0], ("mesh.port", "http")], "'http'"),
+        (&[VALID_LABELS[0], ("mesh.port", "0")], "from 1"),
+        (&[VALID_LABELS[0], ("mesh.port", "70000")], "'70000'"),
+        (&[VALID_LABELS[0], VALID_LABELS[1], ("mesh.weight", "0")], "mesh.weight"),
+        (&[VALID_LABELS[0], VALID_LABELS[1], ("mesh.weight", "many")], "'many'"),
+        (&[VALID_LABELS[0], VALID_LABELS[1], ("mesh.weight", "10001")], "1 to 10000"),
+        (&[VALID_LABELS[0], VALID_LABELS[1], ("mesh.locality", "")], "mesh.locality is empty"),
     ] {
-        let refused = container(labels).endpoint("echo", &mesh()).unwrap_err();
-        assert!(matches!(refused, NotInMesh::BadLabel { .. }), "{refused:?}");
-        assert!(refused.to_string().contains(words), "{words} is not in {refused}");
+        let error = container(labels).endpoint("echo", &mesh_networks()).unwrap_err();
+        assert!(matches!(error, NotAnEndpoint::InvalidLabel { .. }), "{error:?}");
+        assert!(error.to_string().contains(expected), "{expected} is not in {error}");
     }
 }
 
 #[test]
-fn containers_that_are_not_ours_not_up_or_out_of_reach_are_left_out() {
-    let refused = |container: Container, reach: &Reach| container.endpoint("echo", reach).unwrap_err();
-    assert!(matches!(refused(container(&[]), &mesh()), NotInMesh::NoLabel { .. }));
-    let other = container(&[("mesh.service", "billing"), GOOD[1]]);
-    assert!(matches!(refused(other, &mesh()), NotInMesh::OtherService { .. }));
-    let stopped = Container { running: false, ..container(&GOOD) };
-    assert!(matches!(refused(stopped, &mesh()), NotInMesh::NotServing { .. }));
-    let ill = Container { healthy: false, ..container(&GOOD) };
-    assert!(matches!(refused(ill, &mesh()), NotInMesh::NotServing { .. }));
-    let elsewhere = Reach::Networks(["elsewhere".to_owned()].into());
-    let told = refused(container(&GOOD), &elsewhere).to_string();
-    assert!(told.contains("mesh") && told.contains("elsewhere"), "{told}");
+fn foreign_stopped_unhealthy_and_unreachable_containers_are_skipped() {
+    let error = |container: Container, reachability: &Reachability| {
+        container.endpoint("echo", reachability).unwrap_err()
+    };
+    assert!(matches!(error(container(&[]), &mesh_networks()), NotAnEndpoint::NoLabel { .. }));
+    let other = container(&[("mesh.service", "billing"), VALID_LABELS[1]]);
+    assert!(matches!(error(other, &mesh_networks()), NotAnEndpoint::OtherService { .. }));
+    let stopped = Container { running: false, ..container(&VALID_LABELS) };
+    assert!(matches!(error(stopped, &mesh_networks()), NotAnEndpoint::NotServing { .. }));
+    let unhealthy = Container { healthy: false, ..container(&VALID_LABELS) };
+    assert!(matches!(error(unhealthy, &mesh_networks()), NotAnEndpoint::NotServing { .. }));
+    let elsewhere = Reachability::Networks(["elsewhere".to_owned()].into());
+    let message = error(container(&VALID_LABELS), &elsewhere).to_string();
+    assert!(message.contains("mesh") && message.contains("elsewhere"), "{message}");
 }
 
 #[test]
-fn a_container_that_was_told_to_stop_is_leaving_until_it_is_started_again() {
-    let mut leaving = Leaving::default();
-    assert!(!leaving.look("a", "monday", None));
-    leaving.told("a", "15");
-    assert!(leaving.look("a", "monday", None) && leaving.look("a", "monday", None));
-    assert!(!leaving.look("b", "monday", None), "another one stays");
-    leaving.forget("a");
-    assert!(!leaving.look("a", "tuesday", None));
+fn a_container_that_received_a_stop_signal_is_terminating_until_its_next_start() {
+    let mut tracker = TerminationTracker::default();
+    assert!(!tracker.observe("a", "monday", None));
+    tracker.record_signal("a", "15");
+    assert!(tracker.observe("a", "monday", None) && tracker.observe("a", "monday", None));
+    assert!(!tracker.observe("b", "monday", None), "another container is not affected");
+    tracker.remove("a");
+    assert!(!tracker.observe("a", "tuesday", None));
 }
 
 #[test]
-fn a_start_that_nobody_heard_of_leaves_no_container_out() {
+fn a_missed_start_event_does_not_exclude_a_container() {
     // With and without a look between the signal and the start.
-    for looks in [0, 1] {
-        let mut leaving = Leaving::default();
-        assert!(!leaving.look("a", "monday", None));
-        leaving.told("a", "SIGKILL");
-        (0..looks).for_each(|_| assert!(leaving.look("a", "monday", None)));
-        assert!(!leaving.look("a", "tuesday", None), "after {looks} looks");
-        // And it can be told again.
-        leaving.told("a", "15");
-        assert!(leaving.look("a", "tuesday", None));
+    for observations in [0, 1] {
+        let mut tracker = TerminationTracker::default();
+        assert!(!tracker.observe("a", "monday", None));
+        tracker.record_signal("a", "SIGKILL");
+        (0..observations).for_each(|_| assert!(tracker.observe("a", "monday", None)));
+        assert!(!tracker.observe("a", "tuesday", None), "after {observations} observations");
+        // A later signal counts again.
+        tracker.record_signal("a", "15");
+        assert!(tracker.observe("a", "tuesday", None));
     }
 }
 
 #[test]
-fn a_signal_that_ends_nothing_takes_no_backend_out() {
+fn a_signal_that_does_not_terminate_excludes_no_backend() {
     for (signal, stop, ends) in [
         ("28", None, false),
         ("1", Some("SIGTERM"), false),
@@ -301,19 +313,19 @@ fn a_signal_that_ends_nothing_takes_no_backend_out() {
         ("15", Some("SIGQUIT"), true),
         ("", None, true),
     ] {
-        let mut leaving = Leaving::default();
-        assert!(!leaving.look("a", "monday", stop));
-        leaving.told("a", signal);
-        assert_eq!(leaving.look("a", "monday", stop), ends, "{signal} where {stop:?} stops it");
+        let mut tracker = TerminationTracker::default();
+        assert!(!tracker.observe("a", "monday", stop));
+        tracker.record_signal("a", signal);
+        assert_eq!(tracker.observe("a", "monday", stop), ends, "{signal} where {stop:?} stops it");
     }
 }
 
 #[test]
-fn a_container_that_is_gone_is_forgotten_though_nobody_told() {
-    let mut leaving = Leaving::default();
-    leaving.told("a", "15");
-    leaving.keep(&["a".to_owned()].into());
-    assert!(leaving.look("a", "monday", None));
-    leaving.keep(&["b".to_owned()].into());
-    assert!(!leaving.look("a", "monday", None));
+fn a_removed_container_is_forgotten_without_an_event() {
+    let mut tracker = TerminationTracker::default();
+    tracker.record_signal("a", "15");
+    tracker.retain(&["a".to_owned()].into());
+    assert!(tracker.observe("a", "monday", None));
+    tracker.retain(&["b".to_owned()].into());
+    assert!(!tracker.observe("a", "monday", None));
 }

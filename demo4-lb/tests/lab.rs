@@ -13,11 +13,11 @@ use serde_json::Value;
 use shared::lifecycle::Lifecycle;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_solution_passes_and_every_start_and_wrong_solution_fails_for_its_own_reason() {
+async fn solutions_pass_and_start_and_wrong_solutions_fail_with_the_expected_message() {
     let (seed, life) = (SeededRng::seed(), Lifecycle::default());
     let proofs = lab().verify(None, seed, &Tools::default(), &life, |_| ()).await.unwrap();
-    let unheld: Vec<_> = proofs.iter().filter(|proof| !proof.held).collect();
-    assert!(unheld.is_empty(), "with seed {seed}: {unheld:#?}");
+    let failed: Vec<_> = proofs.iter().filter(|proof| !proof.held).collect();
+    assert!(failed.is_empty(), "with seed {seed}: {failed:#?}");
 }
 
 fn run(work: &Path, args: &[&str]) -> Output {
@@ -25,7 +25,7 @@ fn run(work: &Path, args: &[&str]) -> Output {
     command.arg("lab").args(args).env("LAB_WORK", work).output().unwrap()
 }
 
-fn said(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
@@ -35,41 +35,44 @@ fn solution(exercise: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_student_gets_the_files_a_verdict_hints_and_a_word_when_an_earlier_exercise_breaks() {
+fn a_student_gets_files_a_verdict_hints_and_a_warning_about_regressions() {
     let work = tempfile::tempdir().unwrap();
     let work = work.path();
     let list = run(work, &[]);
     assert_eq!(list.status.code(), Some(0));
-    assert!(said(&list).contains("not begun"), "{}", said(&list));
+    assert!(output_text(&list).contains("not begun"), "{}", output_text(&list));
 
     let file = work.join("01-localities/envoy.yaml");
     let first = run(work, &["1", "--seed", "4711"]);
-    assert_eq!(first.status.code(), Some(1), "{}", said(&first));
-    let told = said(&first);
-    assert!(told.contains("# Three regions get 70, 20 and 10 %"), "{told}");
-    assert!(told.contains("with seed 4711") && told.contains("20 % of 800 calls went to east"), "{told}");
+    assert_eq!(first.status.code(), Some(1), "{}", output_text(&first));
+    let printed = output_text(&first);
+    assert!(printed.contains("# Three regions get 70, 20 and 10 %"), "{printed}");
+    assert!(
+        printed.contains("with seed 4711") && printed.contains("20 % of 800 calls went to east"),
+        "{printed}"
+    );
 
     fs::write(&file, solution("01-localities")).unwrap();
     let second = run(work, &["1"]);
-    assert_eq!(second.status.code(), Some(0), "{}", said(&second));
+    assert_eq!(second.status.code(), Some(0), "{}", output_text(&second));
     assert_eq!(fs::read(&file).unwrap(), solution("01-localities"));
-    assert!(said(&run(work, &[])).contains("solved"));
+    assert!(output_text(&run(work, &[])).contains("solved"));
 
-    let hints: Vec<_> = (0..4).map(|_| said(&run(work, &["1", "--hint"]))).collect();
+    let hints: Vec<_> = (0..4).map(|_| output_text(&run(work, &["1", "--hint"]))).collect();
     assert!(hints[0].starts_with("Hint 1 of 3") && hints[2].starts_with("Hint 3 of 3"), "{hints:?}");
     assert_eq!(hints[2], hints[3]);
 
     fs::write(&file, "static_resources: {").unwrap();
     let third = run(work, &["2"]);
     assert_eq!(third.status.code(), Some(1));
-    let told = said(&third);
-    assert!(told.contains("Exercise 1 broke, which you had solved"), "{told}");
-    assert!(told.contains("envoy.yaml is YAML"), "{told}");
+    let printed = output_text(&third);
+    assert!(printed.contains("Exercise 1 broke, which you had solved"), "{printed}");
+    assert!(printed.contains("envoy.yaml is YAML"), "{printed}");
     assert_eq!(fs::read(&file).unwrap(), b"static_resources: {");
 }
 
 #[test]
-fn watching_checks_again_on_a_save_and_ends_when_it_is_solved() {
+fn watch_mode_checks_after_each_save_and_ends_when_solved() {
     let work = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_demo4-lb"));
     command.args(["lab", "1", "--watch"]).env("LAB_WORK", work.path()).stdout(Stdio::piped());
@@ -83,7 +86,7 @@ fn watching_checks_again_on_a_save_and_ends_when_it_is_solved() {
 }
 
 #[test]
-fn a_grader_gets_json_and_an_exit_code() {
+fn json_output_and_exit_code_report_the_grade() {
     let work = tempfile::tempdir().unwrap();
     let folder = work.path().join("01-localities");
     fs::create_dir(&folder).unwrap();
@@ -101,12 +104,12 @@ fn a_grader_gets_json_and_an_exit_code() {
 }
 
 #[test]
-fn what_does_not_exist_is_wrong_usage() {
+fn unknown_exercises_and_flags_are_wrong_usage() {
     let work = tempfile::tempdir().unwrap();
     for args in [&["99"][..], &["0"], &["--hint"], &["verify", "99"], &["1", "--watch", "--json"]] {
         let output = run(work.path(), args);
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", output_text(&output));
     }
     let no_envoy = run(work.path(), &["1", "--envoy", "/nowhere/envoy"]);
-    assert_eq!(no_envoy.status.code(), Some(2), "{}", said(&no_envoy));
+    assert_eq!(no_envoy.status.code(), Some(2), "{}", output_text(&no_envoy));
 }

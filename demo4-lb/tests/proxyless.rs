@@ -12,13 +12,15 @@ use serde_json::Value;
 use shared::stats::Shares;
 
 /// Two backends in the east, one in the west; the file of endpoints for them.
-fn world() -> (Vec<Role>, String) {
+fn backends_with_weights() -> (Vec<Role>, String) {
     let names = [("east-1", "east"), ("east-2", "east"), ("west-1", "west")];
-    let roles: Vec<Role> =
-        names.iter().map(|(name, place)| Role::backend(&["--name", name, "--locality", place])).collect();
+    let roles: Vec<Role> = names
+        .iter()
+        .map(|(name, locality)| Role::backend(&["--name", name, "--locality", locality]))
+        .collect();
     let weights = [4, 4, 2];
-    let lines = roles.iter().zip(names).zip(weights).map(|((role, (_, place)), weight)| {
-        format!("  - {{ address: {}, locality: {place}, weight: {weight} }}\n", role.address)
+    let lines = roles.iter().zip(names).zip(weights).map(|((role, (_, locality)), weight)| {
+        format!("  - {{ address: {}, locality: {locality}, weight: {weight} }}\n", role.address)
     });
     let text = format!("endpoints:\n{}", lines.collect::<String>());
     (roles, text)
@@ -39,31 +41,32 @@ fn regions(answered: impl IntoIterator<Item = (String, usize)>) -> Shares {
 }
 
 #[test]
-fn a_client_of_ours_calls_by_the_control_planes_word_alone() {
+fn the_proxyless_client_needs_only_the_control_plane() {
     let backends = [Role::backend(&["--name", "a"]), Role::backend(&["--name", "b"])];
     let endpoints = format!("static:{},{}", backends[0].address, backends[1].address);
     let control_plane = control_plane(&endpoints, &[]);
-    let at = control_plane.address.to_string();
-    let output = run(CLIENT, &["--target", "xds:///echo", "--control-plane", &at, "--count", "60", "--json"]);
+    let address = control_plane.address.to_string();
+    let output =
+        run(CLIENT, &["--target", "xds:///echo", "--control-plane", &address, "--count", "60", "--json"]);
     assert!(output.status.success(), "{output:?}");
     let seen: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(seen["answered"].as_object().unwrap().len(), 2, "{seen}");
 }
 
 #[test]
-fn without_a_control_plane_its_calls_fail_in_time_and_the_next_step_is_named() {
+fn without_a_control_plane_calls_fail_by_their_deadline_with_the_next_step() {
     let args = ["--target", "xds:///echo", "--control-plane", "127.0.0.1:9", "--count", "2"];
     let output = run(CLIENT, &args);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let said = common::stderr(&output);
-    for words in ["2 of 2 calls to xds:///echo", "DeadlineExceeded", "127.0.0.1:9", "--xds-log"] {
-        assert!(said.contains(words), "{words} is not in {said}");
+    let stderr_text = common::stderr(&output);
+    for expected in ["2 of 2 calls to xds:///echo", "DeadlineExceeded", "127.0.0.1:9", "--xds-log"] {
+        assert!(stderr_text.contains(expected), "{expected} is not in {stderr_text}");
     }
 }
 
 #[tokio::test]
-async fn weights_in_the_route_hold_for_a_foreign_client_too() {
-    let (_backends, text) = world();
+async fn route_weights_apply_to_the_grpc_c_core_client() {
+    let (_backends, text) = backends_with_weights();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("backends.yaml");
     fs::write(&file, text).unwrap();
@@ -78,8 +81,8 @@ async fn weights_in_the_route_hold_for_a_foreign_client_too() {
 }
 
 #[tokio::test]
-async fn locality_weights_hold_for_the_foreign_client() {
-    let (_backends, text) = world();
+async fn locality_weights_apply_to_the_grpc_c_core_client() {
+    let (_backends, text) = backends_with_weights();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("backends.yaml");
     fs::write(&file, text).unwrap();
@@ -93,45 +96,45 @@ async fn locality_weights_hold_for_the_foreign_client() {
 }
 
 /// Calls until many answers in a row are by these, and each has answered.
-async fn reach(caller: &Caller, names: &[&str]) {
-    let mut lately: Vec<String> = Vec::new();
+async fn wait_for_backends(caller: &Caller, names: &[&str]) {
+    let mut streak: Vec<String> = Vec::new();
     let mut last = None;
     let calling = async {
-        while lately.len() < 60 || !names.iter().all(|name| lately.iter().any(|one| one == name)) {
-            let answer = caller.call().await.answer;
+        while streak.len() < 60 || !names.iter().all(|name| streak.iter().any(|one| one == name)) {
+            let answer = caller.call().await.result;
             match &answer {
-                Ok(name) if names.contains(&name.as_str()) => lately.push(name.clone()),
-                _ => lately.clear(),
+                Ok(name) if names.contains(&name.as_str()) => streak.push(name.clone()),
+                _ => streak.clear(),
             }
             last = Some(answer);
         }
     };
-    let reached = tokio::time::timeout(common::LIMIT, calling).await;
-    assert!(reached.is_ok(), "not called: {names:?}; the last call: {last:?}");
+    let result = tokio::time::timeout(common::LIMIT, calling).await;
+    assert!(result.is_ok(), "not called: {names:?}; the last call: {last:?}");
 }
 
 #[tokio::test]
-async fn a_region_that_lost_its_last_backend_comes_back_with_another_one() {
+async fn a_region_recovers_with_a_new_backend_after_losing_its_last_one() {
     let backend = |name: &'static str| Role::backend(&["--name", name]);
     let (east, west) = (backend("east"), backend("west"));
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("backends.yaml");
-    let save = |places: &[(&str, &Role)]| {
-        let line = |(place, role): &(&str, &Role)| {
-            format!("  - {{ address: {}, locality: {place} }}\n", role.address)
+    let save = |localities: &[(&str, &Role)]| {
+        let line = |(locality, role): &(&str, &Role)| {
+            format!("  - {{ address: {}, locality: {locality} }}\n", role.address)
         };
-        let text = format!("endpoints:\n{}", places.iter().map(line).collect::<String>());
+        let text = format!("endpoints:\n{}", localities.iter().map(line).collect::<String>());
         fs::write(file.with_extension("new"), text).unwrap();
         fs::rename(file.with_extension("new"), &file).unwrap();
     };
     save(&[("east", &east), ("west", &west)]);
     let control_plane = control_plane(&format!("file:{}", file.display()), &["--split", "routes"]);
     let caller = Caller::proxyless(control_plane.address, "echo").unwrap();
-    reach(&caller, &["east", "west"]).await;
+    wait_for_backends(&caller, &["east", "west"]).await;
     save(&[("east", &east)]);
-    reach(&caller, &["east"]).await;
+    wait_for_backends(&caller, &["east"]).await;
     drop(west);
     let another = backend("another");
     save(&[("east", &east), ("west", &another)]);
-    reach(&caller, &["east", "another"]).await;
+    wait_for_backends(&caller, &["east", "another"]).await;
 }

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 #[tokio::test]
-async fn a_backend_says_its_name_and_place_in_every_reply() {
+async fn every_reply_carries_the_name_and_locality_of_the_backend() {
     let role = Role::backend(&["--name", "east-1", "--locality", "east"]);
     let mut client = EchoClient::connect(role.url()).await.unwrap();
     let reply = client.say(EchoRequest { text: "hi".into() }).await.unwrap();
@@ -65,22 +65,27 @@ async fn a_terminated_backend_lets_the_open_call_finish_and_exits_with_0() {
 }
 
 #[tokio::test]
-async fn a_backend_lingers_as_long_as_it_was_told_to_and_exits_with_0() {
-    let mut role = Role::backend(&["--name", "b", "--linger", "700"]);
-    let told = Instant::now();
+async fn a_backend_exits_with_0_after_its_shutdown_delay() {
+    let mut role = Role::backend(&["--name", "b", "--shutdown-delay", "700"]);
+    let signalled = Instant::now();
     role.terminate();
     assert_eq!(role.ended().await.code(), Some(0));
-    assert!(told.elapsed() >= Duration::from_millis(700), "{:?}", told.elapsed());
+    assert!(signalled.elapsed() >= Duration::from_millis(700), "{:?}", signalled.elapsed());
 }
 
 #[test]
-fn a_taken_port_is_named_with_the_next_step_and_exit_code_2() {
+fn a_port_in_use_is_reported_with_the_next_step_and_exit_code_2() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let output = run(BACKEND, &["--listen", &address]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
-    let said = stderr(&output);
-    assert!(said.contains(&address) && said.contains("--listen") && said.contains("ss -ltnp"), "{said}");
+    let stderr_text = stderr(&output);
+    assert!(
+        stderr_text.contains(&address)
+            && stderr_text.contains("--listen")
+            && stderr_text.contains("ss -ltnp"),
+        "{stderr_text}"
+    );
 }
 
 #[test]
@@ -89,7 +94,7 @@ fn wrong_flags_end_with_exit_code_2_and_a_hint() {
         (BACKEND, &["--listen", "nowhere"][..]),
         (BACKEND, &["--port", "1"]),
         (BACKEND, &["healthcheck"]),
-        (BACKEND, &["--linger", "60000"]),
+        (BACKEND, &["--shutdown-delay", "60000"]),
         (CLIENT, &["--count", "0"]),
         (CLIENT, &["--rate", "-1"]),
         (CLIENT, &["--target", "127.0.0.1:14000"]),
@@ -106,12 +111,12 @@ fn wrong_flags_end_with_exit_code_2_and_a_hint() {
 
 #[test]
 fn help_shows_examples_and_the_variables() {
-    for (program, words) in [
+    for (program, expected) in [
         (BACKEND, ["LISTEN", "LOCALITY", "healthcheck", "Examples:"]),
         (CLIENT, ["TARGET", "COUNT", "RATE", "Examples:"]),
     ] {
         let help = String::from_utf8(run(program, &["--help"]).stdout).unwrap();
-        for word in words {
+        for word in expected {
             assert!(help.contains(word), "{word} is not in {help}");
         }
     }
@@ -124,23 +129,23 @@ fn flags_are_read_from_the_environment_too() {
 }
 
 #[test]
-fn a_client_whom_nobody_answers_names_the_address_and_exits_with_1() {
+fn a_client_without_a_server_reports_the_address_and_exits_with_1() {
     // Bound but not listening: refuses, and no other test can get the port meanwhile.
-    let deaf = TcpSocket::new_v4().unwrap();
-    deaf.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-    let target = format!("http://{}", deaf.local_addr().unwrap());
+    let unused_socket = TcpSocket::new_v4().unwrap();
+    unused_socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let target = format!("http://{}", unused_socket.local_addr().unwrap());
     let output = run(CLIENT, &["--target", &target, "--count", "5"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let said = stderr(&output);
-    for words in [&format!("5 of 5 calls to {target}") as &str, "refused", "Is Envoy up?"] {
-        assert!(said.contains(words), "{words} is not in {said}");
+    let stderr_text = stderr(&output);
+    for expected in [&format!("5 of 5 calls to {target}") as &str, "refused", "Is Envoy up?"] {
+        assert!(stderr_text.contains(expected), "{expected} is not in {stderr_text}");
     }
     // Where the admin interface of an Envoy on such a port is, nobody knows.
-    assert!(!said.contains(&shared::ports::DEMO4_ADMIN.to_string()), "{said}");
+    assert!(!stderr_text.contains(&shared::ports::DEMO4_ADMIN.to_string()), "{stderr_text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_interrupted_client_tells_what_it_has_seen_so_far() {
+async fn an_interrupted_client_prints_the_calls_so_far() {
     let life = Lifecycle::default();
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let backend = Backend::start("only", "", listener, &life);
@@ -169,7 +174,7 @@ async fn an_interrupted_client_tells_what_it_has_seen_so_far() {
 }
 
 #[test]
-fn a_client_counts_who_answered() {
+fn a_client_counts_replies_per_backend() {
     let role = Role::backend(&["--name", "only"]);
     let output = run(CLIENT, &["--target", &role.url(), "--count", "40", "--json"]);
     assert!(output.status.success(), "{output:?}");
@@ -184,19 +189,19 @@ fn a_client_counts_who_answered() {
 }
 
 #[tokio::test]
-async fn the_health_check_tells_a_serving_backend_from_none() {
+async fn the_health_check_fails_if_no_backend_serves() {
     let mut role = Role::backend(&[]);
     let address = role.address.to_string();
-    let asked = run(BACKEND, &["healthcheck", "--listen", &address]);
-    assert!(asked.status.success(), "{asked:?}");
+    let check = run(BACKEND, &["healthcheck", "--listen", &address]);
+    assert!(check.status.success(), "{check:?}");
     // As in a container: the server was told to listen everywhere.
     let everywhere = format!("0.0.0.0:{}", role.address.port());
-    let asked = command(BACKEND).arg("healthcheck").env("LISTEN", everywhere).output();
-    assert!(asked.unwrap().status.success());
+    let check = command(BACKEND).arg("healthcheck").env("LISTEN", everywhere).output();
+    assert!(check.unwrap().status.success());
 
     role.terminate();
     role.ended().await;
-    let asked = run(BACKEND, &["healthcheck", "--listen", &address]);
-    assert_eq!(asked.status.code(), Some(1));
-    assert!(stderr(&asked).contains(&address), "{asked:?}");
+    let check = run(BACKEND, &["healthcheck", "--listen", &address]);
+    assert_eq!(check.status.code(), Some(1));
+    assert!(stderr(&check).contains(&address), "{check:?}");
 }

@@ -25,65 +25,65 @@ const CLAIMS: [&str; 58] = [
     "plain-one-backend",
     "plain-all-fail",
     "even-shares-envoy",
-    "envoy-counts-too",
-    "four-kinds-envoy",
+    "envoy-stats-match",
+    "call-kinds-envoy",
     "even-shares-proxyless",
-    "four-kinds-proxyless",
-    "told-in-order",
-    "holds-what-was-published",
-    "accepted-what-was-published",
+    "call-kinds-proxyless",
+    "xds-response-order",
+    "envoy-config-matches",
+    "proxyless-acks-match",
     "locality-weights-envoy",
     "locality-weights-proxyless",
     "route-weights-envoy",
     "route-weights-proxyless",
-    "spill-4-of-4",
-    "follow-4-of-4",
-    "spill-3-of-4",
-    "follow-3-of-4",
-    "spill-2-of-4",
-    "follow-2-of-4",
-    "spill-1-of-4",
-    "follow-1-of-4",
-    "spill-0-of-4",
-    "follow-0-of-4",
-    "spill-healed",
-    "follow-healed",
+    "spillover-4-of-4",
+    "failover-4-of-4",
+    "spillover-3-of-4",
+    "failover-3-of-4",
+    "spillover-2-of-4",
+    "failover-2-of-4",
+    "spillover-1-of-4",
+    "failover-1-of-4",
+    "spillover-0-of-4",
+    "failover-0-of-4",
+    "spillover-recovered",
+    "failover-recovered",
     "outlier-ejected",
-    "outlier-returns",
+    "outlier-readmitted",
     "outlier-proxyless",
-    "feedback-reported",
+    "feedback-reports-match",
     "feedback-overload",
     "feedback-under-capacity",
     "feedback-split",
-    "feedback-converges",
+    "feedback-converged",
     "feedback-no-failure",
     "feedback-proxyless",
-    "joined-share-envoy",
-    "joined-share-proxyless",
-    "join-told-once",
-    "join-no-failure-envoy",
-    "join-no-failure-proxyless",
-    "left-no-calls",
-    "leave-no-failure-envoy",
-    "leave-no-failure-proxyless",
+    "added-share-envoy",
+    "added-share-proxyless",
+    "add-eds-once",
+    "add-no-failure-envoy",
+    "add-no-failure-proxyless",
+    "removed-no-calls",
+    "remove-no-failure-envoy",
+    "remove-no-failure-proxyless",
     "rolling-no-failure-envoy",
     "rolling-no-failure-proxyless",
-    "alone-no-failure-envoy",
-    "alone-no-failure-proxyless",
-    "begin-alone-proxyless",
-    "begin-alone-envoy",
-    "return-sends-difference",
-    "begin-later-envoy",
-    "begin-later-proxyless",
-    "return-no-failure-envoy",
-    "return-no-failure-proxyless",
+    "outage-no-failure-envoy",
+    "outage-no-failure-proxyless",
+    "outage-start-proxyless",
+    "outage-start-envoy",
+    "reconnect-sends-changes",
+    "recovery-start-envoy",
+    "recovery-start-proxyless",
+    "recovery-no-failure-envoy",
+    "recovery-no-failure-proxyless",
     "cost-no-failure",
-    "cost-envoy",
-    "cost-envoy-cpu",
+    "cost-latency-envoy",
+    "cost-cpu-envoy",
 ];
 
 /// Waits until no other test of this program measures: each story makes hundreds of calls per second.
-fn alone() -> MutexGuard<'static, ()> {
+fn exclusive() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -97,8 +97,8 @@ fn until_step(args: &[&str], step: &str) -> Running {
 }
 
 #[test]
-fn every_claim_holds_and_json_is_all_there_is_on_stdout() {
-    let _alone = alone();
+fn every_claim_holds_and_stdout_is_one_json_report() {
+    let _guard = exclusive();
     let report = demo::report(&DEMO.run(&["--json"]), 0);
     assert_eq!(report["demo"], "demo4-lb");
     assert!(report["versions"]["envoy"].as_str().unwrap().starts_with("1."));
@@ -108,7 +108,7 @@ fn every_claim_holds_and_json_is_all_there_is_on_stdout() {
 
 #[test]
 fn an_envoy_that_rejects_two_percent_of_the_calls_breaks_the_claims_about_shares_and_counts() {
-    let _alone = alone();
+    let _guard = exclusive();
     let folder = tempfile::tempdir().unwrap();
     // Envoy's maintenance mode answers this percentage of a cluster's calls itself. All of 600 calls get through in
     // one of 180,000 runs.
@@ -122,14 +122,14 @@ fn an_envoy_that_rejects_two_percent_of_the_calls_breaks_the_claims_about_shares
     let reported = demo::ids_with(&report, "broken");
     demo::assert_broken(&report, &reported);
     for broken in [broken.iter().map(String::as_str).collect(), reported] {
-        assert_eq!(broken[..2], ["even-shares-envoy", "envoy-counts-too"]);
+        assert_eq!(broken[..2], ["even-shares-envoy", "envoy-stats-match"]);
         // Of the four calls of this claim one may be rejected as well.
-        assert!(["four-kinds-envoy"].starts_with(&broken[2..]), "{broken:?}");
+        assert!(["call-kinds-envoy"].starts_with(&broken[2..]), "{broken:?}");
     }
 }
 
 #[test]
-fn people_get_numbered_steps_a_table_and_a_summary() {
+fn the_text_output_has_numbered_steps_a_table_and_a_summary() {
     let output = DEMO.run(&["--step", "plain"]);
     let printed = text(&output.stdout);
     for expected in ["\n1. ", " verdict ", "2 of 2 claims held in "] {
@@ -139,28 +139,28 @@ fn people_get_numbered_steps_a_table_and_a_summary() {
 }
 
 #[test]
-fn ctrl_c_in_the_first_step_leaves_nothing_behind() {
+fn ctrl_c_in_the_first_step_leaves_no_process() {
     let mut running = until_step(&["--step", "priorities"], "1. ");
     running.signal(Signal::INT);
     assert_eq!(running.finish().0, Some(130));
 }
 
 #[test]
-fn ctrl_c_while_calls_run_leaves_nothing_behind() {
+fn ctrl_c_under_load_leaves_no_process() {
     let mut running = until_step(&["--step", "rolling"], "1. ");
     running.signal(Signal::INT);
     assert_eq!(running.finish().0, Some(130));
 }
 
 #[test]
-fn a_terminated_demo_leaves_nothing_behind() {
+fn sigterm_leaves_no_process() {
     let mut running = until_step(&[], "2. ");
     running.signal(Signal::TERM);
     assert_eq!(running.finish().0, Some(143));
 }
 
 #[test]
-fn a_killed_demo_takes_its_envoy_along() {
+fn a_killed_demo_leaves_no_envoy() {
     let mut running = until_step(&[], "2. ");
     running.signal(Signal::KILL);
     assert_eq!(running.finish().0, None);
@@ -175,11 +175,11 @@ fn stay_keeps_the_mesh_up_until_ctrl_c() {
         let probe = "  grpc_health_probe -addr ";
         let line = running.read_until(probe);
         let backend = line.trim_start_matches(probe).trim();
-        let asked = Command::new(env!("CARGO_BIN_EXE_demo4-backend"))
+        let check = Command::new(env!("CARGO_BIN_EXE_demo4-backend"))
             .args(["healthcheck", "--listen", backend])
             .output()
             .unwrap();
-        assert!(asked.status.success(), "{line}: {}", text(&asked.stderr));
+        assert!(check.status.success(), "{line}: {}", text(&check.stderr));
         let client = Command::new(env!("CARGO_BIN_EXE_demo4-client"))
             .args(["--target", &format!("http://127.0.0.1:{}", ports::DEMO4_ENVOY), "--count", "20"])
             .output()
@@ -200,7 +200,7 @@ fn stay_keeps_the_mesh_up_until_ctrl_c() {
 
 #[test]
 fn each_step_can_run_alone() {
-    let _alone = alone();
+    let _guard = exclusive();
     for step in ["cost", "outlier", "restart", "rolling", "localities"] {
         let output = DEMO.run(&["--json", "--step", step]);
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -211,7 +211,7 @@ fn each_step_can_run_alone() {
 
 #[test]
 fn without_envoy_the_claims_about_the_proxyless_client_are_checked_and_the_others_are_not() {
-    let _alone = alone();
+    let _guard = exclusive();
     // There is no Envoy at this path, and the demo must not look for one.
     let output = DEMO
         .command(&["--json", "--data-plane", "proxyless"])
@@ -223,7 +223,7 @@ fn without_envoy_the_claims_about_the_proxyless_client_are_checked_and_the_other
     let claims = report["claims"].as_array().unwrap();
     let unchecked: Vec<_> = claims.iter().filter(|claim| claim["verdict"] == "not checked").collect();
     let ids: Vec<_> = unchecked.iter().map(|claim| claim["id"].as_str().unwrap()).collect();
-    assert_eq!(ids, ["feedback", "cost-envoy", "cost-envoy-cpu"], "{unchecked:?}");
+    assert_eq!(ids, ["feedback", "cost-latency-envoy", "cost-cpu-envoy"], "{unchecked:?}");
     assert!(unchecked.iter().all(|claim| claim["why"].as_str().unwrap().contains("--data-plane")));
     let checked = claims.iter().filter(|claim| claim["verdict"] == "held");
     assert!({ checked }.all(|claim| !claim["id"].as_str().unwrap().ends_with("-envoy")));
@@ -246,7 +246,7 @@ fn stay_on_a_port_that_is_in_use_names_the_port_and_the_next_step() {
 }
 
 #[test]
-fn a_wrong_envoy_is_refused_before_anything_starts() {
+fn an_invalid_envoy_is_rejected_before_anything_starts() {
     let folder = tempfile::tempdir().unwrap();
     let plain = folder.path().join("plain");
     fs::write(&plain, "no program").unwrap();
@@ -295,8 +295,8 @@ async fn an_envoy_that_never_becomes_ready_ends_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let envoy = altered_envoy::fake_envoy(folder.path(), "exec sleep 600");
     let plan = Plan { envoy: Some(envoy), ready_limit: Duration::from_millis(300), ..Plan::default() };
-    let (mut story, life) = (Recorder::new("demo4-lb", "", Output::Silent), Lifecycle::default());
-    let error = scenario::run(&plan, &mut story, &life).await.err().unwrap();
+    let (mut recorder, life) = (Recorder::new("demo4-lb", "", Output::Silent), Lifecycle::default());
+    let error = scenario::run(&plan, &mut recorder, &life).await.err().unwrap();
     assert!(format!("{error:#}").contains("ready"), "{error:#}");
     // The lifecycle ends the program.
     life.shut_down(GRACE).await.unwrap();

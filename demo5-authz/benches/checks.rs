@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use demo5_authz::cache;
 use demo5_authz::claims::Claims;
-use demo5_authz::issuer::{Issuer, Kind};
-use demo5_authz::token::Expected;
+use demo5_authz::issuer::{Issuer, KeyType};
+use demo5_authz::token::ValidationParams;
 use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue};
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer, Request};
 use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
@@ -28,13 +28,13 @@ use tonic::transport::Channel;
 use server::Server;
 
 /// Checks at once.
-const AT_ONCE: usize = 64;
+const CONCURRENCY: usize = 64;
 
 /// Checks of a measurement, unless another number is given.
 const CHECKS: usize = 50_000;
 
 /// Tokens that are new to the server, at most: so many that in the end it remembers as many as ever.
-const NEW: usize = cache::MOST as usize;
+const NEW_TOKENS: usize = cache::CAPACITY as usize;
 
 fn main() -> anyhow::Result<()> {
     // cargo passes --bench.
@@ -47,30 +47,31 @@ async fn measure(checks: usize) -> anyhow::Result<()> {
         "{:<38} {:>9} {:>16} {:>16} {:>9}",
         "server alone", "checks", "CPU a check", "checks/s a core", "RSS"
     );
-    for (kind, name) in [(Kind::Eddsa, "EdDSA"), (Kind::Es256, "ES256")] {
+    for (kind, name) in [(KeyType::Eddsa, "EdDSA"), (KeyType::Es256, "ES256")] {
         let issuer = Issuer::generate(kind)?;
         for log in [false, true] {
             let server = Server::authorizer(&issuer, log)?;
             let client = client(&server).await?;
-            let known = question(&token(&issuer, 0)?);
-            run(&client, std::slice::from_ref(&known), 2_000).await?;
+            let cached = check_request(&token(&issuer, 0)?);
+            run(&client, std::slice::from_ref(&cached), 2_000).await?;
             let what = format!("{name}, token known{}", if log { ", logged" } else { "" });
             report(
                 &what,
                 checks,
-                cpu_of(&server, run(&client, std::slice::from_ref(&known), checks)).await?,
+                cpu_of(&server, run(&client, std::slice::from_ref(&cached), checks)).await?,
                 server.rss()?,
             );
         }
-        let new = NEW.min(checks);
+        let new = NEW_TOKENS.min(checks);
         let server = Server::authorizer(&issuer, false)?;
         let client = client(&server).await?;
-        let questions: Vec<_> =
-            (1..=new).map(|number| Ok(question(&token(&issuer, number)?))).collect::<anyhow::Result<_>>()?;
+        let requests: Vec<_> = (1..=new)
+            .map(|number| Ok(check_request(&token(&issuer, number)?)))
+            .collect::<anyhow::Result<_>>()?;
         report(
             &format!("{name}, every token new"),
             new,
-            cpu_of(&server, run(&client, &questions, new)).await?,
+            cpu_of(&server, run(&client, &requests, new)).await?,
             server.rss()?,
         );
     }
@@ -95,13 +96,17 @@ async fn cpu_of(server: &Server, work: impl Future<Output = anyhow::Result<()>>)
 }
 
 fn token(issuer: &Issuer, number: usize) -> anyhow::Result<String> {
-    let claims =
-        Claims::new(&Expected::default(), &format!("ana-{number}"), &["reader"], Duration::from_secs(3600));
+    let claims = Claims::new(
+        &ValidationParams::default(),
+        &format!("ana-{number}"),
+        &["reader"],
+        Duration::from_secs(3600),
+    );
     Ok(issuer.sign(&claims)?)
 }
 
 /// gRPC's Hello as Envoy describes it, with the headers that a gRPC client sends.
-fn question(token: &str) -> CheckRequest {
+fn check_request(token: &str) -> CheckRequest {
     let bearer = format!("Bearer {token}");
     let headers = [
         (":authority", "127.0.0.1:15000"),
@@ -143,18 +148,18 @@ fn question(token: &str) -> CheckRequest {
 /// Asks these questions in turn, so often in all; each has to be answered with yes.
 async fn run(
     client: &AuthorizationClient<Channel>,
-    questions: &[CheckRequest],
+    requests: &[CheckRequest],
     checks: usize,
 ) -> anyhow::Result<()> {
-    let begun = Instant::now();
-    let answers = stream::iter(0..checks).map(|number| {
-        let (mut client, question) = (client.clone(), questions[number % questions.len()].clone());
-        async move { client.check(question).await }
+    let started = Instant::now();
+    let responses = stream::iter(0..checks).map(|number| {
+        let (mut client, check_request) = (client.clone(), requests[number % requests.len()].clone());
+        async move { client.check(check_request).await }
     });
-    let mut answers = answers.buffer_unordered(AT_ONCE);
-    while let Some(answer) = answers.next().await {
+    let mut responses = responses.buffer_unordered(CONCURRENCY);
+    while let Some(answer) = responses.next().await {
         let code = answer?.into_inner().status.context("no status")?.code;
-        anyhow::ensure!(code == 0, "refused with {code} after {:?}", begun.elapsed());
+        anyhow::ensure!(code == 0, "refused with {code} after {:?}", started.elapsed());
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The decision: who is it, and may that one do this?
 //!
 //! ```text
-//! CheckRequest ──> Inquiry ──authenticate──> Principal ──judge──> Outcome ──> CheckResponse
+//! CheckRequest ──> CheckInput ──authenticate──> Principal ──evaluate──> Outcome ──> CheckResponse
 //!                              token, or certificate    policies      │
 //!                                                                      └──> decision log, metrics
 //! ```
@@ -17,9 +17,9 @@ use mesh_pki::SpiffeId;
 use tokio::sync::watch;
 use tonic::{Response, Status};
 
+use crate::check_input::{self, CheckInput};
 use crate::decision::{self, Decision, Reason};
-use crate::decision_log::{DecisionLog, Record};
-use crate::inquiry::{self, Inquiry};
+use crate::decision_log::{DecisionLog, LogRecord};
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use crate::policy::{Action, Policies, Principal};
@@ -30,47 +30,50 @@ pub const TRUST_DOMAIN: &str = "demo5.example";
 
 /// Decides about one request.
 pub fn decide(
-    inquiry: &Inquiry<'_>,
+    input: &CheckInput<'_>,
     verifier: &Verifier,
     policies: &Policies,
     trust_domain: &str,
     now: SystemTime,
 ) -> Outcome {
-    let principal = match authenticate(inquiry, verifier, trust_domain, now) {
+    let principal = match authenticate(input, verifier, trust_domain, now) {
         Ok(principal) => principal,
         Err(reason) => return Outcome::deny(reason),
     };
-    let Inquiry { method, path, grpc, .. } = *inquiry;
-    let verdict = policies.judge(&principal, &Action { method, path, grpc, extensions: &inquiry.extensions });
-    let decision = match (verdict.permitted, verdict.failed) {
+    let CheckInput { method, path, grpc, .. } = *input;
+    let policy_decision =
+        policies.evaluate(&principal, &Action { method, path, grpc, extensions: &input.extensions });
+    let decision = match (policy_decision.permitted, policy_decision.error) {
         (true, _) => Decision::Allow { headers: headers(&principal) },
-        (false, Some(why)) => Decision::Deny { reason: Reason::PolicyFailed(why) },
-        (false, None) if verdict.policies.is_empty() => Decision::Deny { reason: Reason::NotPermitted },
+        (false, Some(message)) => Decision::Deny { reason: Reason::PolicyFailed(message) },
+        (false, None) if policy_decision.policies.is_empty() => {
+            Decision::Deny { reason: Reason::NotPermitted }
+        }
         (false, None) => Decision::Deny { reason: Reason::Forbidden },
     };
-    Outcome { decision, principal: Some(principal), policies: verdict.policies }
+    Outcome { decision, principal: Some(principal), policies: policy_decision.policies }
 }
 
 /// A token, if there is one, else the certificate. A bad token is not made good by a certificate: who shows one means it.
 fn authenticate(
-    inquiry: &Inquiry<'_>,
+    input: &CheckInput<'_>,
     verifier: &Verifier,
     trust_domain: &str,
     now: SystemTime,
 ) -> Result<Principal, Reason> {
-    if let Some(header) = inquiry.authorization {
+    if let Some(header) = input.authorization {
         let token = bearer(header).ok_or(Reason::NotBearer)?;
         let verified = verifier.verify(token, now)?;
         let roles = verified.roles().map(ToOwned::to_owned).collect();
         return Ok(Principal::User { name: verified.subject().to_owned(), roles });
     }
-    if inquiry.certificate.is_empty() {
+    if input.certificate.is_empty() {
         return Err(Reason::NoCredentials);
     }
     // Envoy gives the first URI of a certificate that it has verified, else a DNS name or the subject.
-    match SpiffeId::parse(inquiry.certificate) {
+    match SpiffeId::parse(input.certificate) {
         Ok(id) if id.trust_domain() == trust_domain => Ok(Principal::Workload { id: id.as_str().to_owned() }),
-        _ => Err(Reason::Stranger),
+        _ => Err(Reason::UntrustedIdentity),
     }
 }
 
@@ -83,7 +86,10 @@ fn bearer(header: &[u8]) -> Option<&[u8]> {
 
 fn headers(principal: &Principal) -> Vec<(&'static str, String)> {
     // Always both, so that no request keeps one that the caller made up.
-    vec![(decision::PRINCIPAL, principal.name().to_owned()), (decision::ROLES, principal.roles().join(","))]
+    vec![
+        (decision::PRINCIPAL_HEADER, principal.name().to_owned()),
+        (decision::ROLES_HEADER, principal.roles().join(",")),
+    ]
 }
 
 /// Answers Envoy, with the keys and the policies of the moment. Clones are the same authorizer.
@@ -121,23 +127,25 @@ impl Authorizer {
         &self.0.log
     }
 
-    /// Decides about one request at this time, and keeps the books.
-    pub fn answer(&self, request: &CheckRequest, now: SystemTime) -> CheckResponse {
-        let begun = Instant::now();
+    /// Decides about one request at this time, counts the decision and logs it.
+    pub fn check_at(&self, request: &CheckRequest, now: SystemTime) -> CheckResponse {
+        let started = Instant::now();
         let verifier = Arc::clone(&self.0.verifier.borrow());
         let policies = Arc::clone(&self.0.policies.borrow());
-        let inquiry = Inquiry::read(request);
-        let outcome = match &inquiry {
-            Ok(inquiry) => decide(inquiry, &verifier, &policies, &self.0.trust_domain, now),
-            Err(unclear) => Outcome::deny(*unclear),
+        let input = CheckInput::parse(request);
+        let outcome = match &input {
+            Ok(input) => decide(input, &verifier, &policies, &self.0.trust_domain, now),
+            Err(invalid) => Outcome::deny(*invalid),
         };
-        let grpc = inquiry::speaks_grpc(request);
+        let grpc = check_input::is_grpc(request);
         let response = outcome.decision.to_response(grpc);
-        let took = begun.elapsed();
-        self.0.metrics.count(&outcome.decision, took, verifier.cache().looked_up());
-        if self.0.log.is_on() {
-            let id = inquiry::request_id(request);
-            self.0.log.write(Record::new(now, id, inquiry.as_ref().ok(), outcome, took), &self.0.metrics);
+        let duration = started.elapsed();
+        self.0.metrics.count(&outcome.decision, duration, verifier.cache().lookups());
+        if self.0.log.is_enabled() {
+            let id = check_input::request_id(request);
+            self.0
+                .log
+                .write(LogRecord::new(now, id, input.as_ref().ok(), outcome, duration), &self.0.metrics);
         }
         response
     }
@@ -146,6 +154,6 @@ impl Authorizer {
 #[tonic::async_trait]
 impl Authorization for Authorizer {
     async fn check(&self, request: tonic::Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
-        Ok(Response::new(self.answer(request.get_ref(), SystemTime::now())))
+        Ok(Response::new(self.check_at(request.get_ref(), SystemTime::now())))
     }
 }

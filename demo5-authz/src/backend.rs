@@ -29,10 +29,10 @@ use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, HealthService};
 
-use crate::decision::PRINCIPAL;
+use crate::decision::PRINCIPAL_HEADER;
 
 /// How long open calls may take once it is to stop.
-const GRACE: Duration = Duration::from_secs(1);
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
 /// A running backend. Dropping the handle leaves it running: its [`Lifecycle`] owns it.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ pub struct Backend {
 
 /// The service. Clones are the same one.
 #[derive(Clone, Debug)]
-struct Answering(Arc<AtomicU64>);
+struct GreeterService(Arc<AtomicU64>);
 
 impl Backend {
     /// Serves on `listener` until `life` ends.
@@ -53,7 +53,7 @@ impl Backend {
     pub fn start(listener: TcpListener, life: &Lifecycle) -> Self {
         let address = listener.local_addr().expect("a bound listener has an address");
         let calls = Arc::new(AtomicU64::new(0));
-        let answering = Answering(Arc::clone(&calls));
+        let service = GreeterService(Arc::clone(&calls));
         let stop = life.token();
         life.spawn(async move {
             let health = HealthReporter::new();
@@ -63,14 +63,14 @@ impl Backend {
                 .register_encoded_file_descriptor_set(DESCRIPTORS)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
             let pages = axum::Router::new()
-                .route("/hello", any(page))
-                .route("/public", get(page))
-                .route("/vault", get(page))
-                .with_state(answering.clone())
+                .route("/hello", any(http_handler))
+                .route("/public", get(http_handler))
+                .route("/vault", get(http_handler))
+                .with_state(service.clone())
                 .fallback(unknown);
             let mut routes = Routes::from(pages);
             routes = routes
-                .add_service(GreeterServer::new(answering))
+                .add_service(GreeterServer::new(service))
                 .add_service(tonic_health::pb::health_server::HealthServer::new(health_service))
                 .add_service(reflection.build_v1().expect("our own descriptors decode"));
             // The shortest request of HTTP/1 is shorter than the preface of HTTP/2.
@@ -82,16 +82,16 @@ impl Backend {
                     mesh_net::incoming(listener, limits),
                     stop.clone().cancelled_owned(),
                 );
-            let overdue = async {
+            let drained = async {
                 stop.cancelled().await;
                 health.set_service_status("", ServingStatus::NotServing).await;
-                tokio::time::sleep(GRACE).await;
+                tokio::time::sleep(DRAIN_GRACE).await;
             };
             tokio::select! {
                 served = server => if let Err(error) = served {
                     tracing::error!(%error, "the server broke off");
                 },
-                () = overdue => {}
+                () = drained => {}
             }
         });
         Self { address, calls }
@@ -108,13 +108,13 @@ impl Backend {
     }
 }
 
-impl Answering {
+impl GreeterService {
     /// Counts a request, and says what reached us of it.
-    fn arrived(&self, headers: &HeaderMap) -> Arrived {
+    fn record_request(&self, headers: &HeaderMap) -> Arrived {
         self.0.fetch_add(1, Ordering::Relaxed);
         // As one: were there two, it would show.
         let principals: Vec<_> = headers
-            .get_all(PRINCIPAL)
+            .get_all(PRINCIPAL_HEADER)
             .iter()
             .map(|value| String::from_utf8_lossy(value.as_bytes()))
             .collect();
@@ -125,9 +125,9 @@ impl Answering {
 }
 
 #[tonic::async_trait]
-impl Greeter for Answering {
+impl Greeter for GreeterService {
     async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
-        let arrived = self.arrived(request.metadata().as_ref());
+        let arrived = self.record_request(request.metadata().as_ref());
         let text = format!("Hello, {}!", request.into_inner().name);
         Ok(Response::new(HelloReply { text, arrived: Some(arrived) }))
     }
@@ -140,26 +140,26 @@ impl Greeter for Answering {
         &self,
         request: Request<DeleteGreetingRequest>,
     ) -> Result<Response<DeleteGreetingReply>, Status> {
-        let arrived = self.arrived(request.metadata().as_ref());
+        let arrived = self.record_request(request.metadata().as_ref());
         let deleted = request.into_inner().name;
         Ok(Response::new(DeleteGreetingReply { deleted, arrived: Some(arrived) }))
     }
 }
 
-async fn page(
-    State(answering): State<Answering>,
+async fn http_handler(
+    State(service): State<GreeterService>,
     method: Method,
     headers: HeaderMap,
     body: Bytes,
 ) -> (StatusCode, axum::response::Response) {
-    let Arrived { principal, headers } = answering.arrived(&headers);
-    let said = json!({
+    let Arrived { principal, headers } = service.record_request(&headers);
+    let reply = json!({
         "text": if method == Method::DELETE { "Deleted." } else { "Hello!" },
         "principal": principal,
         "headers": headers,
         "body_bytes": body.len(),
     });
-    let mut response = axum::response::Response::new(axum::body::Body::from(format!("{said}\n")));
+    let mut response = axum::response::Response::new(axum::body::Body::from(format!("{reply}\n")));
     let json = http::HeaderValue::from_static("application/json");
     response.headers_mut().insert(http::header::CONTENT_TYPE, json);
     (StatusCode::OK, response)

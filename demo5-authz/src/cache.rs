@@ -11,48 +11,48 @@ use std::sync::{Mutex, PoisonError};
 use ring::digest::{SHA256, digest};
 use schnellru::{ByLength, LruMap};
 
-use crate::claims::Verified;
+use crate::claims::VerifiedToken;
 
 /// The most tokens that are remembered: about 0.8 MB, if names are as short as ours and roles as few.
-pub const MOST: u32 = 7_000;
+pub const CAPACITY: u32 = 7_000;
 
 /// The first half of a token's SHA-256: to find another token with the same 128 bits takes 2^128 attempts.
 type Hash = [u8; 16];
 
 /// The verified tokens.
-pub struct Cache {
-    known: Mutex<LruMap<Hash, Verified>>,
+pub struct TokenCache {
+    entries: Mutex<LruMap<Hash, VerifiedToken>>,
     hits: AtomicU64,
     misses: AtomicU64,
 }
 
-impl Default for Cache {
+impl Default for TokenCache {
     fn default() -> Self {
         // Grows as it fills.
-        let known = LruMap::new(ByLength::new(MOST));
-        Self { known: Mutex::new(known), hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+        let entries = LruMap::new(ByLength::new(CAPACITY));
+        Self { entries: Mutex::new(entries), hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
     }
 }
 
-impl Cache {
+impl TokenCache {
     /// Who this token is about, if it is known.
-    pub fn get(&self, token: &[u8]) -> Option<Verified> {
+    pub fn get(&self, token: &[u8]) -> Option<VerifiedToken> {
         let hash = hash(token);
-        let found = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&hash).cloned();
+        let found = self.entries.lock().unwrap_or_else(PoisonError::into_inner).get(&hash).cloned();
         let counter = if found.is_some() { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);
         found
     }
 
     /// Remembers a token that was verified.
-    pub fn put(&self, token: &[u8], verified: Verified) {
+    pub fn insert(&self, token: &[u8], verified: VerifiedToken) {
         let hash = hash(token);
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(hash, verified);
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).insert(hash, verified);
     }
 
     /// How many are remembered.
     pub fn len(&self) -> usize {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Whether none is.
@@ -61,13 +61,13 @@ impl Cache {
     }
 
     /// How often a token was known, and how often not.
-    pub fn looked_up(&self) -> (u64, u64) {
+    pub fn lookups(&self) -> (u64, u64) {
         (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
     }
 }
 
 /// Shows how many, and nobody's name.
-impl std::fmt::Debug for Cache {
+impl std::fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cache").field("tokens", &self.len()).finish_non_exhaustive()
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 /// The maximum number of roles in one token.
-pub const ROLES: usize = 16;
+pub const MAX_ROLES: usize = 16;
 
 /// The claims of a token (RFC 7519, section 4).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,10 +29,10 @@ pub struct Claims {
 
 impl Claims {
     /// Returns the first name or role that is rejected even in a signed token, if there is one.
-    pub fn unusable(&self) -> Option<&str> {
-        let names = std::iter::once(&self.sub).chain(self.roles.iter().take(ROLES));
-        let bad = names.map(String::as_str).find(|name| !is_name(name));
-        bad.or_else(|| self.roles.get(ROLES).map(String::as_str))
+    pub fn invalid_name(&self) -> Option<&str> {
+        let names = std::iter::once(&self.sub).chain(self.roles.iter().take(MAX_ROLES));
+        let invalid = names.map(String::as_str).find(|name| !is_valid_name(name));
+        invalid.or_else(|| self.roles.get(MAX_ROLES).map(String::as_str))
     }
 }
 
@@ -43,24 +43,24 @@ pub enum Audience {
     /// One.
     One(String),
     /// Several.
-    Several(Vec<String>),
+    Multiple(Vec<String>),
 }
 
 /// The subject, the roles and the lifetime of a verified token, without the token itself. The cache keeps thousands of these,
 /// so each is small, and clones share the names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verified {
+pub struct VerifiedToken {
     /// The subject and then the roles, separated by commas. No name contains a comma.
     names: Arc<str>,
-    valid: (u64, u64),
+    validity: (u64, u64),
 }
 
-impl Verified {
+impl VerifiedToken {
     /// Keeps what is needed of these claims.
     pub(crate) fn new(claims: &Claims) -> Self {
         let roles = claims.roles.iter().flat_map(|role| [",", role]);
         let names: String = std::iter::once(claims.sub.as_str()).chain(roles).collect();
-        Self { names: names.into(), valid: (claims.nbf, claims.exp) }
+        Self { names: names.into(), validity: (claims.nbf, claims.exp) }
     }
 
     /// Returns the subject.
@@ -74,13 +74,13 @@ impl Verified {
     }
 
     /// Returns `nbf` and `exp`: the seconds since 1970 from which and until which the token is valid.
-    pub(crate) fn valid(&self) -> (u64, u64) {
-        self.valid
+    pub(crate) fn validity(&self) -> (u64, u64) {
+        self.validity
     }
 }
 
 /// Returns whether the text can stand in a header's value, alone or in a list separated by commas. A name with a line break
 /// would let the issuer add a header.
-fn is_name(text: &str) -> bool {
+fn is_valid_name(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',')
 }

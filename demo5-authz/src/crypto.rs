@@ -16,7 +16,7 @@ use ring::signature::{
 };
 use ring::{digest, hmac};
 
-static OURS: CryptoProvider = CryptoProvider {
+static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: signer,
     verifier_factory: verifier,
     // The others read keys of kinds that are not used here.
@@ -25,14 +25,14 @@ static OURS: CryptoProvider = CryptoProvider {
 
 /// Makes the library sign and verify like this, in all of this process. To be called by whatever uses the library first;
 /// again does no harm.
-pub(crate) fn install() {
+pub(crate) fn install_provider() {
     // An error says that there is one already.
-    _ = OURS.install_default();
+    _ = PROVIDER.install_default();
 }
 
 /// Whether this can be a key for this algorithm at all: its length is right, its point is on the curve, and there is a secret
 /// behind it.
-pub(crate) fn is_key(algorithm: Algorithm, key: &DecodingKey) -> bool {
+pub(crate) fn is_valid_key(algorithm: Algorithm, key: &DecodingKey) -> bool {
     let Ok(bytes) = key.try_get_as_bytes() else { return false };
     match algorithm {
         // A weak one is a point of small order, for which anybody can make signatures.
@@ -51,9 +51,9 @@ fn ed25519(bytes: &[u8]) -> Result<VerifyingKey> {
 /// Whether these are a byte that says "both coordinates", and those of a point on the curve. ring has nothing that only looks,
 /// but agrees on a secret with no other.
 fn is_on_p256(bytes: &[u8]) -> bool {
-    let theirs = agreement::UnparsedPublicKey::new(&ECDH_P256, bytes);
+    let peer_key = agreement::UnparsedPublicKey::new(&ECDH_P256, bytes);
     EphemeralPrivateKey::generate(&ECDH_P256, &SystemRandom::new())
-        .is_ok_and(|ours| agreement::agree_ephemeral(ours, &theirs, |_| ()).is_ok())
+        .is_ok_and(|own_key| agreement::agree_ephemeral(own_key, &peer_key, |_| ()).is_ok())
 }
 
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
@@ -98,7 +98,7 @@ impl JwtVerifier for Es256 {
 }
 
 /// A key that signs, of a kind that the story needs; HS256 is what forgers use.
-enum Signing {
+enum SigningKey {
     Eddsa(Ed25519KeyPair),
     Es256(EcdsaKeyPair),
     Hs256(hmac::Key),
@@ -106,21 +106,23 @@ enum Signing {
 
 fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
     let bytes = key.as_bytes();
-    let signing = match (algorithm, key.family()) {
-        (Algorithm::EdDSA, AlgorithmFamily::Ed) => Signing::Eddsa(
+    let signing_key = match (algorithm, key.family()) {
+        (Algorithm::EdDSA, AlgorithmFamily::Ed) => SigningKey::Eddsa(
             Ed25519KeyPair::from_pkcs8_maybe_unchecked(bytes).map_err(|_| ErrorKind::InvalidEddsaKey)?,
         ),
-        (Algorithm::ES256, AlgorithmFamily::Ec) => Signing::Es256(
+        (Algorithm::ES256, AlgorithmFamily::Ec) => SigningKey::Es256(
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, bytes, &SystemRandom::new())
                 .map_err(|_| ErrorKind::InvalidEcdsaKey)?,
         ),
-        (Algorithm::HS256, AlgorithmFamily::Hmac) => Signing::Hs256(hmac::Key::new(hmac::HMAC_SHA256, bytes)),
+        (Algorithm::HS256, AlgorithmFamily::Hmac) => {
+            SigningKey::Hs256(hmac::Key::new(hmac::HMAC_SHA256, bytes))
+        }
         _ => return Err(ErrorKind::UnsupportedAlgorithm.into()),
     };
-    Ok(Box::new(signing))
+    Ok(Box::new(signing_key))
 }
 
-impl Signer<Vec<u8>> for Signing {
+impl Signer<Vec<u8>> for SigningKey {
     fn try_sign(&self, message: &[u8]) -> std::result::Result<Vec<u8>, Error> {
         Ok(match self {
             Self::Eddsa(key) => key.sign(message).as_ref().to_vec(),
@@ -133,7 +135,7 @@ impl Signer<Vec<u8>> for Signing {
     }
 }
 
-impl JwtSigner for Signing {
+impl JwtSigner for SigningKey {
     fn algorithm(&self) -> Algorithm {
         match self {
             Self::Eddsa(_) => Algorithm::EdDSA,

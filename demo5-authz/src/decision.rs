@@ -17,14 +17,14 @@ use envoy_types::ext_authz::v3::pb::{
 use envoy_types::pb::google::rpc::Status;
 use tonic::Code;
 
-use crate::inquiry::Unclear;
+use crate::check_input::InvalidRequest;
 use crate::token::TokenError;
 
 /// The header in which the backend finds the caller's name. Envoy removes what a caller sends under that name.
-pub const PRINCIPAL: &str = "x-auth-principal";
+pub const PRINCIPAL_HEADER: &str = "x-auth-principal";
 
 /// The header in which the backend finds the caller's roles.
-pub const ROLES: &str = "x-auth-roles";
+pub const ROLES_HEADER: &str = "x-auth-roles";
 
 /// May it pass?
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub enum Decision {
 pub enum Reason {
     /// The question cannot be understood.
     #[error("{0}")]
-    Unclear(#[from] Unclear),
+    InvalidRequest(#[from] InvalidRequest),
     /// Neither a token nor a client certificate.
     #[error("no token and no client certificate")]
     NoCredentials,
@@ -58,7 +58,7 @@ pub enum Reason {
     Token(#[from] TokenError),
     /// The client certificate has no SPIFFE ID, or one of another trust domain.
     #[error("the client certificate names nobody of the trust domain")]
-    Stranger,
+    UntrustedIdentity,
     /// The policies do not permit it.
     #[error("no policy permits it")]
     NotPermitted,
@@ -70,11 +70,11 @@ pub enum Reason {
     PolicyFailed(String),
 }
 
-/// What a caller is told.
+/// The response that a denied caller gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum Denial {
     /// 400, INVALID_ARGUMENT.
-    NotUnderstood,
+    BadRequest,
     /// 401, UNAUTHENTICATED.
     Unauthenticated,
     /// 403, PERMISSION_DENIED.
@@ -83,24 +83,24 @@ pub enum Refusal {
 
 impl Reason {
     /// What the caller is told.
-    pub fn refusal(&self) -> Refusal {
+    pub fn denial(&self) -> Denial {
         match self {
-            Self::Unclear(_) => Refusal::NotUnderstood,
-            Self::NoCredentials | Self::NotBearer | Self::Token(_) | Self::Stranger => {
-                Refusal::Unauthenticated
+            Self::InvalidRequest(_) => Denial::BadRequest,
+            Self::NoCredentials | Self::NotBearer | Self::Token(_) | Self::UntrustedIdentity => {
+                Denial::Unauthenticated
             }
-            Self::NotPermitted | Self::Forbidden | Self::PolicyFailed(_) => Refusal::PermissionDenied,
+            Self::NotPermitted | Self::Forbidden | Self::PolicyFailed(_) => Denial::PermissionDenied,
         }
     }
 
     /// A short stable name, for metrics.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Unclear(_) => "unclear",
+            Self::InvalidRequest(_) => "invalid_request",
             Self::NoCredentials => "no_credentials",
             Self::NotBearer => "not_bearer",
             Self::Token(error) => error.name(),
-            Self::Stranger => "stranger",
+            Self::UntrustedIdentity => "untrusted_identity",
             Self::NotPermitted => "not_permitted",
             Self::Forbidden => "forbidden",
             Self::PolicyFailed(_) => "policy_failed",
@@ -108,11 +108,11 @@ impl Reason {
     }
 }
 
-impl Refusal {
+impl Denial {
     /// The status for HTTP callers.
     pub fn http(self) -> u16 {
         match self {
-            Self::NotUnderstood => 400,
+            Self::BadRequest => 400,
             Self::Unauthenticated => 401,
             Self::PermissionDenied => 403,
         }
@@ -121,7 +121,7 @@ impl Refusal {
     /// The status for gRPC callers.
     pub fn grpc(self) -> Code {
         match self {
-            Self::NotUnderstood => Code::InvalidArgument,
+            Self::BadRequest => Code::InvalidArgument,
             Self::Unauthenticated => Code::Unauthenticated,
             Self::PermissionDenied => Code::PermissionDenied,
         }
@@ -129,10 +129,10 @@ impl Refusal {
 }
 
 /// All that a caller is told: a sentence without a detail.
-impl fmt::Display for Refusal {
+impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotUnderstood => "the request was not understood",
+            Self::BadRequest => "the request was not understood",
             Self::Unauthenticated => "valid credentials are needed",
             Self::PermissionDenied => "you may not do that",
         })
@@ -147,35 +147,35 @@ impl Decision {
             Self::Allow { headers } => CheckResponse {
                 status: Some(status(Code::Ok)),
                 http_response: Some(HttpResponse::OkResponse(OkHttpResponse {
-                    headers: headers.iter().map(|(name, value)| set(name, value)).collect(),
+                    headers: headers.iter().map(|(name, value)| overwrite_header(name, value)).collect(),
                     // The backend needs no token, and could lose it.
                     headers_to_remove: vec!["authorization".to_owned()],
                     ..OkHttpResponse::default()
                 })),
                 ..CheckResponse::default()
             },
-            Self::Deny { reason } => refuse(reason.refusal(), grpc),
+            Self::Deny { reason } => denied_response(reason.denial(), grpc),
         }
     }
 }
 
-fn refuse(refusal: Refusal, grpc: bool) -> CheckResponse {
+fn denied_response(denial: Denial, grpc: bool) -> CheckResponse {
     let mut headers = Vec::new();
     let body = if grpc {
         // Envoy makes it the grpc-message.
-        refusal.to_string()
+        denial.to_string()
     } else {
-        headers.push(set("content-type", "application/json"));
-        format!("{}\n", serde_json::json!({ "error": refusal.to_string() }))
+        headers.push(overwrite_header("content-type", "application/json"));
+        format!("{}\n", serde_json::json!({ "error": denial.to_string() }))
     };
-    if refusal == Refusal::Unauthenticated {
+    if denial == Denial::Unauthenticated {
         // RFC 9110 11.6.1: a 401 says which credentials would do.
-        headers.push(set("www-authenticate", "Bearer"));
+        headers.push(overwrite_header("www-authenticate", "Bearer"));
     }
     CheckResponse {
-        status: Some(status(refusal.grpc())),
+        status: Some(status(denial.grpc())),
         http_response: Some(HttpResponse::DeniedResponse(DeniedHttpResponse {
-            status: Some(HttpStatus { code: refusal.http().into() }),
+            status: Some(HttpStatus { code: denial.http().into() }),
             headers,
             body,
         })),
@@ -188,7 +188,7 @@ fn status(code: Code) -> Status {
 }
 
 /// A header that replaces what is there under its name.
-fn set(name: &str, value: &str) -> HeaderValueOption {
+fn overwrite_header(name: &str, value: &str) -> HeaderValueOption {
     HeaderValueOption {
         header: Some(HeaderValue { key: name.to_owned(), value: value.to_owned(), ..HeaderValue::default() }),
         append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),

@@ -18,20 +18,20 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::check_input::CheckInput;
 use crate::decision::Decision;
-use crate::inquiry::Inquiry;
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 
 /// Lines that wait for the writer.
-const QUEUE: usize = 4096;
+const QUEUE_CAPACITY: usize = 4096;
 
 /// Lines that are written at once.
-const AT_ONCE: usize = 256;
+const BATCH: usize = 256;
 
 /// One decision.
 #[derive(Clone, Debug, Serialize)]
-pub struct Record {
+pub struct LogRecord {
     time: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
@@ -56,16 +56,16 @@ struct Body {
     partial: bool,
 }
 
-impl Record {
+impl LogRecord {
     /// What is told of a decision. The headers of the request are not among it.
     pub fn new(
         now: SystemTime,
         request_id: Option<&str>,
-        inquiry: Option<&Inquiry<'_>>,
+        input: Option<&CheckInput<'_>>,
         outcome: Outcome,
-        took: Duration,
+        duration: Duration,
     ) -> Self {
-        let extensions = inquiry.map(|inquiry| inquiry.extensions.iter()).into_iter().flatten();
+        let extensions = input.map(|input| input.extensions.iter()).into_iter().flatten();
         let (decision, reason) = match &outcome.decision {
             Decision::Allow { .. } => ("allow", None),
             Decision::Deny { reason } => ("deny", Some(reason.to_string())),
@@ -74,50 +74,50 @@ impl Record {
             time: rfc3339(now),
             request_id: request_id.map(ToOwned::to_owned),
             principal: outcome.principal.map(|principal| principal.name().to_owned()),
-            action: inquiry.map(|inquiry| format!("{} {}", inquiry.method, inquiry.path)),
+            action: input.map(|input| format!("{} {}", input.method, input.path)),
             decision,
             reason,
             policies: outcome.policies,
             extensions: extensions.map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
-            body: inquiry.and_then(|inquiry| inquiry.body).map(|(bytes, partial)| Body { bytes, partial }),
-            latency_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            body: input.and_then(|input| input.body).map(|(bytes, partial)| Body { bytes, partial }),
+            latency_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
         }
     }
 }
 
 /// Where decisions go. Clones write to the same place.
 #[derive(Clone, Debug, Default)]
-pub struct DecisionLog(Option<Sending>);
+pub struct DecisionLog(Option<LogSender>);
 
 #[derive(Clone, Debug)]
-struct Sending {
-    lines: mpsc::Sender<Record>,
+struct LogSender {
+    lines: mpsc::Sender<LogRecord>,
     close: CancellationToken,
 }
 
 impl DecisionLog {
     /// Nowhere.
-    pub fn off() -> Self {
+    pub fn disabled() -> Self {
         Self(None)
     }
 
     /// To `writer`, by a task of `life` that ends when the log is [closed](Self::close) and everything is written.
-    pub fn to(writer: impl AsyncWrite + Send + Unpin + 'static, life: &Lifecycle) -> Self {
-        let (lines, queue) = mpsc::channel(QUEUE);
+    pub fn to_writer(writer: impl AsyncWrite + Send + Unpin + 'static, life: &Lifecycle) -> Self {
+        let (lines, queue) = mpsc::channel(QUEUE_CAPACITY);
         let close = CancellationToken::new();
         life.spawn(write_all(queue, writer, close.clone()));
-        Self(Some(Sending { lines, close }))
+        Self(Some(LogSender { lines, close }))
     }
 
     /// Whether anything is written.
-    pub fn is_on(&self) -> bool {
+    pub fn is_enabled(&self) -> bool {
         self.0.is_some()
     }
 
     /// Writes a line, if the queue has room; else counts it as dropped.
-    pub fn write(&self, record: Record, metrics: &Metrics) {
-        if let Some(sending) = &self.0
-            && sending.lines.try_send(record).is_err()
+    pub fn write(&self, record: LogRecord, metrics: &Metrics) {
+        if let Some(sender) = &self.0
+            && sender.lines.try_send(record).is_err()
         {
             metrics.count_dropped_line();
         }
@@ -125,14 +125,14 @@ impl DecisionLog {
 
     /// Says that no more lines will come: the authorizer has answered its last check.
     pub fn close(&self) {
-        if let Some(sending) = &self.0 {
-            sending.close.cancel();
+        if let Some(sender) = &self.0 {
+            sender.close.cancel();
         }
     }
 }
 
 async fn write_all(
-    mut queue: mpsc::Receiver<Record>,
+    mut queue: mpsc::Receiver<LogRecord>,
     mut writer: impl AsyncWrite + Unpin,
     close: CancellationToken,
 ) {
@@ -140,7 +140,7 @@ async fn write_all(
     loop {
         tokio::select! {
             biased;
-            count = queue.recv_many(&mut records, AT_ONCE) => if count == 0 { return },
+            count = queue.recv_many(&mut records, BATCH) => if count == 0 { return },
             // From now on `recv_many` gives what is there, and then nothing.
             () = close.cancelled(), if !queue.is_closed() => { queue.close(); continue },
         }

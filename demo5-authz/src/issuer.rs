@@ -11,11 +11,11 @@ use zeroize::Zeroizing;
 
 use crate::claims::{Audience, Claims};
 use crate::crypto;
-use crate::token::Expected;
+use crate::token::ValidationParams;
 
 /// How tokens are signed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Kind {
+pub enum KeyType {
     /// Ed25519
     #[default]
     Eddsa,
@@ -47,24 +47,24 @@ impl Issuer {
     ///
     /// # Errors
     /// If the system has no randomness.
-    pub fn generate(kind: Kind) -> Result<Self, IssuerError> {
-        let algorithm = match kind {
-            Kind::Eddsa => &PKCS_ED25519,
-            Kind::Es256 => &PKCS_ECDSA_P256_SHA256,
+    pub fn generate(key_type: KeyType) -> Result<Self, IssuerError> {
+        let algorithm = match key_type {
+            KeyType::Eddsa => &PKCS_ED25519,
+            KeyType::Es256 => &PKCS_ECDSA_P256_SHA256,
         };
-        Self::of(KeyPair::generate_for(algorithm).map_err(|_| IssuerError::Key)?)
+        Self::from_key_pair(KeyPair::generate_for(algorithm).map_err(|_| IssuerError::Key)?)
     }
 
     /// The one whose key is in this PEM text.
     ///
     /// # Errors
     /// [`IssuerError::Key`]
-    pub fn open(pem: &str) -> Result<Self, IssuerError> {
-        Self::of(KeyPair::from_pem(pem).map_err(|_| IssuerError::Key)?)
+    pub fn from_pem(pem: &str) -> Result<Self, IssuerError> {
+        Self::from_key_pair(KeyPair::from_pem(pem).map_err(|_| IssuerError::Key)?)
     }
 
-    fn of(pair: KeyPair) -> Result<Self, IssuerError> {
-        crypto::install();
+    fn from_key_pair(pair: KeyPair) -> Result<Self, IssuerError> {
+        crypto::install_provider();
         let private = Zeroizing::new(pair.serialize_der());
         let raw = pair.der_bytes();
         let (algorithm, encoding, decoding) = if pair.is_compatible(&PKCS_ED25519) {
@@ -111,14 +111,18 @@ impl Issuer {
     /// # Errors
     /// [`IssuerError::Sign`]
     pub fn sign(&self, claims: &impl serde::Serialize) -> Result<String, IssuerError> {
-        self.sign_as(&self.header(), claims)
+        self.sign_with_header(&self.header(), claims)
     }
 
     /// A token with these claims and this header, which may be one that nobody should believe.
     ///
     /// # Errors
     /// [`IssuerError::Sign`], also if the header's algorithm is not the key's.
-    pub fn sign_as(&self, header: &Header, claims: &impl serde::Serialize) -> Result<String, IssuerError> {
+    pub fn sign_with_header(
+        &self,
+        header: &Header,
+        claims: &impl serde::Serialize,
+    ) -> Result<String, IssuerError> {
         Ok(encode(header, claims, &self.encoding)?)
     }
 }
@@ -139,7 +143,7 @@ pub fn jwks<'a>(issuers: impl IntoIterator<Item = &'a Issuer>) -> String {
 
 impl Claims {
     /// What a token says of `subject` that is valid from now on, for so long.
-    pub fn new(expected: &Expected, subject: &str, roles: &[&str], lifetime: Duration) -> Self {
+    pub fn new(expected: &ValidationParams, subject: &str, roles: &[&str], lifetime: Duration) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Self {
             iss: expected.issuer.clone(),

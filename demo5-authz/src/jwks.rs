@@ -37,25 +37,25 @@ pub enum JwksError {
     #[error(
         "keys[{number}] is a private or a secret key: only public ones belong here. Make a new pair, this one was shown"
     )]
-    Private {
+    PrivateKey {
         /// Which.
         number: usize,
     },
     /// A key has no id, and could never be asked for.
     #[error("keys[{number}] has no \"kid\"")]
-    NoId {
+    MissingKeyId {
         /// Which.
         number: usize,
     },
     /// Two keys have one id.
     #[error("keys[{number}] has the \"kid\" of another one")]
-    Twice {
+    DuplicateKeyId {
         /// Which.
         number: usize,
     },
     /// The numbers of a key make no sense.
     #[error("keys[{number}] is no public key of its kind")]
-    BadKey {
+    InvalidKey {
         /// Which.
         number: usize,
     },
@@ -70,31 +70,31 @@ impl Jwks {
     /// # Errors
     /// [`JwksError`]
     pub fn parse(text: &str) -> Result<Self, JwksError> {
-        crypto::install();
+        crypto::install_provider();
         let not_jwks =
             |error: serde_json::Error| JwksError::NotJwks { line: error.line(), column: error.column() };
         let value: Value = serde_json::from_str(text).map_err(not_jwks)?;
         for (number, key) in value["keys"].as_array().into_iter().flatten().enumerate() {
             // "d" is the private part of every kind, "k" a symmetric key.
             if key.get("d").is_some() || key.get("k").is_some() {
-                return Err(JwksError::Private { number });
+                return Err(JwksError::PrivateKey { number });
             }
         }
         let set: JwkSet = serde_json::from_str(text).map_err(not_jwks)?;
         let mut keys = HashMap::new();
         for (number, jwk) in set.keys.iter().enumerate() {
             let Some(algorithm) = algorithm_of(jwk) else { continue };
-            let id = jwk.common.key_id.clone().ok_or(JwksError::NoId { number })?;
-            let key = Key::new(algorithm, jwk).ok_or(JwksError::BadKey { number })?;
+            let id = jwk.common.key_id.clone().ok_or(JwksError::MissingKeyId { number })?;
+            let key = Key::new(algorithm, jwk).ok_or(JwksError::InvalidKey { number })?;
             if keys.insert(id, key).is_some() {
-                return Err(JwksError::Twice { number });
+                return Err(JwksError::DuplicateKeyId { number });
             }
         }
         if keys.is_empty() { Err(JwksError::Empty) } else { Ok(Self(keys)) }
     }
 
     /// The key with this id.
-    pub fn find(&self, id: &str) -> Option<&Key> {
+    pub fn get(&self, id: &str) -> Option<&Key> {
         self.0.get(id)
     }
 
@@ -112,7 +112,7 @@ impl Jwks {
 impl Key {
     fn new(algorithm: Algorithm, jwk: &Jwk) -> Option<Self> {
         let decoding = DecodingKey::from_jwk(jwk).ok()?;
-        crypto::is_key(algorithm, &decoding).then_some(Self { algorithm, decoding })
+        crypto::is_valid_key(algorithm, &decoding).then_some(Self { algorithm, decoding })
     }
 
     /// What it is for.
@@ -121,7 +121,7 @@ impl Key {
     }
 
     /// The key, as the library takes it.
-    pub fn decoding(&self) -> &DecodingKey {
+    pub fn decoding_key(&self) -> &DecodingKey {
         &self.decoding
     }
 }
@@ -137,6 +137,6 @@ fn algorithm_of(jwk: &Jwk) -> Option<Algorithm> {
         _ => return None,
     };
     // Where the key says itself what it is for, that must agree.
-    let fits = |said: KeyAlgorithm| said == KeyAlgorithm::from(algorithm);
-    jwk.common.key_algorithm.is_none_or(fits).then_some(algorithm)
+    let matches = |stated: KeyAlgorithm| stated == KeyAlgorithm::from(algorithm);
+    jwk.common.key_algorithm.is_none_or(matches).then_some(algorithm)
 }

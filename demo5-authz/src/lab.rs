@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use mesh_lab::{Exercise, Lab};
 
-mod world;
+mod environment;
 
 mod role;
 
@@ -23,10 +23,10 @@ pub fn lab() -> Lab {
         command: "cargo run -p demo5-authz --",
         folder: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/lab")),
         exercises: vec![
-            Exercise { folder: "01-role", check: |bench| Box::pin(role::check(bench)) },
-            Exercise { folder: "02-closed", check: |bench| Box::pin(closed::check(bench)) },
-            Exercise { folder: "03-replay", check: |bench| Box::pin(replay::check(bench)) },
-            Exercise { folder: "04-forged", check: |bench| Box::pin(forged::check(bench)) },
+            Exercise { folder: "01-role", check: |context| Box::pin(role::check(context)) },
+            Exercise { folder: "02-closed", check: |context| Box::pin(closed::check(context)) },
+            Exercise { folder: "03-replay", check: |context| Box::pin(replay::check(context)) },
+            Exercise { folder: "04-forged", check: |context| Box::pin(forged::check(context)) },
         ],
     }
 }

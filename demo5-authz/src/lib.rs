@@ -11,13 +11,13 @@
 //! 4. [`decision.rs`](decision): the decision as plain values, and its translation for Envoy.
 //! 5. [`scenario.rs`](scenario): the steps of a run.
 //!
-//! After that, [`inquiry`] parses what Envoy sends, and [`token`] verifies signatures.
+//! After that, [`check_input`] parses what Envoy sends, and [`token`] verifies signatures.
 
 #![forbid(unsafe_code)]
 
 pub mod topology;
 
-pub mod inquiry;
+pub mod check_input;
 
 pub mod claims;
 

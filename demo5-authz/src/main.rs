@@ -43,5 +43,6 @@ async fn main() -> ExitCode {
     }
     let plan = Plan { envoy: common.envoy.clone(), stay: common.stay, step };
     let idea = "Envoy asks an authorizer about each call, and carries out what it says";
-    cli::run(&common, "demo5-authz", idea, async |story, life| scenario::run(&plan, story, life).await).await
+    cli::run(&common, "demo5-authz", idea, async |recorder, life| scenario::run(&plan, recorder, life).await)
+        .await
 }

@@ -18,8 +18,8 @@ pub struct Metrics {
     allowed: IntCounter,
     denied: IntCounterVec,
     seconds: Histogram,
-    remembered: IntGauge,
-    verified: IntGauge,
+    cache_hits: IntGauge,
+    cache_misses: IntGauge,
     reloads: IntCounterVec,
     dropped: IntCounter,
 }
@@ -44,12 +44,12 @@ impl Metrics {
                 )
                 .buckets(BUCKETS.to_vec()),
             )?,
-            remembered: IntGauge::new(
-                "authz_tokens_remembered",
+            cache_hits: IntGauge::new(
+                "authz_token_cache_hits",
                 "Checks whose token was known since the keys were loaded.",
             )?,
-            verified: IntGauge::new(
-                "authz_tokens_verified",
+            cache_misses: IntGauge::new(
+                "authz_token_cache_misses",
                 "Checks whose token had to be verified since the keys were loaded.",
             )?,
             reloads: IntCounterVec::new(
@@ -57,7 +57,7 @@ impl Metrics {
                     "authz_reloads_total",
                     "Changed files that were read, by what they hold and what came of it.",
                 ),
-                &["what", "result"],
+                &["kind", "result"],
             )?,
             dropped: IntCounter::new(
                 "authz_log_lines_dropped_total",
@@ -68,8 +68,8 @@ impl Metrics {
             Box::new(metrics.allowed.clone()),
             Box::new(metrics.denied.clone()),
             Box::new(metrics.seconds.clone()),
-            Box::new(metrics.remembered.clone()),
-            Box::new(metrics.verified.clone()),
+            Box::new(metrics.cache_hits.clone()),
+            Box::new(metrics.cache_misses.clone()),
             Box::new(metrics.reloads.clone()),
             Box::new(metrics.dropped.clone()),
         ];
@@ -80,19 +80,19 @@ impl Metrics {
     }
 
     /// Counts a decision, and notes how often tokens were known.
-    pub fn count(&self, decision: &Decision, took: Duration, (known, new): (u64, u64)) {
+    pub fn count(&self, decision: &Decision, duration: Duration, (hits, misses): (u64, u64)) {
         match decision {
             Decision::Allow { .. } => self.allowed.inc(),
             Decision::Deny { reason } => self.denied.with_label_values(&[reason.name()]).inc(),
         }
-        self.seconds.observe(took.as_secs_f64());
-        self.remembered.set(i64::try_from(known).unwrap_or(i64::MAX));
-        self.verified.set(i64::try_from(new).unwrap_or(i64::MAX));
+        self.seconds.observe(duration.as_secs_f64());
+        self.cache_hits.set(i64::try_from(hits).unwrap_or(i64::MAX));
+        self.cache_misses.set(i64::try_from(misses).unwrap_or(i64::MAX));
     }
 
     /// Counts a file that was read again: what it holds, and whether it could be used.
-    pub fn count_reload(&self, what: &str, good: bool) {
-        self.reloads.with_label_values(&[what, if good { "used" } else { "refused" }]).inc();
+    pub fn count_reload(&self, kind: &str, success: bool) {
+        self.reloads.with_label_values(&[kind, if success { "success" } else { "failure" }]).inc();
     }
 
     /// Counts a line that the log dropped.
@@ -106,10 +106,10 @@ impl Metrics {
     }
 
     /// All of them in Prometheus' text format.
-    pub fn page(&self) -> String {
-        let mut page = Vec::new();
-        match TextEncoder::new().encode(&self.registry.gather(), &mut page) {
-            Ok(()) => String::from_utf8_lossy(&page).into_owned(),
+    pub fn to_text(&self) -> String {
+        let mut text = Vec::new();
+        match TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            Ok(()) => String::from_utf8_lossy(&text).into_owned(),
             Err(error) => {
                 tracing::error!(%error, "the metrics have no text form");
                 String::new()

@@ -24,9 +24,9 @@ use miette::Diagnostic;
 pub const SCHEMA: &str = include_str!("../policies/schema.cedarschema");
 
 /// The names of the schema, read once.
-static NAMES: LazyLock<Names> = LazyLock::new(|| {
+static ENTITY_TYPES: LazyLock<EntityTypes> = LazyLock::new(|| {
     let name = |text: &str| text.parse::<EntityTypeName>().expect("a plain word is a type's name");
-    Names {
+    EntityTypes {
         user: name("User"),
         workload: name("Workload"),
         role: name("Role"),
@@ -35,7 +35,7 @@ static NAMES: LazyLock<Names> = LazyLock::new(|| {
     }
 });
 
-struct Names {
+struct EntityTypes {
     user: EntityTypeName,
     workload: EntityTypeName,
     role: EntityTypeName,
@@ -91,15 +91,15 @@ pub struct Action<'a> {
     pub extensions: &'a [(&'a str, &'a str)],
 }
 
-/// What the policies say.
+/// The result of the policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct PolicyDecision {
     /// Whether it may be.
     pub permitted: bool,
     /// The policies that decided: those that permit it, or those that forbid it; none if nothing permits it.
     pub policies: Vec<String>,
     /// What could not be evaluated. A forbid may be among them, so this must be a no.
-    pub failed: Option<String>,
+    pub error: Option<String>,
 }
 
 /// Policies that fit the schema.
@@ -110,7 +110,7 @@ pub struct Policies {
 
 /// A policy file that is not to be used, with the place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{file}:{line}:{column}: {why}")]
+#[error("{file}:{line}:{column}: {message}")]
 pub struct PolicyError {
     /// The file.
     pub file: String,
@@ -119,7 +119,7 @@ pub struct PolicyError {
     /// The column, from 1 on.
     pub column: usize,
     /// What is wrong.
-    pub why: String,
+    pub message: String,
 }
 
 impl Policies {
@@ -131,29 +131,29 @@ impl Policies {
         let mut set = PolicySet::new();
         let validator = Validator::new(schema());
         for (file, text) in files {
-            let at = |error: &dyn Diagnostic, why: &str| PolicyError::new(file, text, error, why);
+            let at = |error: &dyn Diagnostic, message: &str| PolicyError::new(file, text, error, message);
             let parsed: PolicySet =
                 text.parse().map_err(|errors: cedar_policy::ParseErrors| at(&errors, &errors.to_string()))?;
             if parsed.templates().next().is_some() {
                 return Err(PolicyError::at_start(file, "templates are not used here"));
             }
-            let mut named = PolicySet::new();
+            let mut file_policies = PolicySet::new();
             for policy in parsed.policies() {
                 let Some(id) = policy.annotation("id") else {
-                    let why = "each policy needs a name for the decision log: @id(\"…\") before it";
-                    return Err(PolicyError::at_start(file, why));
+                    let message = "each policy needs a name for the decision log: @id(\"…\") before it";
+                    return Err(PolicyError::at_start(file, message));
                 };
                 let policy = policy.new_id(PolicyId::new(id));
-                let twice = |_| PolicyError::at_start(file, &format!("the id {id:?} stands twice"));
-                named.add(policy.clone()).map_err(twice)?;
-                set.add(policy).map_err(twice)?;
+                let duplicate_id = |_| PolicyError::at_start(file, &format!("the id {id:?} stands twice"));
+                file_policies.add(policy.clone()).map_err(duplicate_id)?;
+                set.add(policy).map_err(duplicate_id)?;
             }
-            let checked = validator.validate(&named, ValidationMode::Strict);
+            let validation = validator.validate(&file_policies, ValidationMode::Strict);
             // A warning is, for instance, a policy that can never apply: nobody means to write that.
-            if let Some(error) = checked.validation_errors().next() {
+            if let Some(error) = validation.validation_errors().next() {
                 return Err(at(error, &error.to_string()));
             }
-            if let Some(warning) = checked.validation_warnings().next() {
+            if let Some(warning) = validation.validation_warnings().next() {
                 return Err(at(warning, &warning.to_string()));
             }
         }
@@ -170,20 +170,26 @@ impl Policies {
         self.len() == 0
     }
 
-    /// What the policies say to this.
-    pub fn judge(&self, principal: &Principal, action: &Action<'_>) -> Verdict {
-        let asked = ask(principal, action);
-        let (request, entities) = match asked {
-            Ok(asked) => asked,
-            Err(why) => return Verdict { permitted: false, policies: Vec::new(), failed: Some(why) },
+    /// Evaluates the policies for one request.
+    pub fn evaluate(&self, principal: &Principal, action: &Action<'_>) -> PolicyDecision {
+        let cedar_request = cedar_request(principal, action);
+        let (request, entities) = match cedar_request {
+            Ok(cedar_request) => cedar_request,
+            Err(message) => {
+                return PolicyDecision { permitted: false, policies: Vec::new(), error: Some(message) };
+            }
         };
         let response = self.authorizer.is_authorized(&request, &self.set, &entities);
         let diagnostics = response.diagnostics();
-        let failed = diagnostics.errors().next().map(ToString::to_string);
+        let error = diagnostics.errors().next().map(ToString::to_string);
         let mut policies: Vec<String> =
             diagnostics.reason().map(|id| AsRef::<str>::as_ref(id).to_owned()).collect();
         policies.sort_unstable();
-        Verdict { permitted: response.decision() == Decision::Allow && failed.is_none(), policies, failed }
+        PolicyDecision {
+            permitted: response.decision() == Decision::Allow && error.is_none(),
+            policies,
+            error,
+        }
     }
 }
 
@@ -194,17 +200,17 @@ impl fmt::Debug for Policies {
 }
 
 impl PolicyError {
-    fn new(file: &str, text: &str, error: &dyn Diagnostic, why: &str) -> Self {
+    fn new(file: &str, text: &str, error: &dyn Diagnostic, message: &str) -> Self {
         let offset = error.labels().and_then(|mut labels| labels.next()).map_or(0, |label| label.offset());
         let before = text.get(..offset).unwrap_or(text);
         let line = before.matches('\n').count() + 1;
         let column = before.chars().rev().take_while(|&one| one != '\n').count() + 1;
         let help = error.help().map(|help| format!(" ({help})")).unwrap_or_default();
-        Self { file: file.to_owned(), line, column, why: format!("{why}{help}") }
+        Self { file: file.to_owned(), line, column, message: format!("{message}{help}") }
     }
 
-    fn at_start(file: &str, why: &str) -> Self {
-        Self { file: file.to_owned(), line: 1, column: 1, why: why.to_owned() }
+    fn at_start(file: &str, message: &str) -> Self {
+        Self { file: file.to_owned(), line: 1, column: 1, message: message.to_owned() }
     }
 }
 
@@ -215,23 +221,24 @@ fn schema() -> Schema {
 }
 
 /// The question in Cedar's terms.
-fn ask(principal: &Principal, action: &Action<'_>) -> Result<(Request, Entities), String> {
+fn cedar_request(principal: &Principal, action: &Action<'_>) -> Result<(Request, Entities), String> {
     let text = |error: &dyn fmt::Display| error.to_string();
     let kind = match principal {
-        Principal::User { .. } => &NAMES.user,
-        Principal::Workload { .. } => &NAMES.workload,
+        Principal::User { .. } => &ENTITY_TYPES.user,
+        Principal::Workload { .. } => &ENTITY_TYPES.workload,
     };
-    let who = uid(kind, principal.name());
-    let roles: HashSet<EntityUid> = principal.roles().iter().map(|role| uid(&NAMES.role, role)).collect();
-    let what = uid(&NAMES.path, action.path);
+    let principal_uid = uid(kind, principal.name());
+    let roles: HashSet<EntityUid> =
+        principal.roles().iter().map(|role| uid(&ENTITY_TYPES.role, role)).collect();
+    let resource_uid = uid(&ENTITY_TYPES.path, action.path);
     let string = |value: &str| RestrictedExpression::new_string(value.to_owned());
     let path = Entity::new_with_tags(
-        what.clone(),
+        resource_uid.clone(),
         [("path".to_owned(), string(action.path))],
         [],
         action.extensions.iter().map(|(name, value)| ((*name).to_owned(), string(value))),
     );
-    let entities = [Entity::new_no_attrs(who.clone(), roles), path.map_err(|error| text(&error))?];
+    let entities = [Entity::new_no_attrs(principal_uid.clone(), roles), path.map_err(|error| text(&error))?];
     let entities = Entities::from_entities(entities, None).map_err(|error| text(&error))?;
     let context = Context::from_pairs([
         ("method".to_owned(), string(action.method)),
@@ -239,7 +246,8 @@ fn ask(principal: &Principal, action: &Action<'_>) -> Result<(Request, Entities)
     ]);
     let context = context.map_err(|error| text(&error))?;
     // Not checked against the schema again: it is this function that fits it, which tests hold it to.
-    let request = Request::new(who, NAMES.call.clone(), what, context, None).map_err(|error| text(&error))?;
+    let request = Request::new(principal_uid, ENTITY_TYPES.call.clone(), resource_uid, context, None)
+        .map_err(|error| text(&error))?;
     Ok((request, entities))
 }
 
@@ -254,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_asked_fits_the_schema() {
+    fn requests_conform_to_the_schema() {
         let schema = schema();
         for principal in [
             Principal::User { name: "ana".into(), roles: vec!["reader".into()] },
@@ -262,17 +270,18 @@ mod tests {
         ] {
             let action =
                 Action { method: "GET", path: "/x", grpc: false, extensions: &[("clearance", "admin")] };
-            let (request, entities) = ask(&principal, &action).unwrap();
+            let (request, entities) = cedar_request(&principal, &action).unwrap();
             let context = request.context().unwrap().clone();
-            let (who, call, what) = (request.principal(), request.action(), request.resource());
-            let again = Request::new(
-                who.unwrap().clone(),
+            let (principal_uid, call, resource_uid) =
+                (request.principal(), request.action(), request.resource());
+            let validated = Request::new(
+                principal_uid.unwrap().clone(),
                 call.unwrap().clone(),
-                what.unwrap().clone(),
+                resource_uid.unwrap().clone(),
                 context,
                 Some(&schema),
             );
-            again.unwrap();
+            validated.unwrap();
             Entities::from_entities(entities.iter().cloned(), Some(&schema)).unwrap();
         }
     }

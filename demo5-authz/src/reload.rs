@@ -15,106 +15,107 @@ use tokio::sync::watch;
 use crate::jwks::Jwks;
 use crate::metrics::Metrics;
 use crate::policy::Policies;
-use crate::token::{Expected, Verifier};
+use crate::token::{ValidationParams, Verifier};
 
 /// How often the files are read.
-const PACE: PollTiming = PollTiming { every: Duration::from_millis(500), confirm: Some(CONFIRM_AFTER) };
+const POLL_TIMING: PollTiming =
+    PollTiming { every: Duration::from_millis(500), confirm: Some(CONFIRM_AFTER) };
 
 /// The largest file that is read, in bytes.
-const MOST: u64 = 1 << 20;
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The most policy files that are read.
-const FILES: usize = 100;
+const MAX_POLICY_FILES: usize = 100;
 
 /// Why there is nothing to begin with, or why a change is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
     /// It cannot be read.
-    #[error("cannot read {}: {why}", path.display())]
+    #[error("cannot read {}: {reason}", path.display())]
     Unreadable {
         /// Which.
         path: PathBuf,
         /// What the system says.
-        why: std::io::Error,
+        reason: std::io::Error,
     },
     /// It can be read, and not be used.
     #[error("{0}")]
-    Unusable(String),
+    Invalid(String),
 }
 
 /// What files hold, as long as they are followed.
 #[derive(Debug)]
-pub struct Followed<T> {
+pub struct Watched<T> {
     /// The newest that was good.
-    pub newest: watch::Receiver<Arc<T>>,
+    pub latest: watch::Receiver<Arc<T>>,
     /// What is wrong with the files as they are now, with the place; nothing if empty.
-    pub complaint: watch::Receiver<String>,
+    pub error: watch::Receiver<String>,
 }
 
 /// Verifies tokens with the keys of a JWKS file, always the newest valid ones.
 ///
 /// # Errors
 /// [`ReloadError`] if the file has no valid keys now. Later errors are logged.
-pub async fn keys(
+pub async fn watch_keys(
     file: &Path,
-    expected: &Expected,
+    expected: &ValidationParams,
     metrics: &Metrics,
     life: &Lifecycle,
-) -> Result<Followed<Verifier>, ReloadError> {
-    follow("keys", Keys { file: file.to_owned(), expected: expected.clone() }, metrics, life).await
+) -> Result<Watched<Verifier>, ReloadError> {
+    watch("keys", JwksFile { file: file.to_owned(), expected: expected.clone() }, metrics, life).await
 }
 
 /// Returns the policies of a folder's `*.cedar` files, always the newest valid ones.
 ///
 /// # Errors
 /// [`ReloadError`] if the folder has no valid policies now. Later errors are logged.
-pub async fn policies(
+pub async fn watch_policies(
     folder: &Path,
     metrics: &Metrics,
     life: &Lifecycle,
-) -> Result<Followed<Policies>, ReloadError> {
-    follow("policies", PolicyFolder(folder.to_owned()), metrics, life).await
+) -> Result<Watched<Policies>, ReloadError> {
+    watch("policies", PolicyFolder(folder.to_owned()), metrics, life).await
 }
 
 /// Reads once, and then again and again in the background.
-async fn follow<S>(
-    what: &'static str,
+async fn watch<S>(
+    kind: &'static str,
     source: S,
     metrics: &Metrics,
     life: &Lifecycle,
-) -> Result<Followed<S::Value>, ReloadError>
+) -> Result<Watched<S::Value>, ReloadError>
 where
     S: Source<Content: 'static, Value: Sync + 'static, Error = ReloadError>,
 {
-    let mut follower = Follower::new(source, PACE);
-    let (newest, receiver) = watch::channel(Arc::new(follower.first().await?));
-    let (complain, complaint) = watch::channel(String::new());
+    let mut follower = Follower::new(source, POLL_TIMING);
+    let (latest_sender, latest) = watch::channel(Arc::new(follower.first().await?));
+    let (error_sender, error) = watch::channel(String::new());
     let metrics = metrics.clone();
     let report = move |change| match change {
         Change::Value(value) => {
-            newest.send_replace(Arc::new(value));
-            complain.send_replace(String::new());
-            metrics.count_reload(what, true);
+            latest_sender.send_replace(Arc::new(value));
+            error_sender.send_replace(String::new());
+            metrics.count_reload(kind, true);
         }
         Change::Failed(message) => {
-            complain.send_replace(message);
-            metrics.count_reload(what, false);
+            error_sender.send_replace(message);
+            metrics.count_reload(kind, false);
         }
-        Change::Restored => drop(complain.send_replace(String::new())),
+        Change::Restored => drop(error_sender.send_replace(String::new())),
     };
-    let kept = format!("the last good {what} stay");
-    let following = async move { follower.follow(&kept, report).await };
-    life.spawn(life.token().run_until_cancelled_owned(following));
-    Ok(Followed { newest: receiver, complaint })
+    let on_failure = format!("the last good {kind} stay");
+    let watching = async move { follower.follow(&on_failure, report).await };
+    life.spawn(life.token().run_until_cancelled_owned(watching));
+    Ok(Watched { latest, error })
 }
 
 /// A JWKS file, and what its tokens must say.
-struct Keys {
+struct JwksFile {
     file: PathBuf,
-    expected: Expected,
+    expected: ValidationParams,
 }
 
-impl Source for Keys {
+impl Source for JwksFile {
     type Content = String;
     type Value = Verifier;
     type Error = ReloadError;
@@ -125,7 +126,7 @@ impl Source for Keys {
 
     fn parse(&mut self, text: &String) -> Result<Verifier, ReloadError> {
         let name = self.file.display();
-        let keys = Jwks::parse(text).map_err(|error| ReloadError::Unusable(format!("{name}: {error}")))?;
+        let keys = Jwks::parse(text).map_err(|error| ReloadError::Invalid(format!("{name}: {error}")))?;
         tracing::info!(keys = keys.len(), "believing tokens that the keys of {name} signed");
         Ok(Verifier::new(keys, self.expected.clone()))
     }
@@ -140,33 +141,35 @@ impl Source for PolicyFolder {
     type Error = ReloadError;
 
     fn read(&mut self) -> Result<Reading<BTreeMap<String, String>>, ReloadError> {
-        texts(&self.0)
+        read_policies(&self.0)
     }
 
     fn parse(&mut self, files: &BTreeMap<String, String>) -> Result<Policies, ReloadError> {
         let name = self.0.display();
         if files.is_empty() {
-            let why = format!("{name}: no *.cedar file in it; nothing would be permitted");
-            return Err(ReloadError::Unusable(why));
+            let reason = format!("{name}: no *.cedar file in it; nothing would be permitted");
+            return Err(ReloadError::Invalid(reason));
         }
         let policies =
-            Policies::parse(files).map_err(|error| ReloadError::Unusable(format!("{name}/{error}")))?;
+            Policies::parse(files).map_err(|error| ReloadError::Invalid(format!("{name}/{error}")))?;
         tracing::info!(policies = policies.len(), "deciding by the policies of {name}");
         Ok(policies)
     }
 }
 
 /// Reads the policy files in the order of their names.
-fn texts(folder: &Path) -> Result<Reading<BTreeMap<String, String>>, ReloadError> {
-    let unreadable = |why| ReloadError::Unreadable { path: folder.to_owned(), why };
+fn read_policies(folder: &Path) -> Result<Reading<BTreeMap<String, String>>, ReloadError> {
+    let unreadable = |reason| ReloadError::Unreadable { path: folder.to_owned(), reason };
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         if path.extension().is_none_or(|extension| extension != "cedar") {
             continue;
         }
-        if paths.len() == FILES {
-            return Err(unreadable(std::io::Error::other(format!("more than {FILES} policy files"))));
+        if paths.len() == MAX_POLICY_FILES {
+            return Err(unreadable(std::io::Error::other(format!(
+                "more than {MAX_POLICY_FILES} policy files"
+            ))));
         }
         paths.push(path);
     }
@@ -183,5 +186,5 @@ fn texts(folder: &Path) -> Result<Reading<BTreeMap<String, String>>, ReloadError
 }
 
 fn read(path: &Path) -> Result<Reading<String>, ReloadError> {
-    text(path, MOST).map_err(|why| ReloadError::Unreadable { path: path.to_owned(), why })
+    text(path, MAX_FILE_BYTES).map_err(|reason| ReloadError::Unreadable { path: path.to_owned(), reason })
 }

@@ -50,35 +50,35 @@ pub use mesh::Mesh;
 ///
 /// # Errors
 /// If something that the story needs cannot be had or breaks; a claim that does not hold is no error.
-pub async fn run(plan: &Plan, story: &mut Recorder, life: &Lifecycle) -> anyhow::Result<Mesh> {
+pub async fn run(plan: &Plan, recorder: &mut Recorder, life: &Lifecycle) -> anyhow::Result<Mesh> {
     let program = tools::envoy(plan.envoy.as_deref()).await.map_err(SetupError::new)?;
-    story.version("envoy", &program.version);
+    recorder.version("envoy", &program.version);
     let mesh = Mesh::start(plan, &program, life).await?;
     for step in Step::value_variants() {
         if plan.step.is_some_and(|only| only != *step) {
             continue;
         }
-        story.step(step.title());
+        recorder.step(step.title());
         let scope = life.child();
-        mesh.tell(*step, story, &scope).await?;
+        mesh.run_step(*step, recorder, &scope).await?;
         scope.shut_down(GRACE).await?;
     }
-    mesh.log_holds_no_token(story).await?;
+    mesh.check_log_has_no_token(recorder).await?;
     Ok(mesh)
 }
 
 impl Mesh {
-    async fn tell(&self, step: Step, story: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
+    async fn run_step(&self, step: Step, recorder: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
         match step {
-            Step::Tokens => self.tokens(story).await,
-            Step::Rights => self.rights(story).await,
-            Step::Headers => self.headers(story).await,
-            Step::Certificates => self.certificates(story).await,
-            Step::Reloading => self.reloading(story).await,
-            Step::Bodies => self.bodies(story).await,
-            Step::Failures => self.failures(story).await,
-            Step::Draining => self.draining(story, scope).await,
-            Step::Cost => self.cost(story).await,
+            Step::Tokens => self.tokens(recorder).await,
+            Step::Rights => self.rights(recorder).await,
+            Step::Headers => self.headers(recorder).await,
+            Step::Certificates => self.certificates(recorder).await,
+            Step::Reloading => self.reloading(recorder).await,
+            Step::Bodies => self.bodies(recorder).await,
+            Step::Failures => self.failures(recorder).await,
+            Step::Draining => self.draining(recorder, scope).await,
+            Step::Cost => self.cost(recorder).await,
         }
     }
 }

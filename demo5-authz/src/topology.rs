@@ -1,13 +1,13 @@
-//! The world as data: which doors Envoy has, whom it asks at each, and where everybody is.
+//! The topology as data: the listeners of Envoy, the authorizers that each of them asks, and all addresses.
 //!
 //! ```text
-//!   caller ──> door ──asks──> authorizer (a cluster of them)
-//!                └──then──> backend
+//!   caller ──> listener ──ext_authz──> authorizer (a cluster of them)
+//!                  └──then──> backend
 //! ```
 //!
-//! A [`Door`] is a listener. The first one is the file `envoy/envoy.yaml`, with the run's addresses and a name of its
-//! own in the statistics; all others are copies of it that differ in what they say, so that a measured difference has
-//! one cause. Pure: values in, text out.
+//! The first [`ListenerSpec`] is the listener of `envoy/envoy.yaml`, with the addresses of the run and its own prefix in
+//! the statistics. All others are copies of it with one difference each, so that a measured difference has one cause.
+//! Pure: values in, text out.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -15,43 +15,43 @@ use mesh_pki::Issued;
 use serde_json::{Value, json};
 
 /// Envoy's configuration, as containers use it.
-pub const ENVOY: &str = include_str!("../envoy/envoy.yaml");
+pub const ENVOY_CONFIG: &str = include_str!("../envoy/envoy.yaml");
 
-/// The door of the file.
-pub const FRONT: &str = "front";
+/// The listener of the file.
+pub const FRONT_LISTENER: &str = "front";
 
 /// The cluster of authorizers of the file.
-pub const AUTHZ: &str = "authz";
+pub const AUTHZ_CLUSTER: &str = "authz";
 
 /// The cluster of backends.
-pub const BACKEND: &str = "backend";
+pub const BACKEND_CLUSTER: &str = "backend";
 
 /// The name that Envoy's certificate has.
-pub const HOST: &str = "greeter.demo5.example";
+pub const SERVER_NAME: &str = "greeter.demo5.example";
 
 /// How long Envoy waits for a decision, as the file says; a test holds it to that.
-pub const TIMEOUT: std::time::Duration = std::time::Duration::from_millis(200);
+pub const EXT_AUTHZ_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(200);
 
-/// A listener, and how it asks.
+/// A listener, and how it uses ext_authz.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Door {
+pub struct ListenerSpec {
     /// Its name.
     pub name: String,
     /// Where it listens.
     pub address: SocketAddr,
-    /// Whom it asks; nobody if `None`.
-    pub asks: Option<Asks>,
+    /// How it asks an authorizer; no ext_authz filter if `None`.
+    pub ext_authz: Option<ExtAuthz>,
     /// Whether it speaks TLS, and looks at client certificates.
     pub tls: bool,
 }
 
-/// How a door asks.
+/// The ext_authz settings of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asks {
+pub struct ExtAuthz {
     /// The cluster of authorizers.
     pub cluster: String,
     /// Whether requests pass when there is no answer.
-    pub open: bool,
+    pub failure_mode_allow: bool,
     /// How much of a request's body it sends along, if any.
     pub body: Option<Body>,
 }
@@ -59,72 +59,74 @@ pub struct Asks {
 /// A request's body for the authorizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Body {
-    /// The most bytes of it.
-    pub most: u32,
+    /// The maximum number of bytes.
+    pub max_bytes: u32,
     /// Whether the beginning of a longer one will do.
-    pub partial: bool,
+    pub allow_partial: bool,
 }
 
-/// Authorizers that are asked in turn.
+/// A cluster of authorizers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Authorizers {
+pub struct AuthorizerCluster {
     /// The cluster's name.
-    pub cluster: String,
+    pub name: String,
     /// Where they are.
     pub addresses: Vec<SocketAddr>,
     /// Whether Envoy asks them for their health, and passes over those that are not well.
     pub health_checks: bool,
 }
 
-/// One Envoy's whole world.
+/// Everything that one Envoy is configured with.
 #[derive(Clone, Debug)]
-pub struct World {
+pub struct EnvoyTopology {
     /// The admin interface.
     pub admin: SocketAddr,
-    /// Its doors.
-    pub doors: Vec<Door>,
+    /// Its listeners.
+    pub listeners: Vec<ListenerSpec>,
     /// Its authorizers.
-    pub authorizers: Vec<Authorizers>,
+    pub authorizers: Vec<AuthorizerCluster>,
     /// Where the backend is.
     pub backend: SocketAddr,
-    /// Envoy's certificate, and the roots whose client certificates it believes: for doors with TLS.
+    /// Envoy's certificate, and the roots whose client certificates it believes: for listeners with TLS.
     pub tls: Option<(Issued, String)>,
 }
 
-impl Door {
-    /// A door on a free port of loopback that asks this cluster, and keeps shut without an answer.
+impl ListenerSpec {
+    /// Creates a listener on a free port of loopback that asks this cluster and fails closed.
     pub fn new(name: &str, cluster: &str) -> Self {
-        let asks = Asks { cluster: cluster.to_owned(), open: false, body: None };
-        Self { name: name.to_owned(), address: loopback(0), asks: Some(asks), tls: false }
+        let ext_authz = ExtAuthz { cluster: cluster.to_owned(), failure_mode_allow: false, body: None };
+        Self { name: name.to_owned(), address: loopback(0), ext_authz: Some(ext_authz), tls: false }
     }
 
-    /// A door at which nobody is asked.
-    pub fn bare(name: &str) -> Self {
-        Self { name: name.to_owned(), address: loopback(0), asks: None, tls: false }
+    /// Creates a listener without ext_authz.
+    pub fn without_ext_authz(name: &str) -> Self {
+        Self { name: name.to_owned(), address: loopback(0), ext_authz: None, tls: false }
     }
 
-    /// The same door at this port of loopback.
+    /// Sets the port on loopback.
     #[must_use]
-    pub fn at(mut self, port: u16) -> Self {
+    pub fn on_port(mut self, port: u16) -> Self {
         self.address = loopback(port);
         self
     }
 
-    /// The same door, open when there is no answer.
+    /// Makes the listener fail open.
     #[must_use]
-    pub fn open(mut self) -> Self {
-        self.asks.iter_mut().for_each(|asks| asks.open = true);
+    pub fn fail_open(mut self) -> Self {
+        self.ext_authz.iter_mut().for_each(|ext_authz| ext_authz.failure_mode_allow = true);
         self
     }
 
-    /// The same door, which sends bodies along.
+    /// Sends request bodies to the authorizer.
     #[must_use]
-    pub fn with_body(mut self, most: u32, partial: bool) -> Self {
-        self.asks.iter_mut().for_each(|asks| asks.body = Some(Body { most, partial }));
+    pub fn with_body(mut self, max_bytes: u32, allow_partial: bool) -> Self {
+        self.ext_authz
+            .iter_mut()
+            .for_each(|ext_authz| ext_authz.body = Some(Body { max_bytes, allow_partial }));
         self
     }
 
-    /// The same door with TLS.
+    /// Adds TLS.
     #[must_use]
     pub fn with_tls(mut self) -> Self {
         self.tls = true;
@@ -141,63 +143,66 @@ pub fn loopback(port: u16) -> SocketAddr {
 ///
 /// # Errors
 /// If it is no YAML, which a test would have found.
-pub fn file() -> Result<Value, serde_saphyr::Error> {
-    serde_saphyr::from_str(ENVOY)
+pub fn parse_config() -> Result<Value, serde_saphyr::Error> {
+    serde_saphyr::from_str(ENVOY_CONFIG)
 }
 
-impl World {
+impl EnvoyTopology {
     /// The text for Envoy's `--config-yaml`.
     ///
     /// # Errors
     /// As [`file()`].
     pub fn to_yaml(&self) -> Result<String, serde_saphyr::Error> {
-        let mut config = file()?;
+        let mut config = parse_config()?;
         config["admin"]["address"] = socket(self.admin);
-        let statics = &mut config["static_resources"];
-        let listener = statics["listeners"][0].take();
-        let [mut backend, authz] = [0, 1].map(|index| statics["clusters"][index].take());
+        let static_resources = &mut config["static_resources"];
+        let listener = static_resources["listeners"][0].take();
+        let [mut backend, authz] = [0, 1].map(|index| static_resources["clusters"][index].take());
         // Addresses in place of names, so that nobody is asked for them.
-        locate(&mut backend, BACKEND, &[self.backend]);
+        set_addresses(&mut backend, BACKEND_CLUSTER, &[self.backend]);
         let authorizers = self.authorizers.iter().map(|authorizers| {
             let mut cluster = authz.clone();
-            locate(&mut cluster, &authorizers.cluster, &authorizers.addresses);
+            set_addresses(&mut cluster, &authorizers.name, &authorizers.addresses);
             if !authorizers.health_checks {
                 cluster.as_object_mut().map(|cluster| cluster.remove("health_checks"));
             }
             cluster
         });
-        statics["clusters"] = std::iter::once(backend).chain(authorizers).collect();
-        statics["listeners"] = self.doors.iter().map(|door| self.listener(listener.clone(), door)).collect();
+        static_resources["clusters"] = std::iter::once(backend).chain(authorizers).collect();
+        static_resources["listeners"] =
+            self.listeners.iter().map(|spec| self.listener(listener.clone(), spec)).collect();
         Ok(config.to_string())
     }
 
-    fn listener(&self, mut listener: Value, door: &Door) -> Value {
-        listener["name"] = json!(door.name);
-        listener["address"] = socket(door.address);
-        let chain = &mut listener["filter_chains"][0];
-        if let (true, Some((own, roots))) = (door.tls, &self.tls) {
-            chain["transport_socket"] = tls(own, roots);
+    fn listener(&self, mut listener: Value, spec: &ListenerSpec) -> Value {
+        listener["name"] = json!(spec.name);
+        listener["address"] = socket(spec.address);
+        let filter_chain = &mut listener["filter_chains"][0];
+        if let (true, Some((certificate, roots))) = (spec.tls, &self.tls) {
+            filter_chain["transport_socket"] = tls(certificate, roots);
         }
-        let manager = &mut chain["filters"][0]["typed_config"];
-        manager["stat_prefix"] = json!(door.name);
-        match (&door.asks, manager["http_filters"].as_array_mut()) {
+        let http_connection_manager = &mut filter_chain["filters"][0]["typed_config"];
+        http_connection_manager["stat_prefix"] = json!(spec.name);
+        match (&spec.ext_authz, http_connection_manager["http_filters"].as_array_mut()) {
             (None, Some(filters)) => {
                 filters.remove(0);
                 // What says how a route is to use the filter has no meaning without it.
-                for route in
-                    manager["route_config"]["virtual_hosts"][0]["routes"].as_array_mut().into_iter().flatten()
+                for route in http_connection_manager["route_config"]["virtual_hosts"][0]["routes"]
+                    .as_array_mut()
+                    .into_iter()
+                    .flatten()
                 {
                     route.as_object_mut().map(|route| route.remove("typed_per_filter_config"));
                 }
             }
-            (Some(asks), Some(filters)) => {
+            (Some(ext_authz), Some(filters)) => {
                 let filter = &mut filters[0]["typed_config"];
-                filter["grpc_service"]["envoy_grpc"]["cluster_name"] = json!(asks.cluster);
-                filter["failure_mode_allow"] = json!(asks.open);
-                // Statistics of its own: "…ext_authz.<door>.ok".
-                filter["stat_prefix"] = json!(door.name);
-                if let Some(Body { most, partial }) = asks.body {
-                    filter["with_request_body"] = json!({ "max_request_bytes": most, "allow_partial_message": partial, "pack_as_bytes": true });
+                filter["grpc_service"]["envoy_grpc"]["cluster_name"] = json!(ext_authz.cluster);
+                filter["failure_mode_allow"] = json!(ext_authz.failure_mode_allow);
+                // Statistics of its own: "…ext_authz.<listener>.ok".
+                filter["stat_prefix"] = json!(spec.name);
+                if let Some(Body { max_bytes, allow_partial }) = ext_authz.body {
+                    filter["with_request_body"] = json!({ "max_request_bytes": max_bytes, "allow_partial_message": allow_partial, "pack_as_bytes": true });
                 }
             }
             (_, None) => {}
@@ -206,14 +211,14 @@ impl World {
     }
 }
 
-/// A cluster of this name at these addresses.
-fn locate(cluster: &mut Value, name: &str, addresses: &[SocketAddr]) {
+/// Sets the name and the addresses of a cluster.
+fn set_addresses(cluster: &mut Value, name: &str, addresses: &[SocketAddr]) {
     let endpoint = |&address| json!({ "endpoint": { "address": socket(address) } });
     let endpoints: Vec<Value> = addresses.iter().map(endpoint).collect();
     cluster["name"] = json!(name);
     cluster["type"] = json!("STATIC");
-    for of_names in ["dns_refresh_rate", "respect_dns_ttl"] {
-        cluster.as_object_mut().map(|cluster| cluster.remove(of_names));
+    for dns_only in ["dns_refresh_rate", "respect_dns_ttl"] {
+        cluster.as_object_mut().map(|cluster| cluster.remove(dns_only));
     }
     cluster["load_assignment"] =
         json!({ "cluster_name": name, "endpoints": [{ "lb_endpoints": endpoints }] });
@@ -225,7 +230,7 @@ fn socket(address: SocketAddr) -> Value {
 
 /// `DownstreamTlsContext`: Envoy's own certificate, and whose client certificates it believes. A client may show none; one
 /// that it shows must be good, or there is no connection.
-fn tls(own: &Issued, roots: &str) -> Value {
+fn tls(certificate: &Issued, roots: &str) -> Value {
     json!({
         "name": "envoy.transport_sockets.tls",
         "typed_config": {
@@ -234,8 +239,8 @@ fn tls(own: &Issued, roots: &str) -> Value {
             "common_tls_context": {
                 "alpn_protocols": ["h2", "http/1.1"],
                 "tls_certificates": [{
-                    "certificate_chain": { "inline_string": own.chain_pem },
-                    "private_key": { "inline_string": own.key_pem.expose() },
+                    "certificate_chain": { "inline_string": certificate.chain_pem },
+                    "private_key": { "inline_string": certificate.key_pem.expose() },
                 }],
                 "validation_context": { "trusted_ca": { "inline_string": roots } },
             },

@@ -23,68 +23,68 @@ const LAB_PORTS: [u16; 6] = [
 
 /// Every claim of the story, in order.
 const CLAIMS: [&str; 58] = [
-    "refused-no-token",
-    "refused-malformed",
-    "refused-expired",
-    "refused-not-yet",
-    "refused-wrong-audience",
-    "refused-wrong-issuer",
-    "refused-wrong-signature",
-    "refused-alg-none",
-    "refused-alg-confused",
-    "refusals-leak-nothing",
+    "denied-no-token",
+    "denied-malformed",
+    "denied-expired",
+    "denied-not-yet-valid",
+    "denied-wrong-audience",
+    "denied-wrong-issuer",
+    "denied-wrong-signature",
+    "denied-alg-none",
+    "denied-alg-confusion",
+    "denials-uniform",
     "valid-token",
     "reader-hello",
     "reader-delete",
     "admin-delete",
     "no-role",
-    "counts-agree",
+    "stats-match",
     "route-without-ext-authz",
-    "extensions-arrive",
-    "path-tricks",
-    "principal-arrives",
-    "token-is-removed",
+    "context-extensions",
+    "path-confusion",
+    "principal-header",
+    "token-removed",
     "forged-principal",
-    "forged-principal-unasked",
-    "token-stays-unasked",
-    "certificate-is-enough",
-    "certificate-of-another",
-    "no-certificate",
+    "forged-principal-no-authz",
+    "token-kept-no-authz",
+    "certificate-only",
+    "certificate-denied",
+    "no-credentials",
     "token-over-tls",
-    "foreign-authority",
+    "untrusted-ca",
     "foreign-trust-domain",
-    "certificate-without-id",
-    "bad-token-good-certificate",
-    "bad-policy-is-told",
-    "policy-change",
+    "certificate-no-spiffe-id",
+    "invalid-token-with-certificate",
+    "invalid-policy",
+    "policy-reload",
     "key-rotation",
     "body-off",
-    "body-whole",
+    "body-full",
     "body-too-large",
     "body-partial",
-    "closed-down",
-    "open-down",
-    "closed-black-hole",
-    "open-black-hole",
-    "closed-slow",
-    "open-slow",
-    "closed-crash",
-    "open-crash",
-    "closed-noise",
-    "open-noise",
-    "closed-garbage",
-    "open-garbage",
-    "empty-is-a-yes",
-    "errors-are-counted",
-    "open-door-headers",
-    "health-is-heard",
-    "drain-loses-no-call",
-    "cost",
-    "log-holds-no-token",
+    "fail-closed-down",
+    "fail-open-down",
+    "fail-closed-black-hole",
+    "fail-open-black-hole",
+    "fail-closed-slow",
+    "fail-open-slow",
+    "fail-closed-crash",
+    "fail-open-crash",
+    "fail-closed-not-http2",
+    "fail-open-not-http2",
+    "fail-closed-invalid-message",
+    "fail-open-invalid-message",
+    "empty-response-allows",
+    "errors-counted",
+    "fail-open-headers",
+    "drain-unhealthy-first",
+    "drain-no-failure",
+    "cost-latency",
+    "log-no-token",
 ];
 
 #[test]
-fn every_claim_holds_and_json_is_all_there_is_on_stdout() {
+fn every_claim_holds_and_stdout_is_one_json_report() {
     let output = DEMO.run(&["--json"]);
     let report = demo::report(&output, 0);
     assert_eq!(report["demo"], "demo5-authz");
@@ -98,12 +98,12 @@ fn every_claim_holds_and_json_is_all_there_is_on_stdout() {
 }
 
 #[test]
-fn an_envoy_that_lets_a_forged_name_through_breaks_the_claim_about_it() {
+fn an_envoy_that_keeps_a_forged_principal_breaks_its_claim() {
     let folder = tempfile::tempdir().unwrap();
     let sed = r#"s/"remove":"x-auth-principal"/"remove":"x-another-header"/"#;
     let envoy = altered_envoy::edited(folder.path(), sed);
     let arguments = ["--step", "headers", "--envoy", envoy.to_str().unwrap()];
-    let broken = ["forged-principal-unasked"];
+    let broken = ["forged-principal-no-authz"];
     assert_eq!(demo::broken_in_summary(&DEMO.run(&arguments)), broken);
     let report = demo::report(&DEMO.run(&[&arguments[..], &["--json"]].concat()), 1);
     demo::assert_broken(&report, &broken);
@@ -111,7 +111,7 @@ fn an_envoy_that_lets_a_forged_name_through_breaks_the_claim_about_it() {
 }
 
 #[test]
-fn people_get_numbered_steps_tables_and_a_summary() {
+fn the_text_output_has_numbered_steps_tables_and_a_summary() {
     let output = DEMO.run(&["--step", "rights"]);
     let printed = text(&output.stdout);
     for expected in ["\n1. ", "policies that decided", " verdict ", " claims held in "] {
@@ -129,7 +129,7 @@ fn each_step_can_run_alone() {
 }
 
 #[test]
-fn an_unknown_step_and_a_wrong_envoy_are_exit_code_2() {
+fn an_unknown_step_and_an_invalid_envoy_are_exit_code_2() {
     for (args, expected) in
         [(["--step", "nowhere"], "failures"), (["--envoy", "/nowhere/envoy"], "/nowhere/envoy")]
     {
@@ -140,7 +140,7 @@ fn an_unknown_step_and_a_wrong_envoy_are_exit_code_2() {
 }
 
 #[test]
-fn ctrl_c_and_a_kill_leave_nothing_behind() {
+fn ctrl_c_and_a_kill_leave_no_process() {
     for (step, signal, code) in [("2. ", Signal::INT, Some(130)), ("1. ", Signal::KILL, None)] {
         let mut running = DEMO.start(&[]);
         running.read_until(step);
@@ -151,19 +151,20 @@ fn ctrl_c_and_a_kill_leave_nothing_behind() {
 }
 
 #[test]
-fn stay_keeps_everything_up_on_the_lab_ports_and_its_advice_works() {
-    let test = "stay_keeps_everything_up_on_the_lab_ports_and_its_advice_works";
+fn stay_keeps_serving_on_the_lab_ports_and_its_commands_work() {
+    let test = "stay_keeps_serving_on_the_lab_ports_and_its_commands_work";
     lab_ports::with_free(test, &LAB_PORTS, || {
         let mut running = DEMO.start(&["--stay", "--step", "headers"]);
         running.read_until("The policies are in");
         // Runs the commands that it prints, as a user would.
-        let run = |wanted: &[&str]| {
-            let fits = |line: &&str| wanted.iter().all(|word| line.contains(word)) && line.starts_with("  ");
+        let run = |words: &[&str]| {
+            let matches =
+                |line: &&str| words.iter().all(|word| line.contains(word)) && line.starts_with("  ");
             let line = running
                 .printed()
                 .lines()
-                .find(fits)
-                .unwrap_or_else(|| panic!("{wanted:?}: {}", running.printed()));
+                .find(matches)
+                .unwrap_or_else(|| panic!("{words:?}: {}", running.printed()));
             text(&Command::new("sh").args(["-c", line]).output().unwrap().stdout)
         };
         let front = format!(":{}/", ports::DEMO5_ENVOY);

@@ -1,4 +1,4 @@
-//! A TCP connection that can be cut from outside.
+//! A TCP connection that can be aborted from outside.
 //!
 //! tonic runs each connection as a task of its own that nobody can end: dropping the server leaves
 //! them running. So the end comes from below: once the token is cancelled, every read and write fails.
@@ -12,42 +12,42 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-pub(super) struct Cuttable {
+pub(super) struct AbortableConnection {
     tcp: Connection,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    aborted: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-impl Cuttable {
-    pub(super) fn new(tcp: Connection, cut: CancellationToken) -> Self {
-        Self { tcp, cut: Box::pin(cut.cancelled_owned()) }
+impl AbortableConnection {
+    pub(super) fn new(tcp: Connection, aborted: CancellationToken) -> Self {
+        Self { tcp, aborted: Box::pin(aborted.cancelled_owned()) }
     }
 
-    /// The connection, unless it has been cut; wakes the reader when that happens.
-    fn uncut(&mut self, context: &mut Context<'_>) -> io::Result<Pin<&mut Connection>> {
-        match self.cut.as_mut().poll(context) {
+    /// Returns the connection unless it is aborted; wakes the reader when that happens.
+    fn open_stream(&mut self, context: &mut Context<'_>) -> io::Result<Pin<&mut Connection>> {
+        match self.aborted.as_mut().poll(context) {
             Poll::Ready(()) => Err(ErrorKind::ConnectionAborted.into()),
             Poll::Pending => Ok(Pin::new(&mut self.tcp)),
         }
     }
 }
 
-impl AsyncRead for Cuttable {
+impl AsyncRead for AbortableConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.uncut(context)?.poll_read(context, buffer)
+        self.open_stream(context)?.poll_read(context, buffer)
     }
 }
 
-impl AsyncWrite for Cuttable {
+impl AsyncWrite for AbortableConnection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.uncut(context)?.poll_write(context, bytes)
+        self.open_stream(context)?.poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -55,7 +55,7 @@ impl AsyncWrite for Cuttable {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.uncut(context)?.poll_write_vectored(context, slices)
+        self.open_stream(context)?.poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -63,7 +63,7 @@ impl AsyncWrite for Cuttable {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.uncut(context)?.poll_flush(context)
+        self.open_stream(context)?.poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -71,7 +71,7 @@ impl AsyncWrite for Cuttable {
     }
 }
 
-impl Connected for Cuttable {
+impl Connected for AbortableConnection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {

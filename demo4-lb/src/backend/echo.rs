@@ -1,7 +1,6 @@
 //! The four kinds of call, each with its bounds. Knows nothing of sockets.
 //!
-//! How an open call ends when the backend drains (and has lingered, if it does) depends on whether the caller can tell that something is
-//! missing. A Chat may be ended at once: every request so far has its reply. Repeat and Collect are
+//! How an open call ends when the backend drains depends on whether the caller can detect that something is missing. A Chat may be ended at once: every request so far has its reply. Repeat and Collect are
 //! finite and may finish; a caller too slow for that gets UNAVAILABLE, never half an answer that
 //! looks whole.
 
@@ -18,22 +17,22 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 /// The most replies that one Repeat may ask for.
-pub const MOST_REPLIES: u32 = 10_000;
+pub const MAX_REPLIES: u32 = 10_000;
 
 /// The most requests that one Collect may hold; their texts may hold 1 MiB together.
-pub const MOST_REQUESTS: u32 = 10_000;
+pub const MAX_REQUESTS: u32 = 10_000;
 
 /// In bytes: well below the 4 MiB that a gRPC client takes.
-const MOST_TEXT: usize = 1 << 20;
+const MAX_TEXT_BYTES: usize = 1 << 20;
 
 /// Replies that wait for a slow reader; then the sender waits.
-const QUEUE: usize = 16;
+const REPLY_QUEUE: usize = 16;
 
 type Replies = ReceiverStream<Result<EchoReply, Status>>;
 
 /// The service. Clones are the same backend.
 #[derive(Clone, Debug)]
-pub(super) struct Answering(Arc<Inner>);
+pub(super) struct EchoService(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -42,17 +41,17 @@ struct Inner {
     calls: AtomicU64,
     failing: AtomicBool,
     draining: CancellationToken,
-    patience: Duration,
+    drain_timeout: Duration,
     life: Lifecycle,
 }
 
-impl Answering {
-    /// From the moment when `draining` is cancelled open calls end; finite ones may go on for `patience`.
+impl EchoService {
+    /// From the moment when `draining` is cancelled open calls end; finite ones may go on for `drain_timeout`.
     pub(super) fn new(
         name: &str,
         locality: &str,
         draining: CancellationToken,
-        patience: Duration,
+        drain_timeout: Duration,
         life: &Lifecycle,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -61,7 +60,7 @@ impl Answering {
             calls: AtomicU64::new(0),
             failing: AtomicBool::new(false),
             draining,
-            patience,
+            drain_timeout,
             life: life.clone(),
         }))
     }
@@ -74,7 +73,7 @@ impl Answering {
         self.0.calls.load(Ordering::Relaxed)
     }
 
-    pub(super) fn fail(&self, failing: bool) {
+    pub(super) fn set_failing(&self, failing: bool) {
         self.0.failing.store(failing, Ordering::Relaxed);
     }
 
@@ -90,13 +89,13 @@ impl Answering {
         EchoReply { text, backend: self.0.name.clone(), locality: self.0.locality.clone() }
     }
 
-    /// Resolves when the backend drains and its patience with finite calls is over.
-    async fn out_of_patience(&self) {
+    /// Resolves when the backend drains and the time for finite calls is over.
+    async fn drain_timeout(&self) {
         self.0.draining.cancelled().await;
-        tokio::time::sleep(self.0.patience).await;
+        tokio::time::sleep(self.0.drain_timeout).await;
     }
 
-    fn leaving(&self) -> Status {
+    fn stopping_status(&self) -> Status {
         let name = self.name();
         Status::unavailable(format!("backend {name} is stopping; call again, another one will answer"))
     }
@@ -105,9 +104,9 @@ impl Answering {
         let mut count = 0;
         let mut text = String::new();
         while let Some(request) = requests.message().await? {
-            if count == MOST_REQUESTS || text.len() + request.text.len() > MOST_TEXT {
+            if count == MAX_REQUESTS || text.len() + request.text.len() > MAX_TEXT_BYTES {
                 return Err(Status::resource_exhausted(format!(
-                    "a Collect takes at most {MOST_REQUESTS} requests and {MOST_TEXT} bytes of text; send several"
+                    "a Collect takes at most {MAX_REQUESTS} requests and {MAX_TEXT_BYTES} bytes of text; send several"
                 )));
             }
             if count > 0 {
@@ -121,7 +120,7 @@ impl Answering {
 }
 
 #[tonic::async_trait]
-impl Echo for Answering {
+impl Echo for EchoService {
     async fn say(&self, request: Request<EchoRequest>) -> Result<Response<EchoReply>, Status> {
         self.count();
         if self.0.failing.load(Ordering::Relaxed) {
@@ -134,18 +133,18 @@ impl Echo for Answering {
 
     async fn repeat(&self, request: Request<RepeatRequest>) -> Result<Response<Replies>, Status> {
         let RepeatRequest { text, count } = request.into_inner();
-        if count > MOST_REPLIES {
+        if count > MAX_REPLIES {
             return Err(Status::invalid_argument(format!(
-                "count: {count} is over the bound of {MOST_REPLIES}"
+                "count: {count} is over the bound of {MAX_REPLIES}"
             )));
         }
         self.count();
-        let (replies, reading) = mpsc::channel(QUEUE);
-        let answering = self.clone();
+        let (replies, receiver) = mpsc::channel(REPLY_QUEUE);
+        let service = self.clone();
         self.0.life.spawn(async move {
             let all = async {
                 for _ in 0..count {
-                    if replies.send(Ok(answering.reply(text.clone()))).await.is_err() {
+                    if replies.send(Ok(service.reply(text.clone()))).await.is_err() {
                         // The caller went away.
                         return;
                     }
@@ -153,12 +152,12 @@ impl Echo for Answering {
             };
             tokio::select! {
                 () = all => {}
-                () = answering.out_of_patience() => {
-                    _ = replies.send(Err(answering.leaving())).await;
+                () = service.drain_timeout() => {
+                    _ = replies.send(Err(service.stopping_status())).await;
                 }
             }
         });
-        Ok(Response::new(ReceiverStream::new(reading)))
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     async fn collect(
@@ -166,8 +165,8 @@ impl Echo for Answering {
         request: Request<Streaming<EchoRequest>>,
     ) -> Result<Response<CollectReply>, Status> {
         let collected = tokio::select! {
-            collected = Answering::collect(self, request.into_inner()) => collected?,
-            () = self.out_of_patience() => return Err(self.leaving()),
+            collected = EchoService::collect(self, request.into_inner()) => collected?,
+            () = self.drain_timeout() => return Err(self.stopping_status()),
         };
         self.count();
         Ok(Response::new(collected))
@@ -178,18 +177,18 @@ impl Echo for Answering {
     async fn chat(&self, request: Request<Streaming<EchoRequest>>) -> Result<Response<Replies>, Status> {
         self.count();
         let mut requests = request.into_inner();
-        let (replies, reading) = mpsc::channel(QUEUE);
-        let answering = self.clone();
+        let (replies, receiver) = mpsc::channel(REPLY_QUEUE);
+        let service = self.clone();
         self.0.life.spawn(async move {
             loop {
                 let request = tokio::select! {
                     // First, so that a talkative caller cannot keep a draining backend up.
                     biased;
-                    () = answering.draining().cancelled() => return,
+                    () = service.draining().cancelled() => return,
                     request = requests.message() => request,
                 };
                 let reply = match request {
-                    Ok(Some(request)) => Ok(answering.reply(request.text)),
+                    Ok(Some(request)) => Ok(service.reply(request.text)),
                     Ok(None) => return,
                     Err(status) => Err(status),
                 };
@@ -199,6 +198,6 @@ impl Echo for Answering {
                 }
             }
         });
-        Ok(Response::new(ReceiverStream::new(reading)))
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }

@@ -27,9 +27,9 @@ struct Args {
     /// Where it runs (a region or zone), told in every reply
     #[arg(long, env = "LOCALITY", default_value = "")]
     locality: String,
-    /// Milliseconds for which it goes on taking calls after it was told to stop, so that those who route can hear of it
-    #[arg(long, env = "LINGER", value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=3000))]
-    linger: u16,
+    /// Milliseconds for which it still accepts calls after SIGTERM, so that load balancers stop sending calls first
+    #[arg(long, env = "SHUTDOWN_DELAY", value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=3000))]
+    shutdown_delay: u16,
     #[command(flatten)]
     role: RoleArgs,
 }
@@ -63,8 +63,8 @@ async fn serve(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
             .to_owned(),
     };
     let listener = cli::listen(args.listen).await?;
-    let linger = Duration::from_millis(args.linger.into());
-    let backend = Backend::lingering(linger, &name, &args.locality, listener, life);
+    let shutdown_delay = Duration::from_millis(args.shutdown_delay.into());
+    let backend = Backend::start_with_shutdown_delay(shutdown_delay, &name, &args.locality, listener, life);
     line_out(&format!("{name} listens on {}", backend.address()));
     // Runs until a signal ends the role; the backend then drains with its lifecycle.
     life.token().cancelled().await;

@@ -55,12 +55,12 @@ Ctrl-C ends it early, and it tells what it has seen so far. The exit code is 1 i
 and 0 otherwise, as after Ctrl-C.";
 
 /// Calls at once when no rate is asked for.
-const AT_ONCE: usize = 8;
+const CONCURRENCY: usize = 8;
 
 /// Some calls got no answer.
 #[derive(Debug, thiserror::Error)]
 #[error("{failed} of {calls} calls to {target} failed, the first with: {first}\n{next}")]
-struct Failed {
+struct CallsFailed {
     failed: u64,
     calls: usize,
     target: String,
@@ -80,20 +80,20 @@ fn next_step(args: &Args, first: &str) -> String {
     // Only of the Envoy on the lab port it is known where its admin interface is.
     let lab = args.target.ends_with(&format!(":{}", shared::ports::DEMO4_ENVOY));
     let admin = format!("http://127.0.0.1:{}", shared::ports::DEMO4_ADMIN);
-    let look = |page: &str| {
+    let page_hint = |page: &str| {
         if lab { format!("`curl -s {admin}/{page}`") } else { format!("/{page} of its admin interface") }
     };
     if first.contains("upstream") {
         return format!(
             "Envoy is up, but reached no backend: {} shows which it knows. Are they up, and does the control \
              plane know where they are?",
-            look("clusters")
+            page_hint("clusters")
         );
     }
     format!(
         "Is Envoy up? {} tells, and `demo4-lb --stay` or `docker compose up` start it; --target calls another \
          address.",
-        look("ready")
+        page_hint("ready")
     )
 }
 
@@ -112,64 +112,64 @@ async fn call(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
     tracing::info!("{} calls to {}", args.count, args.target);
     // A signal drops what is awaited here; a task of the lifecycle still has its end to tell.
     let (args, scope) = (args.clone(), life.clone());
-    life.spawn(async move { told(&args, caller, &scope).await }).await?
+    life.spawn(async move { run(&args, caller, &scope).await }).await?
 }
 
 /// Calls until all calls have ended or the role is told to stop, and prints what was seen.
-async fn told(args: &Args, caller: Caller, life: &Lifecycle) -> anyhow::Result<()> {
+async fn run(args: &Args, caller: Caller, life: &Lifecycle) -> anyhow::Result<()> {
     let count = args.count as usize;
-    let begun = Instant::now();
+    let started = Instant::now();
     let calls = match args.rate {
         0 => {
-            let ended = caller.one_by_one(count, AT_ONCE);
+            let ended = caller.call_stream(count, CONCURRENCY);
             ended.take_until(life.token().cancelled_owned()).collect().await
         }
         // It stops with the lifecycle by itself.
-        rate => Load::of(count, caller.clone(), rate, life).finish().await,
+        rate => Load::with_count(count, caller.clone(), rate, life).finish().await,
     };
-    let took = begun.elapsed();
+    let duration = started.elapsed();
     let tally: Tally = calls.iter().collect();
     if args.json {
-        line_out(&as_json(args, &calls, &tally, took).to_string());
+        line_out(&as_json(args, &calls, &tally, duration).to_string());
     } else {
-        as_tables(args, &calls, &tally, took);
+        as_tables(args, &calls, &tally, duration);
     }
     match &tally.first_failure {
         None => Ok(()),
-        Some((_, status)) => Err(Failed {
+        Some((_, status)) => Err(CallsFailed {
             failed: tally.failed(),
             calls: calls.len(),
             target: args.target.clone(),
-            first: reason(status),
-            next: next_step(args, &reason(status)),
+            first: error_chain(status),
+            next: next_step(args, &error_chain(status)),
         }
         .into()),
     }
 }
 
 /// The status and its causes: "tcp connect error" is for the cause to explain.
-fn reason(status: &tonic::Status) -> String {
-    let mut reason = format!("{:?}: {}", status.code(), status.message());
+fn error_chain(status: &tonic::Status) -> String {
+    let mut error_chain = format!("{:?}: {}", status.code(), status.message());
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
         let text = error.to_string();
-        if !reason.contains(&text) {
-            reason += &format!(": {text}");
+        if !error_chain.contains(&text) {
+            error_chain += &format!(": {text}");
         }
         cause = error.source();
     }
-    reason
+    error_chain
 }
 
-fn as_json(args: &Args, calls: &[Call], tally: &Tally, took: Duration) -> serde_json::Value {
+fn as_json(args: &Args, calls: &[Call], tally: &Tally, duration: Duration) -> serde_json::Value {
     let shares: serde_json::Map<_, _> =
         tally.shares.iter().map(|(backend, calls)| (backend.to_owned(), calls.into())).collect();
-    let ms = |took: Duration| (took.as_secs_f64() * 1e6).round() / 1e3;
+    let ms = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
     json!({
         "target": args.target,
         "asked": args.count,
         "calls": calls.len(),
-        "seconds": (took.as_secs_f64() * 1e3).round() / 1e3,
+        "seconds": (duration.as_secs_f64() * 1e3).round() / 1e3,
         "answered": shares,
         "failed": tally.failures,
         "latency_ms": {
@@ -181,11 +181,11 @@ fn as_json(args: &Args, calls: &[Call], tally: &Tally, took: Duration) -> serde_
     })
 }
 
-fn as_tables(args: &Args, calls: &[Call], tally: &Tally, took: Duration) {
+fn as_tables(args: &Args, calls: &[Call], tally: &Tally, duration: Duration) {
     let answered = tally.shares.total();
     let short = if calls.len() < args.count as usize { format!(" of {}", args.count) } else { String::new() };
     line_out(&format!(
-        "{}{short} calls to {} in {took:.1?}: {answered} answered, {} failed",
+        "{}{short} calls to {} in {duration:.1?}: {answered} answered, {} failed",
         calls.len(),
         args.target,
         tally.failed()

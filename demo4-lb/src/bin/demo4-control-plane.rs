@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Parser;
-use demo4_lb::discovery::{Endpoints, Places};
-use demo4_lb::topology::{DataPlane, Split, World};
+use demo4_lb::discovery::{EndpointSource, KnownRegions};
+use demo4_lb::topology::{DataPlane, DesiredState, Split};
 use mesh_xds::ControlPlane;
 use mesh_xds::cache::Cache;
 use mesh_xds::event_log::EventFormat;
@@ -41,7 +41,7 @@ struct Args {
     /// file:PATH (YAML, watched), or docker or docker:SERVICE (containers with the label mesh.service=SERVICE, "echo"
     /// unless said)
     #[arg(long, env = "ENDPOINTS", required = true)]
-    endpoints: Option<Endpoints>,
+    endpoints: Option<EndpointSource>,
     /// Who splits calls over regions: the client by locality weights, or the route by clusters' weights
     #[arg(long, env = "SPLIT", value_enum, default_value = "localities")]
     split: Split,
@@ -68,7 +68,7 @@ async fn main() -> ExitCode {
     .await
 }
 
-async fn serve(args: &Args, endpoints: Endpoints, life: &Lifecycle) -> anyhow::Result<()> {
+async fn serve(args: &Args, endpoints: EndpointSource, life: &Lifecycle) -> anyhow::Result<()> {
     let cache = Cache::grouped(|node| DataPlane::of(node).name().to_owned());
     let control_plane = ControlPlane::serve(cli::listen(args.listen).await?, cache, None, &life.token())?;
     life.spawn(control_plane.ended());
@@ -82,15 +82,18 @@ async fn serve(args: &Args, endpoints: Endpoints, life: &Lifecycle) -> anyhow::R
     if let Some(format) = args.xds_log {
         control_plane.follow_events(format, report::line_out);
     }
-    let mut places = Places::default();
+    let mut known_regions = KnownRegions::default();
     endpoints
-        .follow(|found| {
+        .watch(|found| {
             tracing::info!(backends = found.len(), "publishing");
-            let regions = places.regions(&found);
-            let world =
-                World { split: args.split, retries: args.retries, ..World::of(args.envoy_listen, regions) };
+            let regions = known_regions.update(&found);
+            let state = DesiredState {
+                split: args.split,
+                retries: args.retries,
+                ..DesiredState::from_regions(args.envoy_listen, regions)
+            };
             for plane in DataPlane::ALL {
-                match world.snapshot(plane) {
+                match state.snapshot(plane) {
                     Ok(snapshot) => drop(control_plane.publish_to(plane.name(), snapshot)),
                     Err(error) => tracing::error!(%error, "not published"),
                 }

@@ -20,9 +20,9 @@ pub enum Kind {
     Bidirectional,
 }
 
-/// What came of a call of any kind.
+/// The replies to a call of any kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stream {
+pub struct Replies {
     /// The texts that came back, in order.
     pub texts: Vec<String>,
     /// Who answered. A call has one backend, however many messages it has.
@@ -44,7 +44,7 @@ impl Kind {
         }
     }
 
-    /// What should come back for [`Caller::stream`] of `n` messages: the echo's rules.
+    /// What should come back for [`Caller::call_kind`] of `n` messages: the echo's rules.
     pub fn expected(self, n: u32) -> Vec<String> {
         let texts = (0..n).map(text);
         match self {
@@ -65,36 +65,36 @@ impl Caller {
     ///
     /// # Errors
     /// The status with which the call ended; DEADLINE_EXCEEDED after [`DEADLINE`].
-    pub async fn stream(&self, kind: Kind, n: u32) -> Result<Stream, Status> {
-        let calling = self.streaming(kind, n);
-        let late = |_| Status::deadline_exceeded(format!("no end within {DEADLINE:?}"));
-        tokio::time::timeout(DEADLINE, calling).await.map_err(late)?
+    pub async fn call_kind(&self, kind: Kind, n: u32) -> Result<Replies, Status> {
+        let calling = self.call_without_deadline(kind, n);
+        let deadline_exceeded = |_| Status::deadline_exceeded(format!("no end within {DEADLINE:?}"));
+        tokio::time::timeout(DEADLINE, calling).await.map_err(deadline_exceeded)?
     }
 
-    async fn streaming(&self, kind: Kind, n: u32) -> Result<Stream, Status> {
+    async fn call_without_deadline(&self, kind: Kind, n: u32) -> Result<Replies, Status> {
         let mut client = self.client.clone();
         let request = |number| EchoRequest { text: text(number) };
         let requests = || tokio_stream::iter((0..n).map(request).collect::<Vec<_>>());
         match kind {
             Kind::Unary => {
                 let reply = client.say(request(0)).await?.into_inner();
-                Ok(Stream { texts: vec![reply.text], backends: [reply.backend].into() })
+                Ok(Replies { texts: vec![reply.text], backends: [reply.backend].into() })
             }
             Kind::ServerStreaming => {
-                let asked = RepeatRequest { text: text(0), count: n };
-                collected(client.repeat(asked).await?.into_inner()).await
+                let request = RepeatRequest { text: text(0), count: n };
+                collect_replies(client.repeat(request).await?.into_inner()).await
             }
             Kind::ClientStreaming => {
                 let reply = client.collect(requests()).await?.into_inner();
-                Ok(Stream { texts: vec![reply.text], backends: [reply.backend].into() })
+                Ok(Replies { texts: vec![reply.text], backends: [reply.backend].into() })
             }
-            Kind::Bidirectional => collected(client.chat(requests()).await?.into_inner()).await,
+            Kind::Bidirectional => collect_replies(client.chat(requests()).await?.into_inner()).await,
         }
     }
 }
 
-async fn collected(mut replies: Streaming<EchoReply>) -> Result<Stream, Status> {
-    let mut stream = Stream::default();
+async fn collect_replies(mut replies: Streaming<EchoReply>) -> Result<Replies, Status> {
+    let mut stream = Replies::default();
     while let Some(reply) = replies.message().await? {
         stream.texts.push(reply.text);
         stream.backends.insert(reply.backend);

@@ -14,107 +14,113 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use shared::follow::{CONFIRM_AFTER, Change, Follower, PollTiming, Reading, Source, text};
 
-use super::found::{Found, LOOK_EVERY, MOST_WEIGHT};
+use super::discovered::{DiscoveredEndpoint, MAX_WEIGHT, POLL_INTERVAL};
 use crate::topology::{Endpoint, REGION};
 
-const PACE: PollTiming = PollTiming { every: LOOK_EVERY, confirm: Some(CONFIRM_AFTER) };
+const PACE: PollTiming = PollTiming { every: POLL_INTERVAL, confirm: Some(CONFIRM_AFTER) };
 
 /// The largest file that is read, in bytes: tens of thousands of backends.
-const MOST: u64 = 4 << 20;
+const MAX_FILE_BYTES: u64 = 4 << 20;
 
 /// The file gives no backends.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FileError {
     /// It cannot be read.
-    #[error("cannot read {}: {why}; --endpoints file:PATH wants a YAML list of endpoints", path.display())]
+    #[error("cannot read {}: {reason}; --endpoints file:PATH wants a YAML list of endpoints", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// What the system says.
-        why: std::io::Error,
+        reason: std::io::Error,
     },
     /// It is no list of endpoints.
-    #[error("{}: {why}", path.display())]
-    Broken {
+    #[error("{}: {reason}", path.display())]
+    Invalid {
         /// The file.
         path: PathBuf,
         /// What is wrong, with line and column.
-        why: String,
+        reason: String,
     },
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Listed {
-    endpoints: Vec<One>,
+struct EndpointFile {
+    endpoints: Vec<EndpointEntry>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct One {
+struct EndpointEntry {
     address: SocketAddr,
-    #[serde(default = "local")]
+    #[serde(default = "default_region")]
     locality: String,
-    #[serde(default = "one")]
+    #[serde(default = "default_weight")]
     weight: u32,
 }
 
-fn local() -> String {
+fn default_region() -> String {
     REGION.to_owned()
 }
 
-fn one() -> u32 {
+fn default_weight() -> u32 {
     1
 }
 
 /// A file that lists backends.
-struct Listing(PathBuf);
+struct FileSource(PathBuf);
 
-impl Source for Listing {
+impl Source for FileSource {
     type Content = String;
-    type Value = Vec<Found>;
+    type Value = Vec<DiscoveredEndpoint>;
     type Error = FileError;
 
     fn read(&mut self) -> Result<Reading<String>, FileError> {
-        text(&self.0, MOST).map_err(|why| FileError::Unreadable { path: self.0.clone(), why })
+        text(&self.0, MAX_FILE_BYTES).map_err(|reason| FileError::Unreadable { path: self.0.clone(), reason })
     }
 
-    fn parse(&mut self, text: &String) -> Result<Vec<Found>, FileError> {
+    fn parse(&mut self, text: &String) -> Result<Vec<DiscoveredEndpoint>, FileError> {
         parse(&self.0, text)
     }
 }
 
 /// Passes on the backends of the file now and whenever they change. Later errors change nothing except the log.
-pub(super) async fn follow(path: PathBuf, mut found: impl FnMut(Vec<Found>)) -> Result<(), FileError> {
-    let mut follower = Follower::new(Listing(path), PACE);
-    found(follower.first().await?);
+pub(super) async fn watch(
+    path: PathBuf,
+    mut on_change: impl FnMut(Vec<DiscoveredEndpoint>),
+) -> Result<(), FileError> {
+    let mut follower = Follower::new(FileSource(path), PACE);
+    on_change(follower.first().await?);
     let report = |change| {
         if let Change::Value(backends) = change {
-            found(backends);
+            on_change(backends);
         }
     };
     follower.follow("keeping what is known", report).await;
     Ok(())
 }
 
-fn parse(path: &Path, text: &str) -> Result<Vec<Found>, FileError> {
-    let broken = |why: String| FileError::Broken { path: path.to_owned(), why };
-    let listed: Listed = serde_saphyr::from_str(text)
+fn parse(path: &Path, text: &str) -> Result<Vec<DiscoveredEndpoint>, FileError> {
+    let invalid = |reason: String| FileError::Invalid { path: path.to_owned(), reason };
+    let file: EndpointFile = serde_saphyr::from_str(text)
         // One line: line and column say where, a picture of the place is for a terminal.
-        .map_err(|error| broken(error.without_snippet().to_string()))?;
-    let mut backends = Vec::with_capacity(listed.endpoints.len());
-    for (number, One { address, locality, weight }) in listed.endpoints.into_iter().enumerate() {
-        if !(1..=MOST_WEIGHT).contains(&weight) || locality.is_empty() || address.port() == 0 {
-            return Err(broken(format!(
-                "endpoints[{number}]: a weight is from 1 to {MOST_WEIGHT}, a port at least 1, and a locality has a name"
+        .map_err(|error| invalid(error.without_snippet().to_string()))?;
+    let mut backends = Vec::with_capacity(file.endpoints.len());
+    for (number, EndpointEntry { address, locality, weight }) in file.endpoints.into_iter().enumerate() {
+        if !(1..=MAX_WEIGHT).contains(&weight) || locality.is_empty() || address.port() == 0 {
+            return Err(invalid(format!(
+                "endpoints[{number}]: a weight is from 1 to {MAX_WEIGHT}, a port at least 1, and a locality has a name"
             )));
         }
-        backends.push(Found { region: locality, endpoint: Endpoint { address, weight, healthy: true } });
+        backends.push(DiscoveredEndpoint {
+            region: locality,
+            endpoint: Endpoint { address, weight, healthy: true },
+        });
     }
     backends.sort_unstable();
     if let Some(pair) = backends.windows(2).find(|pair| pair[0].endpoint.address == pair[1].endpoint.address)
     {
-        return Err(broken(format!("{} stands there twice", pair[0].endpoint.address)));
+        return Err(invalid(format!("{} stands there twice", pair[0].endpoint.address)));
     }
     Ok(backends)
 }

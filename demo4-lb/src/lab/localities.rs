@@ -3,7 +3,7 @@
 use mesh_lab::CheckContext;
 use shared::stats::Shares;
 
-use super::world::{backends, by_region, envoy, ports, require_answers};
+use super::environment::{by_region, port_values, require_no_failures, start_backends, start_envoy};
 use crate::caller::Tally;
 
 /// The regions: share in per cent, and backends. Shares and sizes differ, so that one is not taken for the other.
@@ -12,20 +12,20 @@ const REGIONS: [(&str, u32, usize); 3] = [("east", 70, 1), ("west", 20, 3), ("so
 /// Enough that 70 % are told from 62 %.
 const CALLS: usize = 800;
 
-pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
+pub(super) async fn check(context: &mut CheckContext) -> anyhow::Result<()> {
     let mut all = Vec::new();
     for (region, _, size) in REGIONS {
-        all.extend(backends(region, size, &bench.life).await?);
+        all.extend(start_backends(region, size, &context.life).await?);
     }
-    let (_envoy, caller) = envoy(bench, "envoy.yaml", &ports(&all)).await?;
+    let (_envoy, caller) = start_envoy(context, "envoy.yaml", &port_values(&all)).await?;
     let calls = caller.calls(CALLS, 8).await;
     let advice = "Leave listener, route and addresses as they were given; only the split is to change.";
-    require_answers(bench, "every call is answered", &calls, advice);
+    require_no_failures(context, "every call is answered", &calls, advice);
     let seen = by_region(&calls.iter().collect::<Tally>().shares);
     let advice = advice_for(&seen);
     for (region, percent, _) in REGIONS {
         let share = f64::from(percent) / 100.0;
-        bench.require_share(region, share, (seen.of(region), CALLS as u64), advice);
+        context.require_share(region, share, (seen.of(region), CALLS as u64), advice);
     }
     Ok(())
 }

@@ -12,17 +12,17 @@ const FILE: &str = "stream.rs";
 /// One thing that happens to the stream, and what it is to do.
 struct Event {
     line: String,
-    shown: String,
-    wanted: Wanted,
-    /// The version that is to be noted as refused afterwards.
-    refused: String,
+    description: String,
+    expected_response: Expected,
+    /// The version that must be recorded as rejected afterwards.
+    rejected: String,
 }
 
 /// What the stream is to do.
-enum Wanted {
-    Silence,
+enum Expected {
+    NoResponse,
     /// A response of this version with these names.
-    Sends(String, Vec<String>),
+    Response(String, Vec<String>),
 }
 
 /// A rule, and a course of events that shows whether it is kept.
@@ -33,27 +33,27 @@ struct Scenario {
 }
 
 /// Versions and names of one check.
-struct World {
+struct TestData {
     versions: Vec<String>,
     names: Vec<String>,
 }
 
-pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
-    let versions = (0..3).map(|_| format!("{:04x}", bench.rng.number(0x1000..=0xffff))).collect();
-    let world = World { versions, names: bench.rng.names(3) };
-    let scenarios = world.scenarios();
-    let program = bench.compile(FILE, HARNESS).await?;
+pub(super) async fn check(context: &mut CheckContext) -> anyhow::Result<()> {
+    let versions = (0..3).map(|_| format!("{:04x}", context.rng.number(0x1000..=0xffff))).collect();
+    let data = TestData { versions, names: context.rng.names(3) };
+    let scenarios = data.scenarios();
+    let program = context.compile(FILE, HARNESS).await?;
     let question = |scenario: &Scenario| Question {
         line: scenario.events.iter().map(|event| event.line.as_str()).collect::<Vec<_>>().join(";"),
         description: format!("what it does in \"{}\"", scenario.rule),
     };
     let questions: Vec<_> = scenarios.iter().map(question).collect();
-    let answers = bench.ask(&program, &questions).await?;
+    let answers = context.ask(&program, &questions).await?;
     for (scenario, answer) in scenarios.iter().zip(&answers) {
-        match scenario.judge(answer) {
+        match scenario.verify(answer) {
             Ok(()) => {
                 let n = scenario.events.len();
-                bench.require(
+                context.require(
                     scenario.rule,
                     format!("all {n}"),
                     format!("{n} events had the right outcome"),
@@ -61,48 +61,49 @@ pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
                     "",
                 );
             }
-            Err(found) => bench.require(found.what, found.expected, found.seen, false, found.advice),
+            Err(found) => context.require(found.what, found.expected, found.seen, false, found.advice),
         }
     }
     Ok(())
 }
 
 impl Scenario {
-    fn judge(&self, answer: &str) -> Result<(), Requirement> {
-        for (at, (event, did)) in self.events.iter().zip(answer.split(';')).enumerate() {
-            let mut did = did.split('|');
-            let (version, names) = (did.next().unwrap_or_default(), did.next().unwrap_or_default());
-            let refused = did.next().unwrap_or_default();
+    fn verify(&self, answer: &str) -> Result<(), Requirement> {
+        for (at, (event, outcome)) in self.events.iter().zip(answer.split(';')).enumerate() {
+            let mut outcome = outcome.split('|');
+            let (version, names) = (outcome.next().unwrap_or_default(), outcome.next().unwrap_or_default());
+            let rejected = outcome.next().unwrap_or_default();
             let mut named: Vec<&str> = names.split(',').filter(|name| !name.is_empty()).collect();
             named.sort_unstable();
-            let (well, expected) = match &event.wanted {
-                Wanted::Silence => (version == "-", "silence".to_owned()),
-                Wanted::Sends(wanted, all) => (
-                    version == wanted && named == *all,
-                    format!("version {wanted} with {}", all.join(" and ")),
+            let (matches, expected) = match &event.expected_response {
+                Expected::NoResponse => (version == "-", "silence".to_owned()),
+                Expected::Response(expected_response, all) => (
+                    version == expected_response && named == *all,
+                    format!("version {expected_response} with {}", all.join(" and ")),
                 ),
             };
-            let so_far: Vec<&str> = self.events[..=at].iter().map(|event| event.shown.as_str()).collect();
-            let so_far = so_far.join(", then ");
+            let history: Vec<&str> =
+                self.events[..=at].iter().map(|event| event.description.as_str()).collect();
+            let history = history.join(", then ");
             let unmet =
                 |expected: String, seen: String| Requirement::unmet(self.rule, expected, seen, self.advice);
-            if !well {
+            if !matches {
                 let seen = match version {
-                    "-" => format!("after {so_far}, it was silent"),
+                    "-" => format!("after {history}, it was silent"),
                     version => {
-                        format!("after {so_far}, it sent version {version} with {}", named.join(" and "))
+                        format!("after {history}, it sent version {version} with {}", named.join(" and "))
                     }
                 };
                 return Err(unmet(expected, seen));
             }
-            if refused != event.refused {
-                let said = |version: &str| match version {
-                    "" => "that nothing is refused".to_owned(),
-                    version => format!("that {version} is refused"),
+            if rejected != event.rejected {
+                let describe = |version: &str| match version {
+                    "" => "None".to_owned(),
+                    version => format!("Some({version:?})"),
                 };
                 return Err(unmet(
-                    format!("`refused` to say {}", said(&event.refused)),
-                    format!("after {so_far}, `refused` says {}", said(refused)),
+                    format!("`rejected_version` to return {}", describe(&event.rejected)),
+                    format!("after {history}, `rejected_version` returned {}", describe(rejected)),
                 ));
             }
         }
@@ -110,9 +111,9 @@ impl Scenario {
     }
 }
 
-impl World {
+impl TestData {
     fn scenarios(&self) -> Vec<Scenario> {
-        let World { versions, names } = self;
+        let TestData { versions, names } = self;
         let (one, two, three) = (versions[0].as_str(), versions[1].as_str(), versions[2].as_str());
         let (a, b) = (names[0].as_str(), names[1].as_str());
         let ask = |names: &[&str]| request(names, "", "", "");
@@ -122,21 +123,21 @@ impl World {
                 "c14: an ACK alone is not answered",
                 "What is there to send, if the client has all that it asked for?",
                 vec![
-                    self.publish(one).silent(),
-                    ask(&[a]).sends(one, &[a]),
-                    request(&[a], one, "#1", "").silent(),
-                    self.publish(two).sends(two, &[a]),
-                    request(&[a], two, "#2", "").silent(),
+                    self.publish(one).no_response(),
+                    ask(&[a]).responds(one, &[a]),
+                    request(&[a], one, "#1", "").no_response(),
+                    self.publish(two).responds(two, &[a]),
+                    request(&[a], two, "#2", "").no_response(),
                 ],
             ),
             scenario(
                 "c28: a newly named resource is sent, though the version is the same",
                 "The client has this version, but not this resource of it.",
                 vec![
-                    self.publish(one).silent(),
-                    ask(&[a]).sends(one, &[a]),
-                    request(&[a], one, "#1", "").silent(),
-                    request(&[a, b], one, "#1", "").sends(one, &[a, b]),
+                    self.publish(one).no_response(),
+                    ask(&[a]).responds(one, &[a]),
+                    request(&[a], one, "#1", "").no_response(),
+                    request(&[a, b], one, "#1", "").responds(one, &[a, b]),
                 ],
             ),
             scenario(
@@ -144,34 +145,34 @@ impl World {
                 "A client that refused it once refuses it again, and so on for ever, as fast as both can. Remember \
                  which version was refused, and be silent until there is another one.",
                 vec![
-                    self.publish(one).silent(),
-                    ask(&[a]).sends(one, &[a]),
-                    request(&[a], "", "#1", "no").silent().refused(one),
+                    self.publish(one).no_response(),
+                    ask(&[a]).responds(one, &[a]),
+                    request(&[a], "", "#1", "no").no_response().rejected(one),
                 ],
             ),
             scenario(
                 "c11: a refused version is not sent later either",
                 "Not knowing what a client has is no reason to send it what it refused.",
                 vec![
-                    self.publish(one).silent(),
-                    ask(&[a]).sends(one, &[a]),
-                    request(&[a], one, "#1", "").silent(),
-                    self.publish(two).sends(two, &[a]),
-                    request(&[a], one, "#2", "no").silent().refused(two),
-                    request(&[a], one, "#2", "").silent().refused(two),
-                    self.publish(two).silent().refused(two),
+                    self.publish(one).no_response(),
+                    ask(&[a]).responds(one, &[a]),
+                    request(&[a], one, "#1", "").no_response(),
+                    self.publish(two).responds(two, &[a]),
+                    request(&[a], one, "#2", "no").no_response().rejected(two),
+                    request(&[a], one, "#2", "").no_response().rejected(two),
+                    self.publish(two).no_response().rejected(two),
                 ],
             ),
             scenario(
                 "c16: a correction after a NACK goes out at once",
                 "The client has answered, with a no: it waits for something better, and not for its own ACK.",
                 vec![
-                    self.publish(one).silent(),
-                    ask(&[a]).sends(one, &[a]),
-                    request(&[a], "", "#1", "no").silent().refused(one),
-                    self.publish(two).sends(two, &[a]).refused(one),
-                    request(&[a], two, "#2", "").silent(),
-                    self.publish(three).sends(three, &[a]),
+                    self.publish(one).no_response(),
+                    ask(&[a]).responds(one, &[a]),
+                    request(&[a], "", "#1", "no").no_response().rejected(one),
+                    self.publish(two).responds(two, &[a]).rejected(one),
+                    request(&[a], two, "#2", "").no_response(),
+                    self.publish(three).responds(three, &[a]),
                 ],
             ),
             scenario(
@@ -179,23 +180,23 @@ impl World {
                 "The version in a request is what the client goes by. That may be the current one in a NACK, if only \
                  what it newly asked for was bad, and an old one in an ACK. Look at `error`.",
                 vec![
-                    self.publish(one).silent(),
-                    ask(&[a]).sends(one, &[a]),
-                    request(&[a], "", "#1", "").silent(),
-                    request(&[a, b], one, "#1", "").sends(one, &[a, b]),
-                    request(&[a, b], one, "#2", "no").silent().refused(one),
+                    self.publish(one).no_response(),
+                    ask(&[a]).responds(one, &[a]),
+                    request(&[a], "", "#1", "").no_response(),
+                    request(&[a, b], one, "#1", "").responds(one, &[a, b]),
+                    request(&[a, b], one, "#2", "no").no_response().rejected(one),
                 ],
             ),
             scenario(
                 "c17: an answer to a response that was overtaken does not count",
                 "Its nonce is not that of the last response: the request speaks of something that is past.",
                 vec![
-                    self.publish(one).silent(),
-                    ask(&[a]).sends(one, &[a]),
-                    self.publish(two).sends(two, &[a]),
-                    request(&[a], "", "#1", "no").silent(),
-                    request(&[a], two, "#2", "").silent(),
-                    self.publish(three).sends(three, &[a]),
+                    self.publish(one).no_response(),
+                    ask(&[a]).responds(one, &[a]),
+                    self.publish(two).responds(two, &[a]),
+                    request(&[a], "", "#1", "no").no_response(),
+                    request(&[a], two, "#2", "").no_response(),
+                    self.publish(three).responds(three, &[a]),
                 ],
             ),
         ]
@@ -212,32 +213,32 @@ impl World {
 /// A request; without a nonce it is the stream's first one.
 fn request(names: &[&str], version: &str, nonce: &str, error: &str) -> Event {
     let listed = names.join(" and ");
-    let shown = match (nonce, error) {
+    let description = match (nonce, error) {
         ("", _) => format!("a first request for {listed}"),
         (nonce, "") => {
             format!("a request that answers {nonce} without an error (names {listed}, version {version:?})")
         }
         (nonce, _) => format!("one that answers {nonce} with an error (names {listed}, version {version:?})"),
     };
-    event(format!("R|{}|{version}|{nonce}|{error}", names.join(",")), shown)
+    event(format!("R|{}|{version}|{nonce}|{error}", names.join(",")), description)
 }
 
-fn event(line: String, shown: String) -> Event {
-    Event { line, shown, wanted: Wanted::Silence, refused: String::new() }
+fn event(line: String, description: String) -> Event {
+    Event { line, description, expected_response: Expected::NoResponse, rejected: String::new() }
 }
 
 impl Event {
-    fn silent(self) -> Self {
+    fn no_response(self) -> Self {
         self
     }
 
-    fn sends(self, version: &str, names: &[&str]) -> Self {
+    fn responds(self, version: &str, names: &[&str]) -> Self {
         let mut names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         names.sort_unstable();
-        Self { wanted: Wanted::Sends(version.to_owned(), names), ..self }
+        Self { expected_response: Expected::Response(version.to_owned(), names), ..self }
     }
 
-    fn refused(self, version: &str) -> Self {
-        Self { refused: version.to_owned(), ..self }
+    fn rejected(self, version: &str) -> Self {
+        Self { rejected: version.to_owned(), ..self }
     }
 }

@@ -14,7 +14,7 @@ use mesh_lab_xds::XdsEnvoy;
 use mesh_xds::{Resource, Snapshot, builders};
 use shared::stats::Shares;
 
-use super::world::{backends, by_region, caller, require_answers};
+use super::environment::{by_region, connect, require_no_failures, start_backends};
 use crate::backend::Backend;
 use crate::caller::Tally;
 use crate::topology::{CLUSTER, LISTENER};
@@ -27,53 +27,62 @@ const FILE: &str = "endpoints.rs";
 const CALLS: usize = 1200;
 
 /// A backend and what it can take.
-struct Known {
+struct KnownBackend {
     backend: Backend,
     region: String,
     capacity: u32,
 }
 
-pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
-    let known = discovered(bench).await?;
-    let told = |one: &Known| format!("{},{},{}", one.region, one.backend.address(), one.capacity);
-    let program = bench.compile(FILE, HARNESS).await?;
+pub(super) async fn check(context: &mut CheckContext) -> anyhow::Result<()> {
+    let known = start_known_backends(context).await?;
+    let encode = |one: &KnownBackend| format!("{},{},{}", one.region, one.backend.address(), one.capacity);
+    let program = context.compile(FILE, HARNESS).await?;
     let shown = known.iter().map(|one| format!("{} {}", one.backend.name(), one.capacity));
     let question = Question {
-        line: known.iter().map(told).collect::<Vec<_>>().join(";"),
+        line: known.iter().map(encode).collect::<Vec<_>>().join(";"),
         description: format!("endpoints of [{}]", shown.collect::<Vec<_>>().join(", ")),
     };
-    let answer = bench.ask(&program, &[question]).await?.remove(0);
+    let answer = context.ask(&program, &[question]).await?.remove(0);
     let assignment = assignment(&answer)?;
 
-    let mesh = XdsEnvoy::start(bench).await?;
-    if let Err(refusal) = mesh.publish(world(&assignment)?).await {
+    let mesh = XdsEnvoy::start(context).await?;
+    if let Err(refusal) = mesh.publish(snapshot(&assignment)?).await {
         let what = "Envoy accepts the endpoints";
         let advice =
             "Weights begin at 1, for endpoints and for localities: what is to get nothing is left out.";
         return Err(Requirement::unmet(what, "an ACK", refusal, advice).into());
     }
-    bench.require("Envoy accepts the endpoints", "an ACK", "Envoy sent an ACK", true, "");
-    in_place(bench, &mesh, &known).await?;
-    let calls = caller(&mesh).await?.calls(CALLS, 8).await;
-    require_answers(bench, "every call is answered", &calls, "Are all addresses those that you were given?");
-    judge(bench, &known, &calls.iter().collect::<Tally>().shares);
+    context.require("Envoy accepts the endpoints", "an ACK", "Envoy sent an ACK", true, "");
+    check_regions(context, &mesh, &known).await?;
+    let calls = connect(&mesh).await?.calls(CALLS, 8).await;
+    require_no_failures(
+        context,
+        "every call is answered",
+        &calls,
+        "Are all addresses those that you were given?",
+    );
+    check_shares(context, &known, &calls.iter().collect::<Tally>().shares);
     Ok(())
 }
 
 /// One region with a large backend, one with three small ones of unequal size, and one that is just now emptied.
 /// Names, capacities and the order differ from check to check.
-async fn discovered(bench: &mut CheckContext) -> anyhow::Result<Vec<Known>> {
-    let regions = bench.rng.names(3);
+async fn start_known_backends(context: &mut CheckContext) -> anyhow::Result<Vec<KnownBackend>> {
+    let regions = context.rng.names(3);
     let mut small = [4, 8, 12];
-    bench.rng.shuffle(&mut small);
-    let capacities = [vec![bench.rng.number(60..=90)], small.to_vec(), vec![0]];
+    context.rng.shuffle(&mut small);
+    let capacities = [vec![context.rng.number(60..=90)], small.to_vec(), vec![0]];
     let mut known = Vec::new();
     for (region, capacities) in regions.into_iter().zip(capacities) {
-        let here = backends(&region, capacities.len(), &bench.life).await?;
+        let here = start_backends(&region, capacities.len(), &context.life).await?;
         let here = here.into_iter().zip(capacities);
-        known.extend(here.map(|(backend, capacity)| Known { backend, region: region.clone(), capacity }));
+        known.extend(here.map(|(backend, capacity)| KnownBackend {
+            backend,
+            region: region.clone(),
+            capacity,
+        }));
     }
-    bench.rng.shuffle(&mut known);
+    context.rng.shuffle(&mut known);
     Ok(known)
 }
 
@@ -113,7 +122,7 @@ fn assignment(answer: &str) -> Result<ClusterLoadAssignment, Requirement> {
     })
 }
 
-fn world(assignment: &ClusterLoadAssignment) -> anyhow::Result<Snapshot> {
+fn snapshot(assignment: &ClusterLoadAssignment) -> anyhow::Result<Snapshot> {
     let resources = vec![
         Resource::new(&builders::with_locality_weights(builders::cluster(CLUSTER)))?,
         Resource::new(assignment)?,
@@ -124,34 +133,38 @@ fn world(assignment: &ClusterLoadAssignment) -> anyhow::Result<Snapshot> {
 }
 
 /// Envoy's own account of where the backends are.
-async fn in_place(bench: &mut CheckContext, mesh: &XdsEnvoy, known: &[Known]) -> anyhow::Result<()> {
+async fn check_regions(
+    context: &mut CheckContext,
+    mesh: &XdsEnvoy,
+    known: &[KnownBackend],
+) -> anyhow::Result<()> {
     let clusters = mesh.envoy.admin().clusters().await?;
     let hosts = clusters.into_iter().filter(|cluster| cluster.name == CLUSTER).flat_map(|one| one.hosts);
-    let places: BTreeMap<_, _> = hosts.map(|host| (host.address, host.locality.region)).collect();
-    let wanted = || known.iter().filter(|one| one.capacity > 0);
-    let right = wanted().filter(|one| places.get(&one.backend.address()) == Some(&one.region)).count();
-    bench.require(
+    let region_of: BTreeMap<_, _> = hosts.map(|host| (host.address, host.locality.region)).collect();
+    let expected = || known.iter().filter(|one| one.capacity > 0);
+    let correct = expected().filter(|one| region_of.get(&one.backend.address()) == Some(&one.region)).count();
+    context.require(
         "each backend is in its region",
-        format!("all {}", wanted().count()),
-        format!("Envoy has {right} backends with calls to get in their regions"),
-        right == wanted().count(),
+        format!("all {}", expected().count()),
+        format!("Envoy has {correct} backends with calls to get in their regions"),
+        correct == expected().count(),
         "One locality for each region, with the endpoints that are there.",
     );
     Ok(())
 }
 
-fn judge(bench: &mut CheckContext, known: &[Known], seen: &Shares) {
+fn check_shares(context: &mut CheckContext, known: &[KnownBackend], seen: &Shares) {
     let total = f64::from(known.iter().map(|one| one.capacity).sum::<u32>());
     let emptied: u64 =
         known.iter().filter(|one| one.capacity == 0).map(|one| seen.of(one.backend.name())).sum();
-    bench.require(
+    context.require(
         "a backend of capacity 0 gets no call",
         "none",
         format!("{emptied} of {CALLS} calls went to a backend of capacity 0"),
         emptied == 0,
         "Weights begin at 1, so a backend that is to get nothing is left out of the list.",
     );
-    let mut regions: BTreeMap<&str, Vec<&Known>> = BTreeMap::new();
+    let mut regions: BTreeMap<&str, Vec<&KnownBackend>> = BTreeMap::new();
     for one in known.iter().filter(|one| one.capacity > 0) {
         regions.entry(&one.region).or_default().push(one);
     }
@@ -165,14 +178,14 @@ fn judge(bench: &mut CheckContext, known: &[Known], seen: &Shares) {
     };
     for (region, here) in &regions {
         let capacity: u32 = here.iter().map(|one| one.capacity).sum();
-        bench.require_share(region, f64::from(capacity) / total, (got.of(region), CALLS as u64), advice);
+        context.require_share(region, f64::from(capacity) / total, (got.of(region), CALLS as u64), advice);
     }
     for (region, here) in regions.iter().filter(|(_, here)| here.len() > 1) {
         let within: Shares =
             Shares::from_counts(here.iter().map(|one| (one.backend.name(), seen.of(one.backend.name()))));
         let fit = within.fit(here.iter().map(|one| (one.backend.name(), f64::from(one.capacity))));
         let capacities = here.iter().map(|one| format!("{} {}", one.backend.name(), one.capacity));
-        bench.require(
+        context.require(
             format!("inside of {region} each backend gets its part"),
             format!("parts like {}", capacities.collect::<Vec<_>>().join(", ")),
             format!("inside of {region} it was {within} ({fit})"),

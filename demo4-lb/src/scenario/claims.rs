@@ -10,9 +10,9 @@ use super::limits::LIMIT;
 use crate::caller::{Call, Tally};
 
 /// No call of these failed.
-pub(super) fn no_call_failed(story: &mut Recorder, id: &str, claim: &str, calls: &[Call]) {
+pub(super) fn no_call_failed(recorder: &mut Recorder, id: &str, claim: &str, calls: &[Call]) {
     let seen: Tally = calls.iter().collect();
-    story.claim(
+    recorder.claim(
         id,
         claim,
         format!("0 of {} fail", calls.len()),
@@ -32,22 +32,22 @@ pub(super) fn failures(seen: &Tally) -> String {
 
 /// Every call was answered, and the shares fit.
 pub(super) fn shares_fit(
-    story: &mut Recorder,
+    recorder: &mut Recorder,
     id: &str,
     claim: &str,
     expected: &str,
     seen: &Tally,
     fit: Fit,
 ) {
-    let mut told = format!("{}; chi² {:.2}", seen.shares, fit.statistic);
+    let mut seen_text = format!("{}; chi² {:.2}", seen.shares, fit.statistic);
     if seen.failed() > 0 {
-        told += &format!("; {}", failures(seen));
+        seen_text += &format!("; {}", failures(seen));
     }
-    story.claim(
+    recorder.claim(
         id,
         claim,
         format!("{expected} of {} calls, chi² at most {:.2}", fit.n, fit.bound),
-        told,
+        seen_text,
         fit.holds() && seen.failed() == 0,
     );
 }
@@ -63,11 +63,14 @@ pub(crate) fn by_region(shares: &Shares) -> Shares {
 }
 
 /// Waits for a fact that can be looked up at once.
-pub(super) async fn wait_for(what: &str, mut look: impl FnMut() -> Result<(), String>) -> anyhow::Result<()> {
-    Ok(poll::wait_until(what, Duration::from_millis(5), LIMIT, || std::future::ready(look())).await?)
+pub(super) async fn wait_for(
+    what: &str,
+    mut check: impl FnMut() -> Result<(), String>,
+) -> anyhow::Result<()> {
+    Ok(poll::wait_until(what, Duration::from_millis(5), LIMIT, || std::future::ready(check())).await?)
 }
 
 /// Milliseconds, for people.
-pub(super) fn ms(took: Duration) -> String {
-    format!("{:.0} ms", took.as_secs_f64() * 1000.0)
+pub(super) fn ms(duration: Duration) -> String {
+    format!("{:.0} ms", duration.as_secs_f64() * 1000.0)
 }

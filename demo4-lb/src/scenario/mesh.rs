@@ -17,21 +17,21 @@ use shared::report;
 use shared::tools::Program;
 use tokio::net::TcpListener;
 
-use super::lane::Lane;
+use super::client::DataPlaneClient;
 use super::limits::LIMIT;
 use crate::backend::Backend;
 use crate::caller::Caller;
 use crate::plan::Plan;
-use crate::topology::{CLUSTER, DataPlane, LISTENER, REGION, World};
+use crate::topology::{CLUSTER, DataPlane, DesiredState, LISTENER, REGION};
 
 /// How often Envoys report their load.
-pub(super) const REPORTS: Duration = Duration::from_millis(500);
+pub(super) const LOAD_REPORT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The node of the Envoy that is there all the time.
-pub(super) const FIRST: &str = "demo4-envoy";
+pub(super) const FIRST_ENVOY: &str = "demo4-envoy";
 
 /// The node of the Envoy that some steps add. It is a group of its own: it cannot listen where the first does.
-pub(super) const SECOND: &str = "demo4-envoy-2";
+pub(super) const SECOND_ENVOY: &str = "demo4-envoy-2";
 
 /// Everything that runs while the story is told.
 pub struct Mesh {
@@ -42,11 +42,11 @@ pub struct Mesh {
     pub(super) loads: LoadReports,
     /// The control plane's port, held while it is away.
     xds_port: ReservedPort,
-    pub(super) world: World,
+    pub(super) desired_state: DesiredState,
     pub(super) envoy: Option<Sidecar>,
     program: Option<Program>,
-    /// What stays up after the story.
-    staying: Vec<Backend>,
+    /// The backends that stay up after the run.
+    backends_to_stay: Vec<Backend>,
 }
 
 /// An Envoy that serves, and a client that calls through it.
@@ -57,7 +57,7 @@ pub(super) struct Sidecar {
 }
 
 impl Mesh {
-    /// Starts the control plane with an empty world, and an Envoy if there is a program for it.
+    /// Starts the control plane with an empty state, and an Envoy if there is a program for it.
     pub(super) async fn start(
         plan: &Plan,
         program: Option<&Program>,
@@ -74,26 +74,27 @@ impl Mesh {
             plan: plan.clone(),
             life: life.clone(),
             control_plane: None,
-            loads: LoadReports::with_interval(REPORTS),
+            loads: LoadReports::with_interval(LOAD_REPORT_INTERVAL),
             xds_port,
-            world: World::new(loopback(ports::DEMO4_ENVOY), []),
+            desired_state: DesiredState::new(loopback(ports::DEMO4_ENVOY), []),
             envoy: None,
             program: program.cloned(),
-            staying: Vec::new(),
+            backends_to_stay: Vec::new(),
         };
         mesh.start_control_plane(life).await?;
-        let world = mesh.world.clone();
-        mesh.publish(&world)?;
+        let state = mesh.desired_state.clone();
+        mesh.publish(&state)?;
         if program.is_some() {
-            let started = mesh.start_envoy(FIRST, loopback(ports::DEMO4_ADMIN), life).await?;
-            mesh.envoy = Some(mesh.sidecar(started).await?);
+            let started = mesh.start_envoy(FIRST_ENVOY, loopback(ports::DEMO4_ADMIN), life).await?;
+            mesh.envoy = Some(mesh.wait_until_serving(started).await?);
         }
         Ok(mesh)
     }
 
-    /// Starts the control plane on its port. It knows nothing until the first world is published.
+    /// Starts the control plane on its port. It has no configuration until the first publication.
     pub(super) async fn start_control_plane(&mut self, life: &Lifecycle) -> anyhow::Result<()> {
-        let group = |node: &Node| if node.id == SECOND { SECOND } else { DataPlane::of(node).name() };
+        let group =
+            |node: &Node| if node.id == SECOND_ENVOY { SECOND_ENVOY } else { DataPlane::of(node).name() };
         let cache = Cache::grouped(move |node| group(node).to_owned()).on_rejection(OnRejection::Keep);
         let listener = cli::listen_on_lab_port(self.xds_port.address()).await?;
         let control_plane = ControlPlane::serve(listener, cache, Some(self.loads.clone()), &life.token())?;
@@ -113,38 +114,41 @@ impl Mesh {
         self.control_plane.as_ref().context("the control plane is stopped just now")
     }
 
-    /// Shows this world to every client, each in its own way, and does not wait.
+    /// Publishes this state to every client, rendered for its kind, and does not wait.
     ///
-    /// Returns what each group is shown.
-    pub(super) fn publish(&mut self, world: &World) -> anyhow::Result<Vec<(&'static str, Arc<Snapshot>)>> {
-        self.world = world.clone();
-        let anywhere = World { listen: SocketAddr::new(world.listen.ip(), 0), ..world.clone() };
+    /// Returns the snapshot of each group.
+    pub(super) fn publish(
+        &mut self,
+        state: &DesiredState,
+    ) -> anyhow::Result<Vec<(&'static str, Arc<Snapshot>)>> {
+        self.desired_state = state.clone();
+        let any_port = DesiredState { listen: SocketAddr::new(state.listen.ip(), 0), ..state.clone() };
         let control_plane = self.control_plane()?;
         let groups = [
-            (DataPlane::Envoy.name(), DataPlane::Envoy, world),
-            (DataPlane::Proxyless.name(), DataPlane::Proxyless, world),
-            (SECOND, DataPlane::Envoy, &anywhere),
+            (DataPlane::Envoy.name(), DataPlane::Envoy, state),
+            (DataPlane::Proxyless.name(), DataPlane::Proxyless, state),
+            (SECOND_ENVOY, DataPlane::Envoy, &any_port),
         ];
-        let shown = groups.into_iter().map(|(group, plane, world)| {
-            Ok((group, control_plane.publish_to(group, world.snapshot(plane)?)))
+        let published = groups.into_iter().map(|(group, plane, state)| {
+            Ok((group, control_plane.publish_to(group, state.snapshot(plane)?)))
         });
-        shown.collect()
+        published.collect()
     }
 
-    /// Shows this world to every client, and waits until Envoy routes by it.
+    /// Publishes this state to every client, and waits until Envoy has applied it.
     ///
     /// A proxyless client says that it accepted before it acts on it, and nothing tells when it does;
-    /// [`Lane::reach`] waits for that.
-    pub(super) async fn show(&mut self, world: &World) -> anyhow::Result<()> {
-        let published = self.publish(world)?;
+    /// [`DataPlaneClient::wait_for_backends`] waits for that.
+    pub(super) async fn publish_and_wait(&mut self, state: &DesiredState) -> anyhow::Result<()> {
+        let published = self.publish(state)?;
         if let Some(sidecar) = &self.envoy {
-            self.routes_by(&published, DataPlane::Envoy.name(), &sidecar.caller).await?;
+            self.wait_until_applied(&published, DataPlane::Envoy.name(), &sidecar.caller).await?;
         }
         Ok(())
     }
 
-    /// Waits until the one Envoy of a group routes by what was published.
-    pub(super) async fn routes_by(
+    /// Waits until the one Envoy of a group has applied what was published.
+    pub(super) async fn wait_until_applied(
         &self,
         published: &[(&str, Arc<Snapshot>)],
         group: &str,
@@ -159,21 +163,20 @@ impl Mesh {
         Ok(())
     }
 
-    /// The ways to call, one for each data plane; the proxyless client is a new one, that knows no
-    /// earlier world.
-    pub(super) fn lanes(&self) -> anyhow::Result<Vec<Lane>> {
-        let mut lanes = Vec::new();
+    /// Returns one client for each data plane; the proxyless client is a new one without earlier configuration.
+    pub(super) fn data_plane_clients(&self) -> anyhow::Result<Vec<DataPlaneClient>> {
+        let mut clients = Vec::new();
         if let Some(sidecar) = &self.envoy {
-            lanes.push(Lane::new(DataPlane::Envoy, sidecar.caller.clone()));
+            clients.push(DataPlaneClient::new(DataPlane::Envoy, sidecar.caller.clone()));
         }
         if self.plan.planes.has(DataPlane::Proxyless) {
-            lanes.push(Lane::new(DataPlane::Proxyless, self.proxyless()?));
+            clients.push(DataPlaneClient::new(DataPlane::Proxyless, self.proxyless_client()?));
         }
-        Ok(lanes)
+        Ok(clients)
     }
 
     /// A new proxyless client.
-    pub(super) fn proxyless(&self) -> anyhow::Result<Caller> {
+    pub(super) fn proxyless_client(&self) -> anyhow::Result<Caller> {
         Ok(Caller::proxyless(self.xds_port.address(), LISTENER)?)
     }
 
@@ -191,32 +194,33 @@ impl Mesh {
     }
 
     /// Waits until an Envoy serves and listens.
-    pub(super) async fn sidecar(&self, started: Started) -> anyhow::Result<Sidecar> {
+    pub(super) async fn wait_until_serving(&self, started: Started) -> anyhow::Result<Sidecar> {
         let envoy = started.ready(self.plan.ready_limit).await?;
         let listener = listener_of(&envoy).await?;
         let caller = Caller::connect(&format!("http://{listener}"))?;
         Ok(Sidecar { envoy, caller, listener })
     }
 
-    /// Leaves a world with three backends up.
-    pub(super) async fn settle(&mut self, life: &Lifecycle) -> anyhow::Result<()> {
-        self.staying = backends(REGION, 3, life).await?;
-        let world = World::new(self.world.listen, self.staying.iter().map(Backend::address));
-        self.show(&world).await
+    /// Starts the three backends that stay up after the run.
+    pub(super) async fn start_backends_to_stay(&mut self, life: &Lifecycle) -> anyhow::Result<()> {
+        self.backends_to_stay = start_backends(REGION, 3, life).await?;
+        let state =
+            DesiredState::new(self.desired_state.listen, self.backends_to_stay.iter().map(Backend::address));
+        self.publish_and_wait(&state).await
     }
 }
 
 /// Starts `n` backends of a region, named `REGION-1` and so on.
-pub(super) async fn backends(region: &str, n: usize, life: &Lifecycle) -> anyhow::Result<Vec<Backend>> {
+pub(super) async fn start_backends(region: &str, n: usize, life: &Lifecycle) -> anyhow::Result<Vec<Backend>> {
     let mut started = Vec::new();
     for number in 1..=n {
-        started.push(backend(region, number, life).await?);
+        started.push(start_backend(region, number, life).await?);
     }
     Ok(started)
 }
 
 /// Starts one backend.
-pub(super) async fn backend(region: &str, number: usize, life: &Lifecycle) -> anyhow::Result<Backend> {
+pub(super) async fn start_backend(region: &str, number: usize, life: &Lifecycle) -> anyhow::Result<Backend> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port for a backend")?;
     Ok(Backend::start(&format!("{region}-{number}"), region, listener, life))
 }
@@ -245,7 +249,7 @@ impl LiveEnvironment for Mesh {
                  \n  curl -s 'http://{admin}/config_dump?include_eds'"
             );
         }
-        if let Some(backend) = self.staying.first() {
+        if let Some(backend) = self.backends_to_stay.first() {
             let at = backend.address();
             text += &format!("\n  grpc_health_probe -addr {at}\n  grpcurl -plaintext {at} list");
         }
@@ -253,7 +257,7 @@ impl LiveEnvironment for Mesh {
             "\n  cargo run -p demo4-lb --bin demo4-client -- --target xds:///{LISTENER} --control-plane {xds}\n\
              \nThe control plane listens on {xds}."
         );
-        for backend in &self.staying {
+        for backend in &self.backends_to_stay {
             text += &format!("\n{} listens on {}.", backend.name(), backend.address());
         }
         text

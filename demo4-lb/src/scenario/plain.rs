@@ -4,7 +4,7 @@ use shared::lifecycle::Lifecycle;
 use shared::report::Recorder;
 
 use super::claims::failures;
-use super::mesh::{Mesh, backends};
+use super::mesh::{Mesh, start_backends};
 use crate::caller::{Caller, Tally};
 
 /// Enough to see that nothing is spread.
@@ -12,12 +12,12 @@ const CALLS: usize = 100;
 
 impl Mesh {
     /// A client with one address has one backend, and with that backend's end it has none.
-    pub(super) async fn plain(&self, story: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
-        let backends = backends("plain", 2, scope).await?;
+    pub(super) async fn plain(&self, recorder: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
+        let backends = start_backends("plain", 2, scope).await?;
         let [called, idle] = backends.as_slice() else { anyhow::bail!("two backends were started") };
         let caller = Caller::connect(&format!("http://{}", called.address()))?;
         let seen: Tally = caller.calls(CALLS, 8).await.iter().collect();
-        story.claim(
+        recorder.claim(
             "plain-one-backend",
             "A client with one address calls one backend",
             format!("{} {CALLS}, {} 0", called.name(), idle.name()),
@@ -26,7 +26,7 @@ impl Mesh {
         );
         called.kill().await;
         let seen: Tally = caller.calls(CALLS, 8).await.iter().collect();
-        story.claim(
+        recorder.claim(
             "plain-all-fail",
             "When that one dies every call fails, though another is well",
             format!("{CALLS} of {CALLS} fail"),

@@ -9,7 +9,7 @@ use std::time::Instant;
 use mesh_xds::load_reports::Load;
 use shared::stats::Shares;
 
-use super::mesh::REPORTS;
+use super::mesh::LOAD_REPORT_INTERVAL;
 use crate::topology::CLUSTER;
 
 /// One look at the load.
@@ -21,21 +21,21 @@ pub(super) struct Sample {
     pub(super) target: Vec<f64>,
 }
 
-/// How many calls the samples since `begun` tell of: each for the time since the one before it.
-pub(super) fn calls_told(samples: &[Sample], begun: Instant) -> f64 {
-    let before = std::iter::once(begun).chain(samples.iter().map(|sample| sample.at));
-    let told = samples.iter().zip(before).map(|(sample, before)| {
-        sample.measured.values().sum::<f64>() * sample.at.duration_since(before).as_secs_f64()
+/// Returns the calls that the samples since `started` report, each for the time since the one before it.
+pub(super) fn reported_calls(samples: &[Sample], started: Instant) -> f64 {
+    let start = std::iter::once(started).chain(samples.iter().map(|sample| sample.at));
+    let reported = samples.iter().zip(start).map(|(sample, start)| {
+        sample.measured.values().sum::<f64>() * sample.at.duration_since(start).as_secs_f64()
     });
-    told.sum()
+    reported.sum()
 }
 
 /// The first reports of a client after a change that are left out: one may have been on its way already, and the
 /// next one covers the time of the change.
-const LEFT_OUT: u32 = 2;
+const SKIPPED_REPORTS: u32 = 2;
 
-/// The reports since the last change of weights.
-pub(super) struct Resting {
+/// The load reports since the last change of weights.
+pub(super) struct SteadyStateReports {
     /// Each client's newest report, and how many it made since.
     newest: BTreeMap<Arc<str>, (Vec<Load>, u32)>,
     calls: BTreeMap<String, f64>,
@@ -43,26 +43,27 @@ pub(super) struct Resting {
     pub(super) reports: u32,
 }
 
-impl Resting {
+impl SteadyStateReports {
     /// Begins when these are the newest loads.
     pub(super) fn since(loads: Vec<Load>) -> Self {
         let newest = by_node(loads).into_iter().map(|(node, report)| (node, (report, 0))).collect();
         Self { newest, calls: BTreeMap::new(), reports: 0 }
     }
 
-    /// Takes note of what is new. Two reports have not the same rates: their times are told in nanoseconds.
-    pub(super) fn hear(&mut self, loads: Vec<Load>) {
+    /// Records new reports. Two reports never have the same rates, because their intervals are in nanoseconds.
+    pub(super) fn record(&mut self, loads: Vec<Load>) {
         for (node, report) in by_node(loads) {
-            let (newest, heard) = self.newest.entry(node).or_default();
+            let (newest, count) = self.newest.entry(node).or_default();
             if *newest == report {
                 continue;
             }
             newest.clone_from(&report);
-            *heard += 1;
-            if *heard > LEFT_OUT {
+            *count += 1;
+            if *count > SKIPPED_REPORTS {
                 self.reports += 1;
                 for load in report {
-                    *self.calls.entry(load.region).or_default() += load.rate * REPORTS.as_secs_f64();
+                    *self.calls.entry(load.region).or_default() +=
+                        load.rate * LOAD_REPORT_INTERVAL.as_secs_f64();
                 }
             }
         }
@@ -95,33 +96,33 @@ mod tests {
     }
 
     #[test]
-    fn reports_of_the_time_of_the_change_and_those_heard_twice_are_left_out() {
-        let mut resting = Resting::since(report("a", 1.0));
+    fn reports_that_cover_the_change_and_duplicates_are_skipped() {
+        let mut steady = SteadyStateReports::since(report("a", 1.0));
         for rate in [1.0, 2.0, 3.0, 3.0, 100.0, 100.0, 60.0] {
-            resting.hear(report("a", rate));
+            steady.record(report("a", rate));
         }
-        assert_eq!(resting.reports, 2);
-        assert_eq!(resting.calls().of("east"), 80, "each tells of half a second");
+        assert_eq!(steady.reports, 2);
+        assert_eq!(steady.calls().of("east"), 80, "each tells of half a second");
     }
 
     #[test]
-    fn each_client_has_its_own_first_reports() {
-        let mut resting = Resting::since(report("a", 1.0));
+    fn the_first_reports_of_each_client_are_skipped() {
+        let mut steady = SteadyStateReports::since(report("a", 1.0));
         for rate in [2.0, 3.0] {
-            resting.hear([report("a", rate), report("b", rate)].concat());
+            steady.record([report("a", rate), report("b", rate)].concat());
         }
-        assert_eq!(resting.reports, 0);
+        assert_eq!(steady.reports, 0);
     }
 
     #[test]
-    fn a_sample_counts_for_the_time_before_it() {
-        let begun = Instant::now();
+    fn a_sample_counts_for_the_interval_before_it() {
+        let started = Instant::now();
         let sample = |ms, rate| Sample {
-            at: begun + Duration::from_millis(ms),
+            at: started + Duration::from_millis(ms),
             measured: [("east".to_owned(), rate)].into(),
             target: Vec::new(),
         };
-        let told = calls_told(&[sample(500, 100.0), sample(750, 200.0)], begun);
-        assert!((told - 100.0).abs() < 1e-6, "{told}");
+        let reported = reported_calls(&[sample(500, 100.0), sample(750, 200.0)], started);
+        assert!((reported - 100.0).abs() < 1e-6, "{reported}");
     }
 }

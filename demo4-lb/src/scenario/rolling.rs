@@ -10,171 +10,176 @@ use shared::report::Recorder;
 use shared::stats::Shares;
 
 use super::claims::{ms, no_call_failed, shares_fit, wait_for};
-use super::lane::Lane;
+use super::client::DataPlaneClient;
 use super::limits::{LIMIT, RATE};
-use super::mesh::{Mesh, backend, backends};
+use super::mesh::{Mesh, start_backend, start_backends};
 use crate::backend::Backend;
 use crate::caller::Load;
-use crate::topology::World;
+use crate::topology::DesiredState;
 
 /// Calls of each client to wait for after a backend has left: with a hundredth of them it would still be seen, in
 /// all but one of 20 runs; with its old share, a fourth, in all but one of 10^37.
-const AFTER: usize = 300;
+const CALLS_AFTER_REMOVAL: usize = 300;
 
 /// What the backends of this step are called.
-const NAME: &str = "backend";
+const NAME_PREFIX: &str = "backend";
 
 impl Mesh {
     /// One joins, one leaves, and then all are replaced, one at a time.
-    pub(super) async fn rolling(&mut self, story: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
-        let mut up = backends(NAME, 3, scope).await?;
-        self.show(&World::new(self.world.listen, up.iter().map(Backend::address))).await?;
-        let lanes = self.lanes()?;
-        for lane in &lanes {
-            lane.reach(&up).await?;
+    pub(super) async fn rolling(&mut self, recorder: &mut Recorder, scope: &Lifecycle) -> anyhow::Result<()> {
+        let mut running = start_backends(NAME_PREFIX, 3, scope).await?;
+        self.publish_and_wait(&DesiredState::new(
+            self.desired_state.listen,
+            running.iter().map(Backend::address),
+        ))
+        .await?;
+        let clients = self.data_plane_clients()?;
+        for client in &clients {
+            client.wait_for_backends(&running).await?;
         }
-        self.joins(story, &lanes, &mut up, scope).await?;
-        self.leaves(story, &lanes, &mut up, scope).await?;
-        self.replaced(story, &lanes, &mut up, scope).await
+        self.add_backend(recorder, &clients, &mut running, scope).await?;
+        self.remove_backend(recorder, &clients, &mut running, scope).await?;
+        self.replace_all(recorder, &clients, &mut running, scope).await
     }
 
-    async fn joins(
+    async fn add_backend(
         &mut self,
-        story: &mut Recorder,
-        lanes: &[Lane],
-        up: &mut Vec<Backend>,
+        recorder: &mut Recorder,
+        clients: &[DataPlaneClient],
+        running: &mut Vec<Backend>,
         scope: &Lifecycle,
     ) -> anyhow::Result<()> {
-        let mut loads = start(lanes, scope);
-        let mark = self.control_plane()?.event_log().mark();
-        up.push(backend(NAME, 4, scope).await?);
-        let joining = &up[3];
+        let mut loads = start_loads(clients, scope);
+        let log_position = self.control_plane()?.event_log().mark();
+        running.push(start_backend(NAME_PREFIX, 4, scope).await?);
+        let added = &running[3];
         let published = Instant::now();
-        self.publish(&self.world.clone().with(joining.address()))?;
-        for (lane, load) in lanes.iter().zip(&mut loads) {
-            let first = load.first_answer_by(joining.name(), LIMIT).await;
+        self.publish(&self.desired_state.clone().with_backend(added.address()))?;
+        for (client, load) in clients.iter().zip(&mut loads) {
+            let first = load.first_reply_from(added.name(), LIMIT).await;
             let first = first.context("the joining backend never answered a call")?;
-            let took = ms(first - published);
-            story.note(format!(
-                "{}: {took} from the new world to the new backend's first answer",
-                lane.name()
+            let duration = ms(first - published);
+            recorder.note(format!(
+                "{}: {duration} from the new world to the new backend's first answer",
+                client.name()
             ));
         }
-        for lane in lanes {
-            lane.reach(&*up).await?;
-            let seen = lane.measured().await;
-            let fit = seen.shares.fit_evenly(up.iter().map(Backend::name));
-            let claim = format!("A fourth backend gets its quarter ({})", lane.name());
-            shares_fit(story, &lane.id("joined-share"), &claim, "a quarter each", &seen, fit);
+        for client in clients {
+            client.wait_for_backends(&*running).await?;
+            let seen = client.measure().await;
+            let fit = seen.shares.fit_evenly(running.iter().map(Backend::name));
+            let claim = format!("A fourth backend gets its quarter ({})", client.name());
+            shares_fit(recorder, &client.id("added-share"), &claim, "a quarter each", &seen, fit);
         }
-        let events = self.control_plane()?.event_log().since(mark);
+        let events = self.control_plane()?.event_log().since(log_position);
         let sent = events.iter().filter(|event| matches!(event.kind, EventKind::Response { .. }));
         let sent: Shares = sent.map(|event| event.type_name.as_str()).collect();
-        story.claim(
-            "join-told-once",
+        recorder.claim(
+            "add-eds-once",
             "Each client is sent the endpoints, once, and nothing else",
-            format!("EDS {}", lanes.len()),
+            format!("EDS {}", clients.len()),
             &sent,
-            sent.total() == lanes.len() as u64 && sent.of("EDS") == sent.total(),
+            sent.total() == clients.len() as u64 && sent.of("EDS") == sent.total(),
         );
-        stop(story, "join-no-failure", "No call fails while it joins", lanes, loads).await
+        stop_loads(recorder, "add-no-failure", "No call fails while it joins", clients, loads).await
     }
 
-    async fn leaves(
+    async fn remove_backend(
         &mut self,
-        story: &mut Recorder,
-        lanes: &[Lane],
-        up: &mut Vec<Backend>,
+        recorder: &mut Recorder,
+        clients: &[DataPlaneClient],
+        running: &mut Vec<Backend>,
         scope: &Lifecycle,
     ) -> anyhow::Result<()> {
-        let loads = start(lanes, scope);
-        let leaving = up.remove(0);
+        let loads = start_loads(clients, scope);
+        let removed = running.remove(0);
         // Until it is seen to get calls, its absence would prove nothing.
-        let before = leaving.calls();
-        wait_for(&format!("10 calls to {}", leaving.name()), || {
-            let calls = leaving.calls() - before;
+        let before = removed.calls();
+        wait_for(&format!("10 calls to {}", removed.name()), || {
+            let calls = removed.calls() - before;
             if calls >= 10 { Ok(()) } else { Err(format!("{calls} calls")) }
         })
         .await?;
-        self.show(&self.world.clone().without(leaving.address())).await?;
-        for lane in lanes {
-            lane.reach(&*up).await?;
+        self.publish_and_wait(&self.desired_state.clone().without_backend(removed.address())).await?;
+        for client in clients {
+            client.wait_for_backends(&*running).await?;
         }
         // It still serves: who drains first can be called no more, and its silence would prove nothing.
-        let answered = leaving.calls();
+        let calls_before = removed.calls();
         for load in &loads {
-            more(load, AFTER).await?;
+            wait_for_calls(load, CALLS_AFTER_REMOVAL).await?;
         }
-        let late = leaving.calls() - answered;
-        story.claim(
-            "left-no-calls",
+        let late_calls = removed.calls() - calls_before;
+        recorder.claim(
+            "removed-no-calls",
             "A backend that left the world gets no call any more, though it still serves",
-            format!("0 of the next {} calls", AFTER * loads.len()),
-            format!("{late} calls"),
-            late == 0,
+            format!("0 of the next {} calls", CALLS_AFTER_REMOVAL * loads.len()),
+            format!("{late_calls} calls"),
+            late_calls == 0,
         );
-        leaving.drain().await;
+        removed.drain().await;
         for load in &loads {
-            more(load, AFTER).await?;
+            wait_for_calls(load, CALLS_AFTER_REMOVAL).await?;
         }
-        stop(story, "leave-no-failure", "No call fails while it leaves", lanes, loads).await
+        stop_loads(recorder, "remove-no-failure", "No call fails while it leaves", clients, loads).await
     }
 
-    async fn replaced(
+    async fn replace_all(
         &mut self,
-        story: &mut Recorder,
-        lanes: &[Lane],
-        up: &mut Vec<Backend>,
+        recorder: &mut Recorder,
+        clients: &[DataPlaneClient],
+        running: &mut Vec<Backend>,
         scope: &Lifecycle,
     ) -> anyhow::Result<()> {
-        let loads = start(lanes, scope);
-        let all = up.len();
-        let bar = story.progress("backends replaced", all as u64);
+        let loads = start_loads(clients, scope);
+        let all = running.len();
+        let bar = recorder.progress("backends replaced", all as u64);
         for number in 0..all {
-            up.push(backend("replacement", number + 1, scope).await?);
-            let joining = up[up.len() - 1].address();
-            self.show(&self.world.clone().with(joining)).await?;
-            let leaving = up.remove(0);
-            self.show(&self.world.clone().without(leaving.address())).await?;
-            for lane in lanes {
-                lane.reach(&*up).await?;
+            running.push(start_backend("replacement", number + 1, scope).await?);
+            let added = running[running.len() - 1].address();
+            self.publish_and_wait(&self.desired_state.clone().with_backend(added)).await?;
+            let removed = running.remove(0);
+            self.publish_and_wait(&self.desired_state.clone().without_backend(removed.address())).await?;
+            for client in clients {
+                client.wait_for_backends(&*running).await?;
             }
-            leaving.drain().await;
+            removed.drain().await;
             bar.inc(1);
         }
         for load in &loads {
-            more(load, AFTER).await?;
+            wait_for_calls(load, CALLS_AFTER_REMOVAL).await?;
         }
         bar.finish_and_clear();
-        stop(story, "rolling-no-failure", "No call fails while all are replaced", lanes, loads).await
+        stop_loads(recorder, "rolling-no-failure", "No call fails while all are replaced", clients, loads)
+            .await
     }
 }
 
-fn start(lanes: &[Lane], scope: &Lifecycle) -> Vec<Load> {
-    lanes.iter().map(|lane| Load::start(lane.caller.clone(), RATE, scope)).collect()
+fn start_loads(clients: &[DataPlaneClient], scope: &Lifecycle) -> Vec<Load> {
+    clients.iter().map(|client| Load::start(client.caller.clone(), RATE, scope)).collect()
 }
 
 /// Waits until this many more calls of the load have ended.
-async fn more(load: &Load, calls: usize) -> anyhow::Result<()> {
-    let wanted = load.so_far() + calls;
+async fn wait_for_calls(load: &Load, calls: usize) -> anyhow::Result<()> {
+    let wanted = load.completed() + calls;
     wait_for(&format!("{wanted} calls"), || {
-        let ended = load.so_far();
+        let ended = load.completed();
         if ended >= wanted { Ok(()) } else { Err(format!("{ended} calls")) }
     })
     .await
 }
 
 /// Ends the loads, and claims for each lane that no call of it failed.
-async fn stop(
-    story: &mut Recorder,
+async fn stop_loads(
+    recorder: &mut Recorder,
     id: &str,
     claim: &str,
-    lanes: &[Lane],
+    clients: &[DataPlaneClient],
     loads: Vec<Load>,
 ) -> anyhow::Result<()> {
-    for (lane, load) in lanes.iter().zip(loads) {
+    for (client, load) in clients.iter().zip(loads) {
         let calls = load.stop().await;
-        no_call_failed(story, &lane.id(id), &format!("{claim} ({})", lane.name()), &calls);
+        no_call_failed(recorder, &client.id(id), &format!("{claim} ({})", client.name()), &calls);
     }
     Ok(())
 }

@@ -9,36 +9,36 @@ use crate::caller::{Call, Load, Tally};
 
 /// What clients saw between two moments.
 pub(super) struct Window {
-    pub(super) seen: Tally,
+    pub(super) tally: Tally,
     pub(super) seconds: f64,
     /// Calls that were answered, by Envoy.
     pub(super) n: [u64; 2],
-    /// Of the calls a second that each Envoy is given, those to east, by the shares that its client saw.
-    pub(super) each: [f64; 2],
+    /// The calls per second to east through each Envoy, by the shares that its client measured.
+    pub(super) east_rate: [f64; 2],
 }
 
 impl Window {
     /// Calls a second to a region, of both together.
     pub(super) fn rate(&self, region: &str) -> f64 {
-        self.seen.shares.of(region) as f64 / self.seconds
+        self.tally.shares.of(region) as f64 / self.seconds
     }
 }
 
-/// Looks at two loads of `given` calls a second each; what did not both begin and end in the time is left out.
-pub(super) fn window(loads: &[Load; 2], given: u32, from: Instant, to: Instant) -> Window {
+/// Looks at two loads of `rate` calls a second each; what did not both begin and end in the time is left out.
+pub(super) fn window(loads: &[Load; 2], rate: u32, from: Instant, to: Instant) -> Window {
     let within = |load: &Load| -> Vec<Call> {
-        load.snapshot().into_iter().filter(|call| call.started >= from && call.ended() < to).collect()
+        load.completed_calls().into_iter().filter(|call| call.started >= from && call.ended() < to).collect()
     };
     let seconds = (to - from).as_secs_f64();
     let calls = loads.each_ref().map(within);
     let shares = calls.each_ref().map(|calls| {
-        by_region(&calls.iter().filter_map(|call| call.answer.as_deref().ok()).collect::<Shares>())
+        by_region(&calls.iter().filter_map(|call| call.result.as_deref().ok()).collect::<Shares>())
     });
     let n = shares.each_ref().map(Shares::total);
-    let each = shares
+    let east_rate = shares
         .each_ref()
-        .map(|shares| f64::from(given) * shares.of("east") as f64 / shares.total().max(1) as f64);
-    let mut seen: Tally = calls.iter().flatten().collect();
-    seen.shares = by_region(&seen.shares);
-    Window { seen, seconds, n, each }
+        .map(|shares| f64::from(rate) * shares.of("east") as f64 / shares.total().max(1) as f64);
+    let mut tally: Tally = calls.iter().flatten().collect();
+    tally.shares = by_region(&tally.shares);
+    Window { tally, seconds, n, east_rate }
 }

@@ -1,4 +1,4 @@
-//! One world, told to each kind of client in the way that it understands.
+//! The desired state as xDS resources for each kind of client.
 //!
 //! Envoy and the gRPC clients read the same protocol and heed different parts of it (the README has the
 //! table of what was measured). A control plane that serves both tells them apart by what they say of
@@ -15,13 +15,16 @@ use mesh_xds::resource::{ResourceError, XdsMessage};
 use mesh_xds::snapshot::SnapshotError;
 use mesh_xds::{Resource, Snapshot};
 
-use super::{CLUSTER, Care, Endpoint, LISTENER, Region, Split, World};
+use super::{CLUSTER, DesiredState, Endpoint, HealthPolicy, LISTENER, Region, Split};
 
 /// How often Envoy asks a backend for its health: often, for a demo that shall not wait.
-const HEALTH_EVERY: Duration = Duration::from_millis(100);
+const HEALTH_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How many failed calls in a row make an outlier, and for how long it is taken out.
-pub const OUTLIER: (u32, Duration) = (3, Duration::from_secs(2));
+/// Consecutive failed calls after which outlier detection ejects a backend.
+pub const CONSECUTIVE_FAILURES: u32 = 3;
+
+/// How long an ejected backend stays ejected (Envoy's `base_ejection_time`).
+pub const BASE_EJECTION_TIME: Duration = Duration::from_secs(2);
 
 /// Who picks a backend for each call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,9 +35,9 @@ pub enum DataPlane {
     Proxyless,
 }
 
-/// The world makes no snapshot.
+/// The state does not give a consistent snapshot.
 #[derive(Debug, thiserror::Error)]
-pub enum WorldError {
+pub enum RenderError {
     /// A resource cannot be encoded.
     #[error(transparent)]
     Resource(#[from] ResourceError),
@@ -62,23 +65,23 @@ impl DataPlane {
     }
 }
 
-impl World {
-    /// This world as resources for one kind of client: a listener, its route, the clusters, their endpoints.
+impl DesiredState {
+    /// Renders the state as resources for one kind of client: a listener, its route, the clusters, their endpoints.
     ///
     /// # Errors
-    /// [`WorldError`], for example if two regions have one name.
-    pub fn snapshot(&self, client: DataPlane) -> Result<Snapshot, WorldError> {
+    /// [`RenderError`], for example if two regions have one name.
+    pub fn snapshot(&self, client: DataPlane) -> Result<Snapshot, RenderError> {
         let mut resources = Vec::new();
         let mut add = |resource: Result<Resource, ResourceError>| resource.map(|one| resources.push(one));
-        let regions = self.told_to(client);
+        let regions = self.regions_for(client);
         // A route to no cluster at all is refused; to one without endpoints it is not.
         let split = if regions.is_empty() { Split::Localities } else { self.split };
         let mut route = match split {
             Split::Localities => {
                 add(resource(&self.cluster(CLUSTER, client)))?;
                 // No client accepts a locality that weighs nothing; it is left out.
-                let weighty: Vec<_> = regions.iter().filter(|region| region.weight > 0).cloned().collect();
-                add(resource(&endpoints(CLUSTER, &weighty)))?;
+                let weighted: Vec<_> = regions.iter().filter(|region| region.weight > 0).cloned().collect();
+                add(resource(&endpoints(CLUSTER, &weighted)))?;
                 builders::route(LISTENER, CLUSTER)
             }
             Split::Routes => {
@@ -112,22 +115,24 @@ impl World {
 
     fn cluster(&self, name: &str, client: DataPlane) -> envoy_types::pb::envoy::config::cluster::v3::Cluster {
         let cluster = builders::cluster(name);
-        match (client, self.care) {
+        match (client, self.health_policy) {
             (DataPlane::Proxyless, _) => cluster,
-            (DataPlane::Envoy, Care::None) => builders::with_locality_weights(cluster),
+            (DataPlane::Envoy, HealthPolicy::None) => builders::with_locality_weights(cluster),
             // Spilling over to the next priority is reckoned by endpoints; so the weights stay out of it.
-            (DataPlane::Envoy, Care::HealthChecks) => builders::with_health_checks(cluster, HEALTH_EVERY),
-            (DataPlane::Envoy, Care::OutlierDetection) => {
-                builders::with_outlier_detection(cluster, OUTLIER.0, OUTLIER.1)
+            (DataPlane::Envoy, HealthPolicy::HealthChecks) => {
+                builders::with_health_checks(cluster, HEALTH_CHECK_INTERVAL)
+            }
+            (DataPlane::Envoy, HealthPolicy::OutlierDetection) => {
+                builders::with_outlier_detection(cluster, CONSECUTIVE_FAILURES, BASE_EJECTION_TIME)
             }
         }
     }
 
-    /// The regions as this kind of client is to see them.
+    /// Returns the regions for this kind of client.
     ///
     /// Envoy judges health and priorities itself. A proxyless client is told only whom it shall call now:
     /// the healthy backends of the highest priority that has any.
-    fn told_to(&self, client: DataPlane) -> Vec<Region> {
+    fn regions_for(&self, client: DataPlane) -> Vec<Region> {
         if client == DataPlane::Envoy {
             return self.regions.clone();
         }
@@ -152,7 +157,7 @@ impl World {
 fn endpoints(cluster: &str, regions: &[Region]) -> ClusterLoadAssignment {
     let addresses =
         |backends: &[Endpoint]| backends.iter().map(|one| one.address).collect::<Vec<SocketAddr>>();
-    let places: Vec<LocalityEndpoints> = regions
+    let localities: Vec<LocalityEndpoints> = regions
         .iter()
         .map(|region| LocalityEndpoints {
             region: region.name.clone(),
@@ -161,11 +166,11 @@ fn endpoints(cluster: &str, regions: &[Region]) -> ClusterLoadAssignment {
             addresses: addresses(&region.backends),
         })
         .collect();
-    let mut assignment = builders::endpoints(cluster, &places);
-    for (told, region) in assignment.endpoints.iter_mut().zip(regions) {
-        for (endpoint, known) in told.lb_endpoints.iter_mut().zip(&region.backends) {
+    let mut assignment = builders::endpoints(cluster, &localities);
+    for (locality, region) in assignment.endpoints.iter_mut().zip(regions) {
+        for (endpoint, backend) in locality.lb_endpoints.iter_mut().zip(&region.backends) {
             endpoint.load_balancing_weight =
-                (known.weight != 1).then_some(UInt32Value { value: known.weight });
+                (backend.weight != 1).then_some(UInt32Value { value: backend.weight });
         }
     }
     assignment

@@ -81,7 +81,7 @@ pub(crate) fn command(program: &str) -> Command {
         "LISTEN",
         "NAME",
         "LOCALITY",
-        "LINGER",
+        "SHUTDOWN_DELAY",
         "TARGET",
         "COUNT",
         "RATE",

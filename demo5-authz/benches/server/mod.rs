@@ -40,7 +40,7 @@ impl Server {
             .arg(jwks)
             .arg("--policies")
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("policies"))
-            .arg("--decisions")
+            .arg("--decision-log")
             .arg(decisions)
             .env("RUST_LOG", "error");
         Self::start(command, folder)

@@ -14,8 +14,8 @@ use demo5_authz::authorizer::{Authorizer, TRUST_DOMAIN};
 use demo5_authz::decision_log::DecisionLog;
 use demo5_authz::metrics::Metrics;
 use demo5_authz::reload::{self, ReloadError};
-use demo5_authz::server::{self, Running};
-use demo5_authz::token::Expected;
+use demo5_authz::server::{self, RunningServer};
+use demo5_authz::token::ValidationParams;
 use shared::cli::{self, RoleArgs, RoleCommand, SetupError};
 use shared::health;
 use shared::lifecycle::Lifecycle;
@@ -43,10 +43,10 @@ struct Serve {
     #[arg(long, env = "POLICIES", value_name = "FOLDER", default_value = "demo5-authz/policies")]
     policies: PathBuf,
     /// Who issues tokens (their iss)
-    #[arg(long, env = "ISSUER", default_value_t = Expected::default().issuer)]
+    #[arg(long, env = "ISSUER", default_value_t = ValidationParams::default().issuer)]
     issuer: String,
     /// For whom tokens are (their aud)
-    #[arg(long, env = "AUDIENCE", default_value_t = Expected::default().audience)]
+    #[arg(long, env = "AUDIENCE", default_value_t = ValidationParams::default().audience)]
     audience: String,
     /// How many seconds the issuer's clock may differ from ours
     #[arg(long, env = "SKEW", value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(..=300))]
@@ -58,21 +58,21 @@ struct Serve {
     #[arg(long, env = "METRICS", value_name = "ADDR")]
     metrics: Option<SocketAddr>,
     /// Where decisions are written, as JSON lines: a file, - for stdout, none for nowhere
-    #[arg(long, env = "DECISIONS", value_name = "FILE", default_value = "-")]
-    decisions: String,
-    /// Milliseconds for which checks are answered after a stop signal, so that Envoys can hear of it
-    #[arg(long, env = "LINGER", value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=3000))]
-    linger: u16,
+    #[arg(long, env = "DECISION_LOG", value_name = "FILE", default_value = "-")]
+    decision_log: String,
+    /// Milliseconds for which it still answers checks after SIGTERM, until Envoy has marked it unhealthy
+    #[arg(long, env = "SHUTDOWN_DELAY", value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=3000))]
+    shutdown_delay: u16,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   demo5-token keygen --out keys
   demo5-authz-server --jwks keys/public/jwks.json --policies demo5-authz/policies
-  demo5-authz-server --decisions decisions.jsonl --metrics 127.0.0.1:15004
+  demo5-authz-server --decision-log decisions.jsonl --metrics 127.0.0.1:15004
   demo5-authz-server healthcheck
 
-With --decisions - stdout carries the decisions and nothing else. SIGTERM or Ctrl-C drains it: health says NOT_SERVING, the last
+With --decision-log - stdout carries the decisions and nothing else. SIGTERM or Ctrl-C drains it: health says NOT_SERVING, the last
 checks are answered, exit code 0.";
 
 // One thread: a check is microseconds of work, and handing it to another thread costs as much again.
@@ -87,43 +87,43 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(listen: SocketAddr, args: &Serve, life: &Lifecycle) -> anyhow::Result<()> {
-    let expected = Expected {
+    let expected = ValidationParams {
         issuer: args.issuer.clone(),
         audience: args.audience.clone(),
         skew: Duration::from_secs(args.skew),
     };
     let metrics = Metrics::new()?;
-    let keys = reload::keys(&args.jwks, &expected, &metrics, life).await
+    let keys = reload::watch_keys(&args.jwks, &expected, &metrics, life).await
         .map_err(|error: ReloadError| SetupError::new(error))
         .context("no keys to verify tokens with: make some with `demo5-token keygen --out keys`, or name yours with --jwks")?;
-    let policies = reload::policies(&args.policies, &metrics, life)
+    let policies = reload::watch_policies(&args.policies, &metrics, life)
         .await
         .map_err(|error: ReloadError| SetupError::new(error))
         .context("no policies to decide by: name their folder with --policies")?;
-    let log = match args.decisions.as_str() {
-        "none" => DecisionLog::off(),
+    let log = match args.decision_log.as_str() {
+        "none" => DecisionLog::disabled(),
         "-" => {
             let stdout = std::io::stdout().as_fd().try_clone_to_owned()?;
-            DecisionLog::to(tokio::fs::File::from_std(stdout.into()), life)
+            DecisionLog::to_writer(tokio::fs::File::from_std(stdout.into()), life)
         }
         file => {
             let opened = tokio::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(file).await;
-            DecisionLog::to(
+            DecisionLog::to_writer(
                 opened.map_err(SetupError::new).with_context(|| format!("cannot write {file}"))?,
                 life,
             )
         }
     };
-    let authorizer = Authorizer::new(keys.newest, policies.newest, &args.trust_domain, metrics, log);
+    let authorizer = Authorizer::new(keys.latest, policies.latest, &args.trust_domain, metrics, log);
     // Where stdout is for decisions, it is for nothing else.
-    let say = if args.decisions == "-" { line_err } else { line_out };
+    let say = if args.decision_log == "-" { line_err } else { line_out };
     if let Some(address) = args.metrics {
         let listener = cli::listen_with_flag(address, "--metrics (or METRICS)").await?;
         say(&format!("demo5-authz-server serves metrics on {}", listener.local_addr()?));
         server::serve_metrics(authorizer.clone(), listener, life);
     }
-    let linger = Duration::from_millis(args.linger.into());
-    let running = Running::start(authorizer, cli::listen(listen).await?, linger, life);
+    let shutdown_delay = Duration::from_millis(args.shutdown_delay.into());
+    let running = RunningServer::start(authorizer, cli::listen(listen).await?, shutdown_delay, life);
     say(&format!("demo5-authz-server listens on {}", running.address()));
     // Runs until a signal ends the role; the server then drains with its lifecycle.
     life.token().cancelled().await;

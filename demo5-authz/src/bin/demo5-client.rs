@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use comfy_table::{LineStyle, Table, presets};
-use demo5_authz::client::{Call, Caller, Protocol, Wish};
+use demo5_authz::client::{Call, Caller, Operation, Protocol};
 use serde_json::json;
 use shared::cli::{self, SetupError};
 use shared::report::line_out;
@@ -26,8 +26,8 @@ struct Args {
     #[arg(long, env = "TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// What is wanted; everything unless given
-    #[arg(long, value_enum, value_name = "WISH")]
-    wish: Vec<Wish>,
+    #[arg(long, value_enum, value_name = "OPERATION")]
+    operation: Vec<Operation>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -40,7 +40,7 @@ const EXAMPLES: &str = "\
 Examples:
   demo5-client                                        without a token
   demo5-client --token-file reader.token
-  demo5-token make --sub ana --role admin | demo5-client --token-file - --wish delete
+  demo5-token issue --sub ana --role admin | demo5-client --token-file - --operation delete
 
 The token is not a flag, because others see a command's flags. The exit code is 0 if every call got an answer, also
 if that was a no; 1 if there was no answer; 2 for wrong usage.";
@@ -69,30 +69,44 @@ async fn call(args: &Args) -> anyhow::Result<()> {
     let address: SocketAddr = found.next().ok_or_else(|| no_answer("the name has no address".to_owned()))?;
     let token = args.token_file.as_deref().map(read).transpose()?;
     let caller = Caller::plain(address)?;
-    let wishes = if args.wish.is_empty() { Wish::value_variants() } else { &args.wish };
+    let operations = if args.operation.is_empty() { Operation::value_variants() } else { &args.operation };
     let mut table = Table::new();
     let style = presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─'));
-    table.load_style(style).set_header(["wish", "by", "status", "said", "principal", "took"]);
-    for wish in wishes {
+    table.load_style(style).set_header([
+        "operation",
+        "protocol",
+        "status",
+        "message",
+        "principal",
+        "duration",
+    ]);
+    for operation in operations {
         for protocol in Protocol::ALL {
-            let mut call = Call::new(*wish);
+            let mut call = Call::new(*operation);
             call.token = token.as_deref().map(|token| token.trim());
             let seen = caller.call(protocol, &call).await.map_err(|error| no_answer(error.to_string()))?;
-            let principal = seen.arrived.as_ref().map(|arrived| arrived.principal.as_str());
-            let (wish, by) = (name(wish), name(&protocol));
-            let took = format!("{:.1?}", seen.took);
+            let principal = seen.seen_by_backend.as_ref().map(|arrived| arrived.principal.as_str());
+            let (operation, protocol) = (name(operation), name(&protocol));
+            let duration = format!("{:.1?}", seen.duration);
             if args.json {
                 let line = json!({
-                    "wish": wish, "by": by, "status": seen.status, "said": seen.said.trim_end(),
-                    "principal": principal, "passed": seen.passed(), "request_id": seen.request_id(),
+                    "operation": operation, "protocol": protocol, "status": seen.status, "message": seen.message.trim_end(),
+                    "principal": principal, "reached_backend": seen.reached_backend(), "request_id": seen.request_id(),
                 });
                 line_out(&line.to_string());
             } else {
                 // Of a page only its text; the rest is for programs.
-                let page = serde_json::from_str::<serde_json::Value>(&seen.said).ok();
+                let page = serde_json::from_str::<serde_json::Value>(&seen.message).ok();
                 let said = page.and_then(|page| Some(page["text"].as_str()?.to_owned()));
-                let said = said.unwrap_or_else(|| seen.said.trim_end().to_owned());
-                table.add_row([&wish, &by, &seen.status, &said, principal.unwrap_or("-"), &took]);
+                let said = said.unwrap_or_else(|| seen.message.trim_end().to_owned());
+                table.add_row([
+                    &operation,
+                    &protocol,
+                    &seen.status,
+                    &said,
+                    principal.unwrap_or("-"),
+                    &duration,
+                ]);
             }
         }
     }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use demo5_authz::claims::{Claims, ROLES};
-use demo5_authz::issuer::{Issuer, Kind};
-use demo5_authz::token::Expected;
+use demo5_authz::claims::{Claims, MAX_ROLES};
+use demo5_authz::issuer::{Issuer, KeyType};
+use demo5_authz::token::ValidationParams;
 use mesh_pki::{Files, FilesError, KeyPem};
 use shared::cli::{self, SetupError};
 use shared::report::{line_err, line_out};
@@ -32,13 +32,13 @@ enum Command {
         out: PathBuf,
         /// Which kind
         #[arg(long, value_enum, default_value_t)]
-        kind: Kind,
+        algorithm: KeyType,
         /// Replace a key pair that is there; tokens that it signed are then worthless
         #[arg(long)]
         force: bool,
     },
     /// Make a token, and print it and nothing else
-    Make {
+    Issue {
         /// The key
         #[arg(long, env = "SIGNING_KEY", value_name = "FILE", default_value = "keys/signing-key.pem")]
         key: PathBuf,
@@ -52,10 +52,10 @@ enum Command {
         #[arg(long = "minutes", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=1440))]
         minutes: u64,
         /// Who issues it
-        #[arg(long, env = "ISSUER", default_value_t = Expected::default().issuer)]
+        #[arg(long, env = "ISSUER", default_value_t = ValidationParams::default().issuer)]
         issuer: String,
         /// For whom it is
-        #[arg(long, env = "AUDIENCE", default_value_t = Expected::default().audience)]
+        #[arg(long, env = "AUDIENCE", default_value_t = ValidationParams::default().audience)]
         audience: String,
     },
 }
@@ -63,8 +63,8 @@ enum Command {
 const EXAMPLES: &str = "\
 Examples:
   demo5-token keygen --out keys
-  demo5-token make --sub ana --role reader > reader.token
-  demo5-token make --sub eve --role admin --minutes 5
+  demo5-token issue --sub ana --role reader > reader.token
+  demo5-token issue --sub eve --role admin --minutes 5
 
 A token is as good as a password while it is valid.";
 
@@ -74,30 +74,31 @@ const JWKS: &str = "jwks.json";
 /// A role or a name that no authorizer of ours would believe.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0:?} cannot be a name or a role: 1 to 128 visible ASCII characters without a comma, and at most {ROLES} roles"
+    "{0:?} cannot be a name or a role: 1 to 128 visible ASCII characters without a comma, and at most {MAX_ROLES} roles"
 )]
-struct BadName(String);
+struct InvalidName(String);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args = Args::parse();
     cli::run_role(0, async |_| match args.command {
-        Command::Keygen { out, kind, force } => keygen(&out, kind, force),
-        Command::Make { key, sub, roles, minutes, issuer, audience } => {
-            let expected = Expected { issuer, audience, ..Expected::default() };
-            make(&key, &sub, &roles, minutes, &expected)
+        Command::Keygen { out, algorithm, force } => keygen(&out, algorithm, force),
+        Command::Issue { key, sub, roles, minutes, issuer, audience } => {
+            let expected = ValidationParams { issuer, audience, ..ValidationParams::default() };
+            issue(&key, &sub, &roles, minutes, &expected)
         }
     })
     .await
 }
 
-fn keygen(out: &Path, kind: Kind, force: bool) -> anyhow::Result<()> {
-    let issuer = Issuer::generate(kind)?;
+fn keygen(out: &Path, algorithm: KeyType, force: bool) -> anyhow::Result<()> {
+    let issuer = Issuer::generate(algorithm)?;
     let key = KeyPem::parse(issuer.private_pem().as_bytes())?;
     let (pem, public) = ("signing-key.pem", out.join("public"));
     // Both or none: half of an old pair with half of a new one is none.
-    let there = [out.join(pem), public.join(JWKS)].into_iter().find(|path| path.symlink_metadata().is_ok());
-    if let (Some(path), false) = (there, force) {
+    let existing =
+        [out.join(pem), public.join(JWKS)].into_iter().find(|path| path.symlink_metadata().is_ok());
+    if let (Some(path), false) = (existing, force) {
         return Err(SetupError::new(FilesError::Exists { path }).into());
     }
     let private = Files::default().secret(pem, &key).write(out, force).map_err(SetupError::new)?;
@@ -109,16 +110,22 @@ fn keygen(out: &Path, kind: Kind, force: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn make(key: &Path, sub: &str, roles: &[String], minutes: u64, expected: &Expected) -> anyhow::Result<()> {
+fn issue(
+    key: &Path,
+    sub: &str,
+    roles: &[String],
+    minutes: u64,
+    expected: &ValidationParams,
+) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(key).map_err(SetupError::new);
     let text = text.with_context(|| {
         format!("cannot read the signing key {}: make one with `demo5-token keygen`", key.display())
     })?;
-    let issuer = Issuer::open(&zeroize::Zeroizing::new(text)).map_err(SetupError::new)?;
+    let issuer = Issuer::from_pem(&zeroize::Zeroizing::new(text)).map_err(SetupError::new)?;
     let names: Vec<&str> = roles.iter().map(String::as_str).collect();
     let claims = Claims::new(expected, sub, &names, Duration::from_secs(60 * minutes));
-    if let Some(bad) = claims.unusable() {
-        return Err(SetupError::new(BadName(bad.to_owned())).into());
+    if let Some(invalid) = claims.invalid_name() {
+        return Err(SetupError::new(InvalidName(invalid.to_owned())).into());
     }
     line_out(&issuer.sign(&claims)?);
     Ok(())

@@ -24,7 +24,7 @@ impl Protocol {
 
 /// What a caller may want.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Wish {
+pub enum Operation {
     /// Hello, or GET /hello
     Hello,
     /// HelloNoAuth, or GET /public: on its route nobody is asked
@@ -37,7 +37,7 @@ pub enum Wish {
 #[derive(Clone, Debug)]
 pub struct Call<'a> {
     /// What is wanted.
-    pub wish: Wish,
+    pub operation: Operation,
     /// The token to show.
     pub token: Option<&'a str>,
     /// Further headers.
@@ -46,30 +46,30 @@ pub struct Call<'a> {
 
 impl<'a> Call<'a> {
     /// A call without credentials.
-    pub fn new(wish: Wish) -> Self {
-        Self { wish, token: None, headers: Vec::new() }
+    pub fn new(operation: Operation) -> Self {
+        Self { operation, token: None, headers: Vec::new() }
     }
 
     /// The same call with a token.
     #[must_use]
-    pub fn token(mut self, token: &'a str) -> Self {
+    pub fn with_token(mut self, token: &'a str) -> Self {
         self.token = Some(token);
         self
     }
 
     /// The same call with another header.
     #[must_use]
-    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
-    pub(super) fn headers(&self) -> Result<HeaderMap, Failed> {
+    pub(super) fn headers(&self) -> Result<HeaderMap, CallError> {
         let token = self.token.iter().map(|token| ("authorization", format!("Bearer {token}")));
         let mut headers = HeaderMap::new();
         for (name, value) in token.chain(self.headers.iter().cloned()) {
             let name = HeaderName::from_static(name);
-            let value = HeaderValue::from_bytes(value.as_bytes()).map_err(Failed::because)?;
+            let value = HeaderValue::from_bytes(value.as_bytes()).map_err(CallError::new)?;
             headers.append(name, value);
         }
         Ok(headers)
@@ -78,23 +78,23 @@ impl<'a> Call<'a> {
 
 /// What a call got.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct CallResult {
     /// The status: a number of HTTP, or a name of gRPC.
     pub status: String,
     /// The message or the body.
-    pub said: String,
+    pub message: String,
     /// What reached the backend, if it did.
-    pub arrived: Option<Arrived>,
+    pub seen_by_backend: Option<Arrived>,
     /// The headers of the answer.
     pub headers: HeaderMap,
     /// How long it took.
-    pub took: Duration,
+    pub duration: Duration,
 }
 
-impl Seen {
+impl CallResult {
     /// Whether the backend answered.
-    pub fn passed(&self) -> bool {
-        self.arrived.is_some()
+    pub fn reached_backend(&self) -> bool {
+        self.seen_by_backend.is_some()
     }
 
     /// The id by which people find the call in the decision log.
@@ -104,25 +104,25 @@ impl Seen {
 }
 
 /// The status, and what was said.
-impl fmt::Display for Seen {
+impl fmt::Display for CallResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?}", self.status, self.said.trim_end())
+        write!(f, "{} {:?}", self.status, self.message.trim_end())
     }
 }
 
 /// No answer came: the connection was refused or broke, or the other side is not to be trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Failed(pub(super) String);
+pub struct CallError(pub(super) String);
 
-impl Failed {
-    pub(super) fn because(error: impl std::error::Error) -> Self {
+impl CallError {
+    pub(super) fn new(error: impl std::error::Error) -> Self {
         Self(root_cause(&error))
     }
 }
 
 /// gRPC's own name of a code.
-pub fn name_of(code: Code) -> &'static str {
+pub fn grpc_code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

@@ -9,17 +9,17 @@ use mesh_lab::CheckContext;
 use shared::lifecycle::{GRACE, Lifecycle};
 use shared::web;
 
-use super::world::{Office, envoy, listener, policies, word};
+use super::environment::{TestAuthorizer, listener, policies, start_envoy, status_text};
 use crate::client::Caller;
 use crate::policy::Policies;
 
 const FILE: &str = "envoy.yaml";
 
 /// The probe's path.
-const PROBE: &str = "/healthz";
+const PROBE_PATH: &str = "/healthz";
 
 /// What a stranger may try: the service, and what looks like the probe.
-const ELSEWHERE: [&str; 5] =
+const PROTECTED_PATHS: [&str; 5] =
     ["/hello", "/healthz/users", "/healthzz", "/healthz/../hello", "/hello?/healthz"];
 
 /// Probes in a row.
@@ -32,26 +32,28 @@ struct App {
 }
 
 /// The door, with the app behind it as a witness.
-struct Door {
+struct Proxy {
     caller: Caller,
     app: App,
 }
 
-pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
-    let app = App::start(&bench.life).await?;
-    let scope = bench.life.child();
-    let office = Office::open(Policies::parse(&policies())?, &scope).await?;
+pub(super) async fn check(context: &mut CheckContext) -> anyhow::Result<()> {
+    let app = App::start(&context.life).await?;
+    let scope = context.life.child();
+    let authorizer = TestAuthorizer::start(Policies::parse(&policies())?, &scope).await?;
     let values =
-        [("AUTHZ", office.authorizer.address().port().to_string()), ("APP", app.address.port().to_string())];
-    let (_envoy, caller) = envoy(bench, FILE, &values).await?;
-    let door = Door { caller, app };
+        [("AUTHZ", authorizer.server.address().port().to_string()), ("APP", app.address.port().to_string())];
+    let (_envoy, caller) = start_envoy(context, FILE, &values).await?;
+    let proxy = Proxy { caller, app };
 
-    door.probe(bench, "while the authorizer is well").await?;
-    let stranger = HeaderMap::new();
-    let reader = office.shows("rita", &["reader"])?;
-    door.keeps_out(bench, "without a token", &stranger, "while the authorizer is well").await?;
-    let (status, reached) = door.get("/hello", &reader).await?;
-    bench.require(
+    proxy.require_probe(context, "while the authorizer is well").await?;
+    let no_credentials = HeaderMap::new();
+    let reader = authorizer.auth_headers("rita", &["reader"])?;
+    proxy
+        .require_blocked(context, "without a token", &no_credentials, "while the authorizer is well")
+        .await?;
+    let (status, reached) = proxy.get("/hello", &reader).await?;
+    context.require(
         "a reader gets through",
         "200 from the app",
         format!(
@@ -62,11 +64,11 @@ pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
         "The authorizer says yes to that one. Is it still asked at the port that it has?",
     );
 
-    drop(office);
+    drop(authorizer);
     scope.shut_down(GRACE).await?;
-    door.probe(bench, "while the authorizer is down").await?;
-    door.keeps_out(bench, "with a good token", &reader, "while the authorizer is down").await?;
-    door.keeps_out(bench, "without any", &stranger, "while the authorizer is down").await
+    proxy.require_probe(context, "while the authorizer is down").await?;
+    proxy.require_blocked(context, "with a good token", &reader, "while the authorizer is down").await?;
+    proxy.require_blocked(context, "without any", &no_credentials, "while the authorizer is down").await
 }
 
 impl App {
@@ -74,10 +76,10 @@ impl App {
         let listener = listener().await?;
         let address = listener.local_addr()?;
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let noting = Arc::clone(&seen);
+        let log = Arc::clone(&seen);
         web::serve(listener, life, move |request| {
             let path = request.uri().path().to_owned();
-            noting.lock().unwrap_or_else(PoisonError::into_inner).push(path);
+            log.lock().unwrap_or_else(PoisonError::into_inner).push(path);
             std::future::ready(web::text(StatusCode::OK, "well\n"))
         });
         Ok(Self { address, seen })
@@ -88,57 +90,58 @@ impl App {
     }
 }
 
-impl Door {
+impl Proxy {
     /// What a call got, and whether the app saw it.
     async fn get(&self, path: &str, headers: &HeaderMap) -> anyhow::Result<(String, bool)> {
         let before = self.app.count();
         let seen = self.caller.http(Method::GET, path, headers.clone(), Bytes::new()).await;
-        Ok((word(&seen), self.app.count() > before))
+        Ok((status_text(&seen), self.app.count() > before))
     }
 
     /// The orchestrator asks whether the app is well. It has no token.
-    async fn probe(&self, bench: &mut CheckContext, when: &str) -> anyhow::Result<()> {
-        let (mut well, mut reached, mut last) = (0, 0, String::new());
+    async fn require_probe(&self, context: &mut CheckContext, when: &str) -> anyhow::Result<()> {
+        let (mut succeeded, mut reached, mut last) = (0, 0, String::new());
         for _ in 0..PROBES {
-            let (status, arrived) = self.get(PROBE, &HeaderMap::new()).await?;
-            well += usize::from(status == "200");
+            let (status, arrived) = self.get(PROBE_PATH, &HeaderMap::new()).await?;
+            succeeded += usize::from(status == "200");
             reached += usize::from(arrived);
             last = status;
         }
-        let advice = if well == PROBES {
+        let advice = if succeeded == PROBES {
             "Whoever answers in the app's place says that it is well also when it is dead. Let the probe through to it."
         } else {
             "The probe has no token, and needs none: on its route nobody is to be asked. A filter can be disabled for \
              a route (typed_per_filter_config)."
         };
-        bench.require(
+        context.require(
             format!("the app can be asked for its health {when}"),
             format!("{PROBES} with 200, and {PROBES} that reach the app"),
             format!(
-                "{well} of {PROBES} probes got 200 {when} (the last {last}), and {reached} reached the app"
+                "{succeeded} of {PROBES} probes got 200 {when} (the last {last}), and {reached} reached the app"
             ),
-            (well, reached) == (PROBES, PROBES),
+            (succeeded, reached) == (PROBES, PROBES),
             advice,
         );
         Ok(())
     }
 
     /// Nobody gets through by any of these ways.
-    async fn keeps_out(
+    async fn require_blocked(
         &self,
-        bench: &mut CheckContext,
-        who: &str,
+        context: &mut CheckContext,
+        credentials: &str,
         headers: &HeaderMap,
         when: &str,
     ) -> anyhow::Result<()> {
-        let mut through = Vec::new();
-        for path in ELSEWHERE {
+        let mut passed_paths = Vec::new();
+        for path in PROTECTED_PATHS {
             if let (_, true) = self.get(path, headers).await? {
-                through.push(path);
+                passed_paths.push(path);
             }
         }
-        let told = if through.is_empty() { String::new() } else { format!(" ({})", through.join(", ")) };
-        let advice = if through.contains(&"/hello") {
+        let listed =
+            if passed_paths.is_empty() { String::new() } else { format!(" ({})", passed_paths.join(", ")) };
+        let advice = if passed_paths.contains(&"/hello") {
             match when {
                 "while the authorizer is well" => {
                     "Nobody is asked about these. Only on the probe's own route may that be so."
@@ -150,11 +153,15 @@ impl Door {
         } else {
             "They only look like the probe. What does the match of its route leave open?"
         };
-        bench.require(
-            format!("a call {who} does not get through {when}"),
+        context.require(
+            format!("a call {credentials} does not get through {when}"),
             "0",
-            format!("{} of {} calls {who} reached the app {when}{told}", through.len(), ELSEWHERE.len()),
-            through.is_empty(),
+            format!(
+                "{} of {} calls {credentials} reached the app {when}{listed}",
+                passed_paths.len(),
+                PROTECTED_PATHS.len()
+            ),
+            passed_paths.is_empty(),
             advice,
         );
         Ok(())

@@ -5,114 +5,115 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::Value;
 use shared::report::Recorder;
 
-use super::mesh::{BODY, Mesh, PARTIAL, WHOLE};
-use super::tables::{table, tell};
-use crate::client::Seen;
-use crate::topology::FRONT;
+use super::mesh::{FULL_BODY_LISTENER, MAX_BODY_BYTES, Mesh, PARTIAL_BODY_LISTENER};
+use super::tables::{print_table, table};
+use crate::client::CallResult;
+use crate::topology::FRONT_LISTENER;
 
 impl Mesh {
     /// The price of looking at bodies is that somebody must hold them.
-    pub(super) async fn bodies(&self, story: &mut Recorder) -> anyhow::Result<()> {
-        let most = u64::from(BODY);
-        let mut shown = table(["door", "body", "status", "the authorizer saw", "the backend got"]);
-        for (id, claim, door, size, expected, judged, arrived) in [
+    pub(super) async fn bodies(&self, recorder: &mut Recorder) -> anyhow::Result<()> {
+        let max = u64::from(MAX_BODY_BYTES);
+        let mut table_rows = table(["door", "body", "status", "the authorizer saw", "the backend got"]);
+        for (id, claim, listener, size, expected, expected_body, expected_bytes) in [
             (
                 "body-off",
                 "Without with_request_body the authorizer sees no body",
-                FRONT,
-                4 * most,
+                FRONT_LISTENER,
+                4 * max,
                 "200",
-                Judged::Nothing,
-                4 * most,
+                BodySeen::NoBody,
+                4 * max,
             ),
             (
-                "body-whole",
+                "body-full",
                 "With it, the authorizer sees the body, and the backend still gets it",
-                WHOLE,
-                most / 2,
+                FULL_BODY_LISTENER,
+                max / 2,
                 "200",
-                Judged::Bytes(most / 2, false),
-                most / 2,
+                BodySeen::Bytes(max / 2, false),
+                max / 2,
             ),
             (
                 "body-too-large",
                 "A body above the limit is refused before anybody is asked",
-                WHOLE,
-                2 * most,
+                FULL_BODY_LISTENER,
+                2 * max,
                 "413",
-                Judged::NotAsked,
+                BodySeen::NotChecked,
                 0,
             ),
             (
                 "body-partial",
                 "With allow_partial_message the authorizer sees the beginning, the backend all of it",
-                PARTIAL,
-                2 * most,
+                PARTIAL_BODY_LISTENER,
+                2 * max,
                 "200",
-                Judged::Bytes(most, true),
-                2 * most,
+                BodySeen::Bytes(max, true),
+                2 * max,
             ),
         ] {
             let before = self.authorizer.metrics().checks();
-            let (seen, got) = self.post(door, size).await?;
+            let (seen, backend_got) = self.post(listener, size).await?;
             let after = self.authorizer.metrics().checks();
-            let saw = if after == before {
-                Judged::NotAsked
+            let authorizer_saw = if after == before {
+                BodySeen::NotChecked
             } else {
-                let line = self.logged(&seen).await?;
+                let line = self.log_entry(&seen).await?;
                 let bytes = line["body"]["bytes"].as_u64();
-                bytes.map_or(Judged::Nothing, |bytes| Judged::Bytes(bytes, line["body"]["partial"] == true))
+                bytes
+                    .map_or(BodySeen::NoBody, |bytes| BodySeen::Bytes(bytes, line["body"]["partial"] == true))
             };
-            shown.add_row([
-                door,
+            table_rows.add_row([
+                listener,
                 &format!("{size} bytes"),
                 &seen.status,
-                &saw.to_string(),
-                &format!("{got} bytes"),
+                &authorizer_saw.to_string(),
+                &format!("{backend_got} bytes"),
             ]);
-            story.claim(
+            recorder.claim(
                 id,
                 claim,
-                format!("{expected}; authorizer: {judged}; backend: {arrived} bytes"),
-                format!("{}; authorizer: {saw}; backend: {got} bytes", seen.status),
-                seen.status == expected && saw == judged && got == arrived,
+                format!("{expected}; authorizer: {expected_body}; backend: {expected_bytes} bytes"),
+                format!("{}; authorizer: {authorizer_saw}; backend: {backend_got} bytes", seen.status),
+                seen.status == expected && authorizer_saw == expected_body && backend_got == expected_bytes,
             );
         }
-        tell(story, &shown);
+        print_table(recorder, &table_rows);
         Ok(())
     }
 
     /// Sends a body of this size, and says how much of it the backend got.
-    async fn post(&self, door: &str, size: u64) -> anyhow::Result<(Seen, u64)> {
+    async fn post(&self, listener: &str, size: u64) -> anyhow::Result<(CallResult, u64)> {
         let mut headers = HeaderMap::new();
         let token = self.token("rita", &["reader"])?;
         headers.insert(header::AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {token}"))?);
         let body = Bytes::from(vec![b'x'; usize::try_from(size)?]);
-        let seen = self.at(door)?.http(Method::POST, "/hello", headers, body).await?;
-        let page: Option<Value> = serde_json::from_str(&seen.said).ok();
-        let got = page.and_then(|page| page["body_bytes"].as_u64()).unwrap_or(0);
-        Ok((seen, got))
+        let seen = self.caller_at(listener)?.http(Method::POST, "/hello", headers, body).await?;
+        let page: Option<Value> = serde_json::from_str(&seen.message).ok();
+        let backend_got = page.and_then(|page| page["body_bytes"].as_u64()).unwrap_or(0);
+        Ok((seen, backend_got))
     }
 }
 
 /// What the authorizer saw of a body.
 #[derive(PartialEq, Eq)]
-enum Judged {
+enum BodySeen {
     /// It was asked, and there was none.
-    Nothing,
+    NoBody,
     /// So many bytes, and whether there were more.
     Bytes(u64, bool),
     /// It was not asked.
-    NotAsked,
+    NotChecked,
 }
 
-impl std::fmt::Display for Judged {
+impl std::fmt::Display for BodySeen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Nothing => f.write_str("no body"),
+            Self::NoBody => f.write_str("no body"),
             Self::Bytes(bytes, false) => write!(f, "{bytes} bytes"),
             Self::Bytes(bytes, true) => write!(f, "the first {bytes} bytes"),
-            Self::NotAsked => f.write_str("not asked"),
+            Self::NotChecked => f.write_str("not asked"),
         }
     }
 }

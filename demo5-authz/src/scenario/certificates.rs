@@ -4,9 +4,9 @@ use mesh_pki::{Intermediate, Names};
 use shared::report::Recorder;
 
 use super::calls::status;
-use super::mesh::{Mesh, TLS, authority};
-use super::tables::{table, tell};
-use crate::client::{Call, Caller, Protocol, Wish};
+use super::mesh::{Mesh, TLS_LISTENER, create_ca};
+use super::tables::{print_table, table};
+use crate::client::{Call, Caller, Operation, Protocol};
 
 const PRINTER: &str = "spiffe://demo5.example/ns/cards/sa/printer";
 
@@ -14,7 +14,7 @@ const PRINTER: &str = "spiffe://demo5.example/ns/cards/sa/printer";
 struct Case<'a> {
     id: &'static str,
     /// What is shown, in a few words.
-    shows: &'static str,
+    presents: &'static str,
     claim: &'static str,
     /// Who vouches for the certificate, and what is in it; nobody shows none.
     certificate: Option<(&'a Intermediate, Names)>,
@@ -25,53 +25,61 @@ struct Case<'a> {
 
 impl Mesh {
     /// A certificate is enough, if the right one vouches for it, and if it names somebody.
-    pub(super) async fn certificates(&self, story: &mut Recorder) -> anyhow::Result<()> {
-        let mut shown = table(["caller shows", "gRPC", "HTTP", "the backend sees"]);
-        let foreign = authority("elsewhere")?;
-        for case in self.visitors(&foreign)? {
-            let own = match &case.certificate {
+    pub(super) async fn certificates(&self, recorder: &mut Recorder) -> anyhow::Result<()> {
+        let mut table_rows = table(["caller shows", "gRPC", "HTTP", "the backend sees"]);
+        let foreign = create_ca("elsewhere")?;
+        for case in self.certificate_cases(&foreign)? {
+            let certificate = match &case.certificate {
                 Some((by, names)) => Some(self.certificate(by, names)?),
                 None => None,
             };
-            let caller = Caller::tls(self.door(TLS)?, &self.roots()?, own.as_ref())?;
-            let mut call = Call::new(Wish::Hello);
+            let caller =
+                Caller::tls(self.listener_address(TLS_LISTENER)?, &self.roots()?, certificate.as_ref())?;
+            let mut call = Call::new(Operation::Hello);
             call.token = case.token.as_deref();
             let before = self.backend.calls();
-            let mut got = Vec::new();
+            let mut statuses = Vec::new();
             let mut names = Vec::new();
             for protocol in Protocol::ALL {
                 let seen = caller.call(protocol, &call).await;
-                got.push(status(&seen));
-                names.extend(seen.ok().and_then(|seen| seen.arrived).map(|arrived| arrived.principal));
+                statuses.push(status(&seen));
+                names
+                    .extend(seen.ok().and_then(|seen| seen.seen_by_backend).map(|arrived| arrived.principal));
             }
             let reached = self.backend.calls() - before;
             let named =
                 if case.principal.is_empty() { names.is_empty() } else { names == [case.principal; 2] };
             let named = named && reached == names.len() as u64;
             names.dedup();
-            shown.add_row([case.shows, &got[0], &got[1], names.first().map_or("nothing", String::as_str)]);
+            table_rows.add_row([
+                case.presents,
+                &statuses[0],
+                &statuses[1],
+                names.first().map_or("nothing", String::as_str),
+            ]);
             let (grpc, http) = case.expected;
-            story.claim(
+            recorder.claim(
                 case.id,
                 case.claim,
                 format!("{grpc}, {http}"),
-                format!("{}, {}; {reached} of 2 reached the backend", got[0], got[1]),
-                got == [grpc, http] && named,
+                format!("{}, {}; {reached} of 2 reached the backend", statuses[0], statuses[1]),
+                statuses == [grpc, http] && named,
             );
         }
-        tell(story, &shown);
+        print_table(recorder, &table_rows);
         Ok(())
     }
 
-    fn visitors<'a>(&'a self, foreign: &'a Intermediate) -> anyhow::Result<Vec<Case<'a>>> {
-        let (yes, no) = (("OK", "200"), ("PERMISSION_DENIED", "403"));
-        let (unknown, cut) = (("UNAUTHENTICATED", "401"), ("no connection", "no connection"));
-        let ours = &self.trust;
+    fn certificate_cases<'a>(&'a self, foreign: &'a Intermediate) -> anyhow::Result<Vec<Case<'a>>> {
+        let (allowed, denied) = (("OK", "200"), ("PERMISSION_DENIED", "403"));
+        let (unauthenticated, no_connection) =
+            (("UNAUTHENTICATED", "401"), ("no connection", "no connection"));
+        let ours = &self.ca;
         let named = |id: &str| Names::default().spiffe(id);
         let printer = || named(PRINTER);
-        let case = |id, shows, claim, certificate, token, expected, principal| Case {
+        let case = |id, presents, claim, certificate, token, expected, principal| Case {
             id,
-            shows,
+            presents,
             claim,
             certificate,
             token,
@@ -84,30 +92,30 @@ impl Mesh {
         let nameless = Names::default().dns("printer.demo5.example")?;
         Ok(vec![
             case(
-                "certificate-is-enough",
+                "certificate-only",
                 "the printer's certificate",
                 "A client certificate is enough, without a token",
                 Some((ours, printer()?)),
                 None,
-                yes,
+                allowed,
                 PRINTER,
             ),
             case(
-                "certificate-of-another",
+                "certificate-denied",
                 "another service's certificate",
                 "Another service's certificate is believed, and may not",
                 Some((ours, other)),
                 None,
-                no,
+                denied,
                 "",
             ),
             case(
-                "no-certificate",
+                "no-credentials",
                 "nothing",
                 "Without a certificate and a token nobody passes here either",
                 None,
                 None,
-                unknown,
+                unauthenticated,
                 "",
             ),
             case(
@@ -116,16 +124,16 @@ impl Mesh {
                 "Without a certificate a token will do",
                 None,
                 Some(token),
-                yes,
+                allowed,
                 "rita",
             ),
             case(
-                "foreign-authority",
+                "untrusted-ca",
                 "the printer's name, by a foreign CA",
                 "A certificate with the same name by another authority is not even connected",
                 Some((foreign, printer()?)),
                 None,
-                cut,
+                no_connection,
                 "",
             ),
             case(
@@ -134,25 +142,25 @@ impl Mesh {
                 "A name of another trust domain is nobody here",
                 Some((ours, elsewhere)),
                 None,
-                unknown,
+                unauthenticated,
                 "",
             ),
             case(
-                "certificate-without-id",
+                "certificate-no-spiffe-id",
                 "a certificate without a SPIFFE ID",
                 "A certificate without a SPIFFE ID names nobody",
                 Some((ours, nameless)),
                 None,
-                unknown,
+                unauthenticated,
                 "",
             ),
             case(
-                "bad-token-good-certificate",
+                "invalid-token-with-certificate",
                 "that certificate and a bad token",
                 "A certificate does not make a bad token good",
                 Some((ours, printer()?)),
                 Some("not.a.token".into()),
-                unknown,
+                unauthenticated,
                 "",
             ),
         ])

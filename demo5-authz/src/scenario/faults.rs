@@ -22,10 +22,10 @@ use crate::decision::Decision;
 use crate::topology::loopback;
 
 /// How long the slow one takes: five times as long as Envoy waits.
-pub(super) const SLOW: Duration = Duration::from_secs(1);
+pub(super) const SLOW_DELAY: Duration = Duration::from_secs(1);
 
 /// The most that is read before a connection is given up on, in bytes.
-const MOST: usize = 256 * 1024;
+const MAX_REQUEST_BYTES: usize = 256 * 1024;
 
 /// A way to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,17 +39,24 @@ pub(super) enum Fault {
     /// It ends when it has read the question.
     Crash,
     /// It answers, and not in HTTP/2.
-    Noise,
+    NotHttp2,
     /// It answers in gRPC, and not with a CheckResponse.
-    Garbage,
+    InvalidMessage,
     /// It answers in gRPC, with no bytes at all. That is a CheckResponse, all of whose fields have their defaults.
-    Empty,
+    EmptyResponse,
 }
 
 impl Fault {
     /// All of them.
-    pub(super) const ALL: [Self; 7] =
-        [Self::Down, Self::BlackHole, Self::Slow, Self::Crash, Self::Noise, Self::Garbage, Self::Empty];
+    pub(super) const ALL: [Self; 7] = [
+        Self::Down,
+        Self::BlackHole,
+        Self::Slow,
+        Self::Crash,
+        Self::NotHttp2,
+        Self::InvalidMessage,
+        Self::EmptyResponse,
+    ];
 
     /// Its name among clusters and doors.
     pub(super) fn name(self) -> &'static str {
@@ -58,22 +65,22 @@ impl Fault {
             Self::BlackHole => "black-hole",
             Self::Slow => "slow",
             Self::Crash => "crash",
-            Self::Noise => "noise",
-            Self::Garbage => "garbage",
-            Self::Empty => "empty",
+            Self::NotHttp2 => "not-http2",
+            Self::InvalidMessage => "invalid-message",
+            Self::EmptyResponse => "empty-response",
         }
     }
 
     /// In a sentence.
-    pub(super) fn what(self) -> &'static str {
+    pub(super) fn description(self) -> &'static str {
         match self {
             Self::Down => "is down",
             Self::BlackHole => "is a black hole",
             Self::Slow => "is too slow",
             Self::Crash => "crashes in the middle of a call",
-            Self::Noise => "answers with noise",
-            Self::Garbage => "answers with garbage in gRPC",
-            Self::Empty => "answers with an empty message",
+            Self::NotHttp2 => "answers with noise",
+            Self::InvalidMessage => "answers with garbage in gRPC",
+            Self::EmptyResponse => "answers with an empty message",
         }
     }
 
@@ -85,12 +92,12 @@ impl Fault {
     /// Starts such an authorizer.
     pub(super) async fn start(self, life: &Lifecycle) -> io::Result<SocketAddr> {
         if self == Self::Down {
-            let held = ReservedPort::new(loopback(0))?;
-            let address = held.address();
+            let reserved_port = ReservedPort::new(loopback(0))?;
+            let address = reserved_port.address();
             let stop = life.token();
             life.spawn(async move {
                 stop.cancelled().await;
-                drop(held);
+                drop(reserved_port);
             });
             return Ok(address);
         }
@@ -99,7 +106,7 @@ impl Fault {
         let stop = life.token();
         if self == Self::Slow {
             let server = tonic::transport::Server::builder()
-                .add_service(AuthorizationServer::new(Late))
+                .add_service(AuthorizationServer::new(SlowAuthorizer))
                 .serve_with_incoming(TcpListenerStream::new(listener));
             life.spawn(async move {
                 // Its last, late answers are for nobody.
@@ -110,40 +117,42 @@ impl Fault {
         let scope = life.clone();
         life.spawn(async move {
             while let Some(Ok((tcp, _))) = stop.run_until_cancelled(listener.accept()).await {
-                let (stop, serving) = (scope.token(), self.mistreat(tcp));
+                let (stop, serving) = (scope.token(), self.serve_fault(tcp));
                 scope.spawn(async move { stop.run_until_cancelled(serving).await });
             }
         });
         Ok(address)
     }
 
-    async fn mistreat(self, mut tcp: TcpStream) {
+    async fn serve_fault(self, mut tcp: TcpStream) {
         // What goes wrong on such a connection is no news.
         match self {
             Self::Crash => {
-                _ = read_question(&mut tcp).await;
+                _ = read_request(&mut tcp).await;
                 // With a reset, as a process's death gives it to a peer whose bytes were not read.
                 _ = socket2::SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
             }
-            Self::Noise => {
-                if read_question(&mut tcp).await.is_ok() {
+            Self::NotHttp2 => {
+                if read_request(&mut tcp).await.is_ok() {
                     _ = tcp.write_all(&b"!\0\xff~".repeat(64)).await;
                     std::future::pending::<()>().await;
                 }
             }
-            Self::Garbage => serve(tcp, Bytes::from_static(&[0, 0, 0, 0, 4, 0xff, 0xff, 0xff, 0xff])).await,
-            Self::Empty => serve(tcp, Bytes::from_static(&[0, 0, 0, 0, 0])).await,
+            Self::InvalidMessage => {
+                serve(tcp, Bytes::from_static(&[0, 0, 0, 0, 4, 0xff, 0xff, 0xff, 0xff])).await;
+            }
+            Self::EmptyResponse => serve(tcp, Bytes::from_static(&[0, 0, 0, 0, 0])).await,
             Self::Down | Self::BlackHole | Self::Slow => std::future::pending().await,
         }
     }
 }
 
 /// Reads until the question is there. HTTP/2 packs headers, but not bodies: the path stands in it as it is.
-async fn read_question(tcp: &mut TcpStream) -> io::Result<()> {
+async fn read_request(tcp: &mut TcpStream) -> io::Result<()> {
     let mut read = Vec::new();
     let has = |read: &[u8], text: &[u8]| read.windows(text.len()).any(|window| window == text);
     while !has(&read, b"/hello") && !has(&read, b"/mesh.hello.v1.Greeter/") {
-        if read.len() > MOST || tcp.read_buf(&mut read).await? == 0 {
+        if read.len() > MAX_REQUEST_BYTES || tcp.read_buf(&mut read).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
@@ -172,12 +181,12 @@ async fn serve(tcp: TcpStream, message: Bytes) {
 }
 
 /// Says yes, when nobody waits for it any more.
-struct Late;
+struct SlowAuthorizer;
 
 #[tonic::async_trait]
-impl Authorization for Late {
+impl Authorization for SlowAuthorizer {
     async fn check(&self, _: tonic::Request<CheckRequest>) -> Result<tonic::Response<CheckResponse>, Status> {
-        tokio::time::sleep(SLOW).await;
+        tokio::time::sleep(SLOW_DELAY).await;
         Ok(tonic::Response::new(Decision::Allow { headers: Vec::new() }.to_response(false)))
     }
 }

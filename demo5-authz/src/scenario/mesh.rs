@@ -22,14 +22,16 @@ use crate::backend::Backend;
 use crate::claims::Claims;
 use crate::client::Caller;
 use crate::decision_log::DecisionLog;
-use crate::issuer::{Issuer, Kind};
+use crate::issuer::{Issuer, KeyType};
 use crate::metrics::Metrics;
 use crate::plan::Plan;
 use crate::policy::Policies;
-use crate::reload::{self, Followed};
-use crate::server::{self, Running};
-use crate::token::Expected;
-use crate::topology::{AUTHZ, Authorizers, Door, FRONT, HOST, World, loopback};
+use crate::reload::{self, Watched};
+use crate::server::{self, RunningServer};
+use crate::token::ValidationParams;
+use crate::topology::{
+    AUTHZ_CLUSTER, AuthorizerCluster, EnvoyTopology, FRONT_LISTENER, ListenerSpec, SERVER_NAME, loopback,
+};
 
 /// The policies of the demo, which the story puts into a folder of its own, and changes there.
 const POLICIES: [(&str, &str); 2] = [
@@ -40,20 +42,20 @@ const POLICIES: [(&str, &str); 2] = [
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 /// The door with TLS.
-pub(super) const TLS: &str = "tls";
+pub(super) const TLS_LISTENER: &str = "tls";
 
 /// The door at which nobody is asked.
-pub(super) const BARE: &str = "bare";
+pub(super) const NO_AUTHZ_LISTENER: &str = "no-authz";
 
 /// The doors that send bodies along: whole ones, and the beginning of longer ones.
-pub(super) const WHOLE: &str = "body-whole";
-pub(super) const PARTIAL: &str = "body-partial";
+pub(super) const FULL_BODY_LISTENER: &str = "body-full";
+pub(super) const PARTIAL_BODY_LISTENER: &str = "body-partial";
 
 /// The door with two authorizers.
-pub(super) const PAIR: &str = "pair";
+pub(super) const PAIR_LISTENER: &str = "pair";
 
 /// The most that is sent along of a body.
-pub(super) const BODY: u32 = 1024;
+pub(super) const MAX_BODY_BYTES: u32 = 1024;
 
 /// The world of the story, running.
 #[derive(Debug)]
@@ -61,11 +63,11 @@ pub struct Mesh {
     pub(super) issuer: Issuer,
     pub(super) backend: Backend,
     pub(super) authorizer: Authorizer,
-    pub(super) pair: [(Authorizer, Running); 2],
-    pub(super) policies: Followed<Policies>,
-    pub(super) trust: Intermediate,
+    pub(super) pair: [(Authorizer, RunningServer); 2],
+    pub(super) policies: Watched<Policies>,
+    pub(super) ca: Intermediate,
     pub(super) envoy: Serving,
-    doors: BTreeMap<String, SocketAddr>,
+    listeners: BTreeMap<String, SocketAddr>,
     folder: TempFolder,
 }
 
@@ -73,92 +75,118 @@ impl Mesh {
     /// Starts everybody.
     pub(super) async fn start(plan: &Plan, program: &Program, life: &Lifecycle) -> anyhow::Result<Self> {
         let folder = TempFolder::new("mesh-demo5-").context("no temporary folder")?;
-        let issuer = Issuer::generate(Kind::default())?;
+        let issuer = Issuer::generate(KeyType::default())?;
         std::fs::create_dir(folder.path().join("policies"))?;
         for (name, text) in POLICIES {
             std::fs::write(folder.path().join("policies").join(name), text)?;
         }
-        put(&folder.path().join("jwks.json"), &issuer.jwks())?;
+        write_atomically(&folder.path().join("jwks.json"), &issuer.jwks())?;
         for (name, role) in [("reader", "reader"), ("admin", "admin")] {
-            let token = issuer.sign(&Claims::new(&Expected::default(), name, &[role], 8 * HOUR))?;
-            put(&folder.path().join(format!("{name}.token")), &token)?;
+            let token = issuer.sign(&Claims::new(&ValidationParams::default(), name, &[role], 8 * HOUR))?;
+            write_atomically(&folder.path().join(format!("{name}.token")), &token)?;
         }
 
         let metrics = Metrics::new()?;
-        let keys =
-            reload::keys(&folder.path().join("jwks.json"), &Expected::default(), &metrics, life).await?;
-        let policies = reload::policies(&folder.path().join("policies"), &metrics, life).await?;
+        let keys = reload::watch_keys(
+            &folder.path().join("jwks.json"),
+            &ValidationParams::default(),
+            &metrics,
+            life,
+        )
+        .await?;
+        let policies = reload::watch_policies(&folder.path().join("policies"), &metrics, life).await?;
         let log = tokio::fs::File::create(folder.path().join("decisions.jsonl")).await?;
-        let log = DecisionLog::to(log, life);
+        let log = DecisionLog::to_writer(log, life);
         let authorizer = |metrics, log| {
-            Authorizer::new(keys.newest.clone(), policies.newest.clone(), TRUST_DOMAIN, metrics, log)
+            Authorizer::new(keys.latest.clone(), policies.latest.clone(), TRUST_DOMAIN, metrics, log)
         };
         let front = authorizer(metrics, log);
         // The two count for themselves, and write nothing.
-        let one = authorizer(Metrics::new()?, DecisionLog::off());
-        let two = authorizer(Metrics::new()?, DecisionLog::off());
+        let one = authorizer(Metrics::new()?, DecisionLog::disabled());
+        let two = authorizer(Metrics::new()?, DecisionLog::disabled());
 
-        let lab = |port| loopback(if plan.stay { port } else { 0 });
+        let lab_address = |port| loopback(if plan.stay { port } else { 0 });
         // Envoy's own ports: a program that has one is named here better than in Envoy's log.
         for port in [ports::DEMO5_ENVOY, ports::DEMO5_TLS, ports::DEMO5_ADMIN] {
-            drop(listen_on_lab_port(lab(port)).await?);
+            drop(listen_on_lab_port(lab_address(port)).await?);
         }
-        let backend = Backend::start(listen_on_lab_port(lab(ports::DEMO5_BACKEND)).await?, life);
-        let serve = async |authorizer: &Authorizer, port: SocketAddr, linger: Duration| {
-            anyhow::Ok(Running::start(authorizer.clone(), listen_on_lab_port(port).await?, linger, life))
+        let backend = Backend::start(listen_on_lab_port(lab_address(ports::DEMO5_BACKEND)).await?, life);
+        let serve = async |authorizer: &Authorizer, port: SocketAddr, shutdown_delay: Duration| {
+            anyhow::Ok(RunningServer::start(
+                authorizer.clone(),
+                listen_on_lab_port(port).await?,
+                shutdown_delay,
+                life,
+            ))
         };
-        let running = serve(&front, lab(ports::DEMO5_AUTHZ), Duration::ZERO).await?;
-        server::serve_metrics(front.clone(), listen_on_lab_port(lab(ports::DEMO5_METRICS)).await?, life);
+        let running = serve(&front, lab_address(ports::DEMO5_AUTHZ), Duration::ZERO).await?;
+        server::serve_metrics(
+            front.clone(),
+            listen_on_lab_port(lab_address(ports::DEMO5_METRICS)).await?,
+            life,
+        );
         // Longer than Envoy's health checks are apart.
-        let linger = Duration::from_secs(2);
-        let pair = [serve(&one, loopback(0), linger).await?, serve(&two, loopback(0), linger).await?];
-
-        let mut doors = vec![
-            Door::new(FRONT, AUTHZ).at(lab(ports::DEMO5_ENVOY).port()),
-            Door::new(TLS, AUTHZ).at(lab(ports::DEMO5_TLS).port()).with_tls(),
-            Door::bare(BARE),
-            Door::new(WHOLE, AUTHZ).with_body(BODY, false),
-            Door::new(PARTIAL, AUTHZ).with_body(BODY, true),
-            Door::new(PAIR, PAIR),
+        let shutdown_delay = Duration::from_secs(2);
+        let pair = [
+            serve(&one, loopback(0), shutdown_delay).await?,
+            serve(&two, loopback(0), shutdown_delay).await?,
         ];
-        let cluster = |name: &str, addresses: Vec<SocketAddr>, health_checks| Authorizers {
-            cluster: name.to_owned(),
+
+        let mut listeners = vec![
+            ListenerSpec::new(FRONT_LISTENER, AUTHZ_CLUSTER).on_port(lab_address(ports::DEMO5_ENVOY).port()),
+            ListenerSpec::new(TLS_LISTENER, AUTHZ_CLUSTER)
+                .on_port(lab_address(ports::DEMO5_TLS).port())
+                .with_tls(),
+            ListenerSpec::without_ext_authz(NO_AUTHZ_LISTENER),
+            ListenerSpec::new(FULL_BODY_LISTENER, AUTHZ_CLUSTER).with_body(MAX_BODY_BYTES, false),
+            ListenerSpec::new(PARTIAL_BODY_LISTENER, AUTHZ_CLUSTER).with_body(MAX_BODY_BYTES, true),
+            ListenerSpec::new(PAIR_LISTENER, PAIR_LISTENER),
+        ];
+        let cluster = |name: &str, addresses: Vec<SocketAddr>, health_checks| AuthorizerCluster {
+            name: name.to_owned(),
             addresses,
             health_checks,
         };
         let mut authorizers = vec![
-            cluster(AUTHZ, vec![running.address()], true),
-            cluster(PAIR, pair.iter().map(Running::address).collect(), true),
+            cluster(AUTHZ_CLUSTER, vec![running.address()], true),
+            cluster(PAIR_LISTENER, pair.iter().map(RunningServer::address).collect(), true),
         ];
         for fault in Fault::ALL {
             let name = fault.name();
             // Without health checks: they would find out, and then nobody would be asked.
             authorizers.push(cluster(name, vec![fault.start(life).await?], false));
-            doors.push(Door::new(&format!("closed-{name}"), name));
-            doors.push(Door::new(&format!("open-{name}"), name).open());
+            listeners.push(ListenerSpec::new(&format!("fail-closed-{name}"), name));
+            listeners.push(ListenerSpec::new(&format!("fail-open-{name}"), name).fail_open());
         }
 
-        let trust = authority("demo5")?;
-        let own = trust.issue(&Names::default().dns(HOST)?, Usage::Server, Validity::from_now(HOUR)?)?;
-        let tls = Some((own, trust.root_pem()));
-        let world =
-            World { admin: lab(ports::DEMO5_ADMIN), doors, authorizers, backend: backend.address(), tls };
-        let envoy = Envoy::new(&program.path, world.to_yaml()?).start(life).await?.ready(READY_LIMIT).await?;
+        let ca = create_ca("demo5")?;
+        let certificate =
+            ca.issue(&Names::default().dns(SERVER_NAME)?, Usage::Server, Validity::from_now(HOUR)?)?;
+        let tls = Some((certificate, ca.root_pem()));
+        let topology = EnvoyTopology {
+            admin: lab_address(ports::DEMO5_ADMIN),
+            listeners,
+            authorizers,
+            backend: backend.address(),
+            tls,
+        };
+        let envoy =
+            Envoy::new(&program.path, topology.to_yaml()?).start(life).await?.ready(READY_LIMIT).await?;
         let listeners = envoy.admin().listeners().await?;
-        let doors = listeners.into_iter().map(|one| (one.name, one.address)).collect();
+        let listeners = listeners.into_iter().map(|one| (one.name, one.address)).collect();
         let [first, second] = pair;
         let pair = [(one, first), (two, second)];
-        Ok(Self { issuer, backend, authorizer: front, pair, policies, trust, envoy, doors, folder })
+        Ok(Self { issuer, backend, authorizer: front, pair, policies, ca, envoy, listeners, folder })
     }
 
     /// Where the door of this name is.
-    pub(super) fn door(&self, name: &str) -> anyhow::Result<SocketAddr> {
-        self.doors.get(name).copied().with_context(|| format!("Envoy has no listener {name}"))
+    pub(super) fn listener_address(&self, name: &str) -> anyhow::Result<SocketAddr> {
+        self.listeners.get(name).copied().with_context(|| format!("Envoy has no listener {name}"))
     }
 
     /// Somebody at the door of this name, without TLS.
-    pub(super) fn at(&self, door: &str) -> anyhow::Result<Caller> {
-        Ok(Caller::plain(self.door(door)?)?)
+    pub(super) fn caller_at(&self, listener: &str) -> anyhow::Result<Caller> {
+        Ok(Caller::plain(self.listener_address(listener)?)?)
     }
 
     /// A file or folder of the story.
@@ -168,7 +196,7 @@ impl Mesh {
 
     /// A good token.
     pub(super) fn token(&self, subject: &str, roles: &[&str]) -> anyhow::Result<String> {
-        Ok(self.issuer.sign(&Claims::new(&Expected::default(), subject, roles, HOUR))?)
+        Ok(self.issuer.sign(&Claims::new(&ValidationParams::default(), subject, roles, HOUR))?)
     }
 
     /// A client's certificate, by our authority or another one.
@@ -179,18 +207,18 @@ impl Mesh {
 
     /// Our root, for callers.
     pub(super) fn roots(&self) -> anyhow::Result<Roots> {
-        Ok(Roots::from_pem(self.trust.root_pem())?)
+        Ok(Roots::from_pem(self.ca.root_pem())?)
     }
 }
 
 /// A root of this name, and the intermediate that it signed.
-pub(super) fn authority(name: &str) -> anyhow::Result<Intermediate> {
+pub(super) fn create_ca(name: &str) -> anyhow::Result<Intermediate> {
     let root = Root::generate(&format!("{name} root"), Validity::from_now(48 * HOUR)?)?;
     Ok(root.sign_intermediate(&format!("{name} intermediate"), Validity::from_now(24 * HOUR)?)?)
 }
 
 /// Writes a file as a careful program does: whole, readable for its owner alone, and then given its name.
-pub(super) fn put(path: &Path, text: &str) -> anyhow::Result<()> {
+pub(super) fn write_atomically(path: &Path, text: &str) -> anyhow::Result<()> {
     use std::io::Write;
     let folder = path.parent().context("a file is in a folder")?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;

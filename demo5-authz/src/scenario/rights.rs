@@ -5,12 +5,12 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use shared::report::Recorder;
 
 use super::mesh::Mesh;
-use super::tables::{table, tell};
-use crate::client::{Call, Caller, Failed, Seen, Wish};
-use crate::topology::FRONT;
+use super::tables::{print_table, table};
+use crate::client::{Call, CallError, CallResult, Caller, Operation};
+use crate::topology::FRONT_LISTENER;
 
 /// Ways to write `/vault` or `/hello` so that it looks like the path that is open to everybody, or like another one.
-const TRICKS: [&str; 9] = [
+const AMBIGUOUS_PATHS: [&str; 9] = [
     "/public/../vault",
     "/public/../hello",
     "/public/%2e%2e/vault",
@@ -24,36 +24,42 @@ const TRICKS: [&str; 9] = [
 
 impl Mesh {
     /// A reader reads, an admin does more, and what a route adds is heeded.
-    pub(super) async fn rights(&self, story: &mut Recorder) -> anyhow::Result<()> {
-        let caller = self.at(FRONT)?;
+    pub(super) async fn rights(&self, recorder: &mut Recorder) -> anyhow::Result<()> {
+        let caller = self.caller_at(FRONT_LISTENER)?;
         let (reader, admin) = (self.token("rita", &["reader"])?, self.token("adam", &["admin"])?);
         let visitor = self.token("vera", &[])?;
-        let asked = self.authorizer.metrics().checks();
-        let before = self.envoy_counted().await?;
-        let mut shown = table(["who", "wants", "gRPC", "HTTP", "policies that decided"]);
-        let (yes, no) = (("OK", "200"), ("PERMISSION_DENIED", "403"));
-        for (id, claim, who, token, wish, expected) in [
-            ("reader-hello", "A reader may say hello", "reader", &reader, Wish::Hello, yes),
-            ("reader-delete", "A reader may not delete", "reader", &reader, Wish::Delete, no),
-            ("admin-delete", "An admin may delete", "admin", &admin, Wish::Delete, yes),
-            ("no-role", "Who has no role may nothing", "visitor", &visitor, Wish::Hello, no),
+        let checks_before = self.authorizer.metrics().checks();
+        let before = self.envoy_decision_counts().await?;
+        let mut table_rows = table(["who", "wants", "gRPC", "HTTP", "policies that decided"]);
+        let (allowed, denied) = (("OK", "200"), ("PERMISSION_DENIED", "403"));
+        for (id, claim, role, token, operation, expected) in [
+            ("reader-hello", "A reader may say hello", "reader", &reader, Operation::Hello, allowed),
+            ("reader-delete", "A reader may not delete", "reader", &reader, Operation::Delete, denied),
+            ("admin-delete", "An admin may delete", "admin", &admin, Operation::Delete, allowed),
+            ("no-role", "Who has no role may nothing", "visitor", &visitor, Operation::Hello, denied),
         ] {
-            let both = self.both(&caller, &Call::new(wish).token(token)).await?;
-            let policies = self.logged(&both.grpc).await?["policies"].to_string();
-            shown.add_row([who, &format!("{wish:?}"), &both.grpc.status, &both.http.status, &policies]);
-            story.claim(
+            let both = self.call_both(&caller, &Call::new(operation).with_token(token)).await?;
+            let policies = self.log_entry(&both.grpc).await?["policies"].to_string();
+            table_rows.add_row([
+                role,
+                &format!("{operation:?}"),
+                &both.grpc.status,
+                &both.http.status,
+                &policies,
+            ]);
+            recorder.claim(
                 id,
                 claim,
                 format!("{}, {}", expected.0, expected.1),
-                both.told(),
-                both.are(expected.0, expected.1),
+                both.summary(),
+                both.have_statuses(expected.0, expected.1),
             );
         }
-        let now = self.authorizer.metrics().checks();
-        let after = self.envoy_counted().await?;
-        let counted = [now.0 - asked.0, now.1 - asked.1];
-        story.claim(
-            "counts-agree",
+        let checks_after = self.authorizer.metrics().checks();
+        let after = self.envoy_decision_counts().await?;
+        let counted = [checks_after.0 - checks_before.0, checks_after.1 - checks_before.1];
+        recorder.claim(
+            "stats-match",
             "Envoy counted the same decisions as the authorizer",
             "4 allowed, 4 denied by both",
             format!(
@@ -65,78 +71,96 @@ impl Mesh {
             ),
             counted == [4, 4] && after[0] - before[0] == 4 && after[1] - before[1] == 4,
         );
-        let both = self.both(&caller, &Call::new(Wish::Public)).await?;
-        let questions = self.authorizer.metrics().checks();
-        shown.add_row(["anybody", "Public", &both.grpc.status, &both.http.status, "(nobody was asked)"]);
-        tell(story, &shown);
-        story.claim(
+        let both = self.call_both(&caller, &Call::new(Operation::Public)).await?;
+        let checks_public = self.authorizer.metrics().checks();
+        table_rows.add_row(["anybody", "Public", &both.grpc.status, &both.http.status, "(nobody was asked)"]);
+        print_table(recorder, &table_rows);
+        recorder.claim(
             "route-without-ext-authz",
             "A route with ext_authz switched off passes everybody, and asks nobody",
             "OK, 200; 0 questions",
-            format!("{}; {} questions", both.told(), questions.0 + questions.1 - now.0 - now.1),
-            both.are("OK", "200") && questions == now,
+            format!(
+                "{}; {} questions",
+                both.summary(),
+                checks_public.0 + checks_public.1 - checks_after.0 - checks_after.1
+            ),
+            both.have_statuses("OK", "200") && checks_public == checks_after,
         );
-        self.extensions(story, &caller, &reader, &admin).await?;
-        self.tricks(story, &caller, &reader).await
+        self.context_extensions(recorder, &caller, &reader, &admin).await?;
+        self.path_confusion(recorder, &caller, &reader).await
     }
 
     /// Allowed and denied at the front door, by Envoy's own statistics.
-    async fn envoy_counted(&self) -> anyhow::Result<[u64; 2]> {
+    async fn envoy_decision_counts(&self) -> anyhow::Result<[u64; 2]> {
         let stats = self.envoy.admin().stats("^http\\..*ext_authz\\.front\\.(ok|denied)$").await?;
         let of =
             |end: &str| stats.iter().filter(|(name, _)| name.ends_with(end)).map(|(_, count)| count).sum();
         Ok([of(".ok"), of(".denied")])
     }
 
-    async fn extensions(
+    async fn context_extensions(
         &self,
-        story: &mut Recorder,
+        recorder: &mut Recorder,
         caller: &Caller,
         reader: &str,
         admin: &str,
     ) -> anyhow::Result<()> {
         let by = async |token: &str| get(caller, "/vault", Some(token)).await;
-        let (refused, passed) = (by(reader).await?, by(admin).await?);
-        let (no, yes) = (self.logged(&refused).await?, self.logged(&passed).await?);
-        let told = |line: &serde_json::Value| format!("{} by {}", line["extensions"], line["policies"]);
-        story.claim(
-            "extensions-arrive",
+        let (reader_result, admin_result) = (by(reader).await?, by(admin).await?);
+        let (denied, allowed) = (self.log_entry(&reader_result).await?, self.log_entry(&admin_result).await?);
+        let describe = |line: &serde_json::Value| format!("{} by {}", line["extensions"], line["policies"]);
+        recorder.claim(
+            "context-extensions",
             "What Envoy's route adds for the authorizer arrives, and a policy heeds it",
             "reader 403, admin 200, both with {\"clearance\":\"admin\"}",
-            format!("reader {}: {}; admin {}: {}", refused.status, told(&no), passed.status, told(&yes)),
-            refused.status == "403"
-                && passed.passed()
-                && [no, yes].iter().all(|line| line["extensions"]["clearance"] == "admin"),
+            format!(
+                "reader {}: {}; admin {}: {}",
+                reader_result.status,
+                describe(&denied),
+                admin_result.status,
+                describe(&allowed)
+            ),
+            reader_result.status == "403"
+                && admin_result.reached_backend()
+                && [denied, allowed].iter().all(|line| line["extensions"]["clearance"] == "admin"),
         );
         Ok(())
     }
 
     /// However the path is written, nobody gets further by it than by the plain one.
-    async fn tricks(&self, story: &mut Recorder, caller: &Caller, reader: &str) -> anyhow::Result<()> {
+    async fn path_confusion(
+        &self,
+        recorder: &mut Recorder,
+        caller: &Caller,
+        reader: &str,
+    ) -> anyhow::Result<()> {
         let before = self.backend.calls();
         let mut seen = Vec::new();
-        for path in TRICKS {
+        for path in AMBIGUOUS_PATHS {
             seen.push(get(caller, path, None).await?.status);
         }
-        let without = self.backend.calls() - before;
-        let mut vaults = 0;
-        for path in TRICKS.iter().filter(|path| path.ends_with("vault")) {
-            vaults += u64::from(get(caller, path, Some(reader)).await?.passed());
+        let without_token = self.backend.calls() - before;
+        let mut vault_as_reader = 0;
+        for path in AMBIGUOUS_PATHS.iter().filter(|path| path.ends_with("vault")) {
+            vault_as_reader += u64::from(get(caller, path, Some(reader)).await?.reached_backend());
         }
         seen.sort_unstable();
         seen.dedup();
-        story.claim(
-            "path-tricks",
+        recorder.claim(
+            "path-confusion",
             "A path that is written in a roundabout way gets nobody past a check",
-            format!("0 of {} pass without a token, and no reader gets to /vault", TRICKS.len()),
-            format!("{without} pass without a token, {vaults} as a reader; statuses {}", seen.join(", ")),
-            without == 0 && vaults == 0,
+            format!("0 of {} pass without a token, and no reader gets to /vault", AMBIGUOUS_PATHS.len()),
+            format!(
+                "{without_token} pass without a token, {vault_as_reader} as a reader; statuses {}",
+                seen.join(", ")
+            ),
+            without_token == 0 && vault_as_reader == 0,
         );
         Ok(())
     }
 }
 
-async fn get(caller: &Caller, path: &str, token: Option<&str>) -> Result<Seen, Failed> {
+async fn get(caller: &Caller, path: &str, token: Option<&str>) -> Result<CallResult, CallError> {
     let mut headers = HeaderMap::new();
     if let Some(value) = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok()) {
         headers.insert(header::AUTHORIZATION, value);

@@ -13,8 +13,8 @@ pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
 }
 
 /// Tells the table, line by line.
-pub(super) fn tell(story: &Recorder, table: &Table) {
+pub(super) fn print_table(recorder: &Recorder, table: &Table) {
     for line in table.to_string().lines() {
-        story.note(line.trim_end());
+        recorder.note(line.trim_end());
     }
 }

@@ -6,13 +6,13 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use shared::report::Recorder;
 
 use super::mesh::{HOUR, Mesh};
-use super::tables::{table, tell};
+use super::tables::{print_table, table};
 use crate::claims::{Audience, Claims};
-use crate::client::{Call, Wish};
+use crate::client::{Call, Operation};
 use crate::decision::Reason;
-use crate::issuer::{Issuer, Kind};
-use crate::token::{Expected, TokenError};
-use crate::topology::FRONT;
+use crate::issuer::{Issuer, KeyType};
+use crate::token::{TokenError, ValidationParams};
+use crate::topology::FRONT_LISTENER;
 
 /// A caller who does not prove who it is.
 struct Case {
@@ -25,29 +25,30 @@ struct Case {
 
 impl Mesh {
     /// Each is refused in the same words, and people find out why.
-    pub(super) async fn tokens(&self, story: &mut Recorder) -> anyhow::Result<()> {
-        let caller = self.at(FRONT)?;
-        let mut shown = table(["caller with", "gRPC", "HTTP", "the decision log says"]);
+    pub(super) async fn tokens(&self, recorder: &mut Recorder) -> anyhow::Result<()> {
+        let caller = self.caller_at(FRONT_LISTENER)?;
+        let mut table_rows = table(["caller with", "gRPC", "HTTP", "the decision log says"]);
         let mut answers = BTreeSet::new();
         for case in self.cases()? {
-            let mut call = Call::new(Wish::Hello);
+            let mut call = Call::new(Operation::Hello);
             call.token = case.token.as_deref();
-            let both = self.both(&caller, &call).await?;
-            let reasons = [self.logged(&both.grpc).await?, self.logged(&both.http).await?]
+            let both = self.call_both(&caller, &call).await?;
+            let reasons = [self.log_entry(&both.grpc).await?, self.log_entry(&both.http).await?]
                 .map(|line| line["reason"].clone());
             let reason = case.reason.to_string();
-            shown.add_row([
+            table_rows.add_row([
                 case.what,
                 &both.grpc.status,
                 &both.http.status,
                 reasons[0].as_str().unwrap_or_default(),
             ]);
-            story.claim(
-                &format!("refused-{}", case.id),
+            recorder.claim(
+                &format!("denied-{}", case.id),
                 &format!("A caller with {} is refused", case.what),
                 format!("UNAUTHENTICATED, 401; log: {reason}"),
-                format!("{}; log: {}", both.told(), reasons[0].as_str().unwrap_or("nothing")),
-                both.are("UNAUTHENTICATED", "401") && reasons.iter().all(|logged| *logged == reason),
+                format!("{}; log: {}", both.summary(), reasons[0].as_str().unwrap_or("nothing")),
+                both.have_statuses("UNAUTHENTICATED", "401")
+                    && reasons.iter().all(|logged| *logged == reason),
             );
             for seen in [both.grpc, both.http] {
                 let challenge = seen.headers.get("www-authenticate").and_then(|value| value.to_str().ok());
@@ -55,37 +56,38 @@ impl Mesh {
             }
         }
         let token = self.token("ana", &["reader"])?;
-        let both = self.both(&caller, &Call::new(Wish::Hello).token(&token)).await?;
-        shown.add_row(["a valid token", &both.grpc.status, &both.http.status, "allow"]);
-        tell(story, &shown);
+        let both = self.call_both(&caller, &Call::new(Operation::Hello).with_token(&token)).await?;
+        table_rows.add_row(["a valid token", &both.grpc.status, &both.http.status, "allow"]);
+        print_table(recorder, &table_rows);
         for answer in &answers {
-            story.note(format!("what every one of them was told: {answer}"));
+            recorder.note(format!("what every one of them was told: {answer}"));
         }
-        story.claim(
-            "refusals-leak-nothing",
+        recorder.claim(
+            "denials-uniform",
             "All refused callers are told the same, whatever was wrong",
             "one answer by gRPC, one by HTTP",
             format!("{} different answers", answers.len()),
             answers.len() == 2,
         );
-        story.claim(
+        recorder.claim(
             "valid-token",
             "A caller with a valid token passes",
             "OK, 200",
-            both.told(),
-            both.are("OK", "200"),
+            both.summary(),
+            both.have_statuses("OK", "200"),
         );
         Ok(())
     }
 
     fn cases(&self) -> anyhow::Result<Vec<Case>> {
-        let (expected, issuer) = (Expected::default(), &self.issuer);
+        let (expected, issuer) = (ValidationParams::default(), &self.issuer);
         let good = Claims::new(&expected, "ana", &["reader"], HOUR);
         let hour = HOUR.as_secs();
         let signed = |claims: Claims| issuer.sign(&claims).map(Some);
-        let stranger = Issuer::generate(Kind::default())?;
+        let stranger = Issuer::generate(KeyType::default())?;
         // Says that our key signed it.
-        let forged = stranger.sign_as(&Header { kid: issuer.header().kid, ..stranger.header() }, &good)?;
+        let forged =
+            stranger.sign_with_header(&Header { kid: issuer.header().kid, ..stranger.header() }, &good)?;
         // {"typ":"JWT","alg":"none"}
         let none = "eyJ0eXAiOiJKV1QiLCJhbGciOiJub25lIn0";
         let ours = issuer.sign(&good)?;
@@ -105,40 +107,40 @@ impl Mesh {
                 TokenError::Expired.into(),
             ),
             case(
-                "not-yet",
+                "not-yet-valid",
                 "a token of tomorrow",
                 signed(Claims { nbf: good.nbf + hour, exp: good.exp + hour, ..good.clone() })?,
-                TokenError::NotYet.into(),
+                TokenError::NotYetValid.into(),
             ),
             case(
                 "wrong-audience",
                 "a token for another service",
                 signed(Claims { aud: Audience::One("payments".into()), ..good.clone() })?,
-                TokenError::Audience.into(),
+                TokenError::WrongAudience.into(),
             ),
             case(
                 "wrong-issuer",
                 "a token of another issuer",
                 signed(Claims { iss: "https://elsewhere.example".into(), ..good.clone() })?,
-                TokenError::Issuer.into(),
+                TokenError::WrongIssuer.into(),
             ),
             case(
                 "wrong-signature",
                 "a token that somebody else signed",
                 Some(forged),
-                TokenError::Signature.into(),
+                TokenError::InvalidSignature.into(),
             ),
             case(
                 "alg-none",
                 "a token with \"alg\": \"none\"",
                 Some(format!("{none}.{payload}.")),
-                TokenError::Algorithm.into(),
+                TokenError::AlgorithmMismatch.into(),
             ),
             case(
-                "alg-confused",
+                "alg-confusion",
                 "a token \"signed\" with our public key",
                 Some(confused),
-                TokenError::Algorithm.into(),
+                TokenError::AlgorithmMismatch.into(),
             ),
         ])
     }

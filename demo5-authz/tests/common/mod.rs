@@ -9,11 +9,11 @@ use std::time::{Duration, SystemTime};
 use demo5_authz::authorizer::{Authorizer, TRUST_DOMAIN};
 use demo5_authz::claims::Claims;
 use demo5_authz::decision_log::DecisionLog;
-use demo5_authz::issuer::{Issuer, Kind};
+use demo5_authz::issuer::{Issuer, KeyType};
 use demo5_authz::jwks::Jwks;
 use demo5_authz::metrics::Metrics;
 use demo5_authz::policy::Policies;
-use demo5_authz::token::{Expected, Verifier};
+use demo5_authz::token::{ValidationParams, Verifier};
 use envoy_types::ext_authz::v3::pb::{CheckRequest, CheckResponse, HttpResponse};
 use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue};
 use envoy_types::pb::envoy::service::auth::v3::AttributeContext;
@@ -46,22 +46,22 @@ pub(crate) fn policies() -> Policies {
 }
 
 pub(crate) fn issuer() -> Issuer {
-    Issuer::generate(Kind::Eddsa).unwrap()
+    Issuer::generate(KeyType::Eddsa).unwrap()
 }
 
 pub(crate) fn verifier(issuer: &Issuer) -> Verifier {
-    Verifier::new(Jwks::parse(&issuer.jwks()).unwrap(), Expected::default())
+    Verifier::new(Jwks::parse(&issuer.jwks()).unwrap(), ValidationParams::default())
 }
 
 /// An authorizer that believes this issuer, and has the demo's policies.
 pub(crate) fn authorizer(issuer: &Issuer) -> Authorizer {
     let verifier = watch::channel(Arc::new(verifier(issuer))).1;
     let policies = watch::channel(Arc::new(policies())).1;
-    Authorizer::new(verifier, policies, TRUST_DOMAIN, Metrics::new().unwrap(), DecisionLog::off())
+    Authorizer::new(verifier, policies, TRUST_DOMAIN, Metrics::new().unwrap(), DecisionLog::disabled())
 }
 
 pub(crate) fn claims(roles: &[&str]) -> Claims {
-    Claims::new(&Expected::default(), "ana", roles, HOUR)
+    Claims::new(&ValidationParams::default(), "ana", roles, HOUR)
 }
 
 /// A good token.
@@ -70,7 +70,7 @@ pub(crate) fn token(issuer: &Issuer, roles: &[&str]) -> String {
 }
 
 /// A call with these headers, as Envoy describes it with `encode_raw_headers`.
-pub(crate) fn ask(method: &str, path: &str, headers: &[(&str, &[u8])]) -> CheckRequest {
+pub(crate) fn check_request(method: &str, path: &str, headers: &[(&str, &[u8])]) -> CheckRequest {
     let header = |&(key, value): &(&str, &[u8])| HeaderValue {
         key: key.to_owned(),
         raw_value: value.to_vec(),
@@ -98,7 +98,11 @@ pub(crate) fn with_http(http: HttpRequest) -> CheckRequest {
 /// gRPC's Hello with this token.
 pub(crate) fn hello(token: &str) -> CheckRequest {
     let bearer = format!("Bearer {token}");
-    ask("POST", HELLO, &[("content-type", b"application/grpc"), ("authorization", bearer.as_bytes())])
+    check_request(
+        "POST",
+        HELLO,
+        &[("content-type", b"application/grpc"), ("authorization", bearer.as_bytes())],
+    )
 }
 
 /// The HTTP status of a refusal, or 200.
@@ -117,6 +121,6 @@ pub(crate) fn status(response: &CheckResponse) -> i32 {
     }
 }
 
-pub(crate) fn answer(authorizer: &Authorizer, request: &CheckRequest) -> i32 {
-    status(&authorizer.answer(request, SystemTime::now()))
+pub(crate) fn http_status(authorizer: &Authorizer, request: &CheckRequest) -> i32 {
+    status(&authorizer.check_at(request, SystemTime::now()))
 }

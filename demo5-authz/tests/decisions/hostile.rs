@@ -5,41 +5,47 @@
 use std::sync::LazyLock;
 
 use demo5_authz::authorizer::Authorizer;
+use demo5_authz::check_input::{MAX_HEADER_BYTES, MAX_HEADERS};
 use demo5_authz::claims::Claims;
-use demo5_authz::inquiry::{HEADER_BYTES, HEADERS};
 use demo5_authz::issuer::Issuer;
 use envoy_types::ext_authz::v3::pb::CheckRequest;
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer};
 use proptest::prelude::*;
 
-use super::common::{HELLO, answer, ask, authorizer, claims, issuer, token, verifier, with_http};
+use super::common::{
+    HELLO, authorizer, check_request, claims, http_status, issuer, token, verifier, with_http,
+};
 use super::{base64url, now};
 
 #[test]
-fn hostile_questions_are_refused_and_none_is_a_panic() {
+fn hostile_requests_are_denied_without_a_panic() {
     let issuer = issuer();
     let authorizer = authorizer(&issuer);
     let bearer = format!("Bearer {}", token(&issuer, &["admin"]));
     let bearer = ("authorization", bearer.as_bytes());
-    let refused = |request: &CheckRequest| {
-        let status = answer(&authorizer, request);
+    let assert_bad_request = |request: &CheckRequest| {
+        let status = http_status(&authorizer, request);
         assert_eq!(status, 400);
     };
-    refused(&CheckRequest::default());
-    refused(&CheckRequest { attributes: Some(Default::default()) });
-    refused(&with_http(HttpRequest::default()));
+    assert_bad_request(&CheckRequest::default());
+    assert_bad_request(&CheckRequest { attributes: Some(Default::default()) });
+    assert_bad_request(&with_http(HttpRequest::default()));
     let large = vec![b'a'; 1 << 20];
-    refused(&ask("POST", HELLO, &[bearer, ("x", &large)]));
+    assert_bad_request(&check_request("POST", HELLO, &[bearer, ("x", &large)]));
     let name = "x".repeat(1 << 20);
-    refused(&ask("POST", HELLO, &[bearer, (&name, b"")]));
+    assert_bad_request(&check_request("POST", HELLO, &[bearer, (&name, b"")]));
     let many: Vec<(&str, &[u8])> =
         std::iter::once(bearer).chain((0..10_000).map(|_| ("x", &b"1"[..]))).collect();
-    refused(&ask("POST", HELLO, &many));
-    let just: Vec<(&str, &[u8])> =
-        std::iter::once(bearer).chain((1..HEADERS).map(|_| ("x", &b"1"[..]))).collect();
-    assert_eq!(answer(&authorizer, &ask("POST", HELLO, &just)), 200, "as many as there may be");
-    let long = vec![b'a'; HEADER_BYTES];
-    refused(&ask("POST", HELLO, &[bearer, ("x", &long)]));
+    assert_bad_request(&check_request("POST", HELLO, &many));
+    let at_limit: Vec<(&str, &[u8])> =
+        std::iter::once(bearer).chain((1..MAX_HEADERS).map(|_| ("x", &b"1"[..]))).collect();
+    assert_eq!(
+        http_status(&authorizer, &check_request("POST", HELLO, &at_limit)),
+        200,
+        "as many as there may be"
+    );
+    let long = vec![b'a'; MAX_HEADER_BYTES];
+    assert_bad_request(&check_request("POST", HELLO, &[bearer, ("x", &long)]));
     for path in [
         "",
         "hello",
@@ -54,17 +60,21 @@ fn hostile_questions_are_refused_and_none_is_a_panic() {
         "/hello\0",
         "/hello\r\nx: y",
     ] {
-        refused(&ask("GET", path, &[bearer]));
+        assert_bad_request(&check_request("GET", path, &[bearer]));
     }
-    refused(&ask("GET", &format!("/{}", "a".repeat(9000)), &[bearer]));
+    assert_bad_request(&check_request("GET", &format!("/{}", "a".repeat(9000)), &[bearer]));
     for method in ["", "get", "GET\r\n", "G E T"] {
-        refused(&ask(method, "/hello", &[bearer]));
+        assert_bad_request(&check_request(method, "/hello", &[bearer]));
     }
     // The query is no part of what policies see.
-    assert_eq!(answer(&authorizer, &ask("GET", "/hello?x=/../vault", &[bearer])), 200);
-    assert_eq!(answer(&authorizer, &ask("GET", "/hello?../..", &[bearer])), 200);
-    assert_eq!(answer(&authorizer, &ask("BREW", "/hello", &[bearer])), 200, "an admin may");
-    assert_eq!(answer(&authorizer, &ask("GET", "/\u{202e}olleh", &[bearer])), 200, "text is text");
+    assert_eq!(http_status(&authorizer, &check_request("GET", "/hello?x=/../vault", &[bearer])), 200);
+    assert_eq!(http_status(&authorizer, &check_request("GET", "/hello?../..", &[bearer])), 200);
+    assert_eq!(http_status(&authorizer, &check_request("BREW", "/hello", &[bearer])), 200, "an admin may");
+    assert_eq!(
+        http_status(&authorizer, &check_request("GET", "/\u{202e}olleh", &[bearer])),
+        200,
+        "text is text"
+    );
 }
 
 static SHARED: LazyLock<(Issuer, Authorizer, String)> = LazyLock::new(|| {
@@ -108,19 +118,19 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_sequence_of_bytes_is_believed_unless_our_key_signed_it(bytes in bytes()) {
+    fn bytes_without_our_signature_are_never_accepted_as_a_token(bytes in bytes()) {
         let (issuer, authorizer, good) = &*SHARED;
         // What a signature is over: all before the last dot, and the signature itself.
         prop_assume!(bytes != good.as_bytes());
         let value = [b"Bearer ", &bytes[..]].concat();
         // A header's value is trimmed, so the good token with a blank around it is the good token.
         prop_assume!(bytes.trim_ascii() != good.as_bytes());
-        prop_assert_eq!(answer(authorizer, &ask("POST", HELLO, &[("authorization", &value)])), 401);
+        prop_assert_eq!(http_status(authorizer, &check_request("POST", HELLO, &[("authorization", &value)])), 401);
         prop_assert!(verifier(issuer).verify(&bytes, now()).is_err());
     }
 
     #[test]
-    fn no_question_is_a_panic_or_an_allow_without_credentials(
+    fn no_request_without_credentials_panics_or_is_allowed(
         method in ".{0,10}",
         path in ".{0,60}",
         names in proptest::collection::vec("[a-z-]{1,20}", 0..20),
@@ -128,8 +138,8 @@ proptest! {
         principal in ".{0,40}",
     ) {
         let headers: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &value[..])).collect();
-        let mut request = ask(&method, &path, &headers);
+        let mut request = check_request(&method, &path, &headers);
         request.attributes.as_mut().unwrap().source = Some(Peer { principal, ..Peer::default() });
-        prop_assert_ne!(answer(&SHARED.1, &request), 200);
+        prop_assert_ne!(http_status(&SHARED.1, &request), 200);
     }
 }

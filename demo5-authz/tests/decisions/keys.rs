@@ -3,19 +3,19 @@
 //! Does not know what a token claims: that is in `tokens.rs`.
 
 use demo5_authz::authorizer::Authorizer;
-use demo5_authz::issuer::{Issuer, Kind, jwks};
+use demo5_authz::issuer::{Issuer, KeyType, jwks};
 use demo5_authz::jwks::{Jwks, JwksError};
-use demo5_authz::token::{Expected, TokenError, Verifier};
+use demo5_authz::token::{TokenError, ValidationParams, Verifier};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::json;
 
-use super::common::{answer, claims, hello, issuer, policies, token, verifier};
+use super::common::{claims, hello, http_status, issuer, policies, token, verifier};
 use super::{base64url, now};
 
-fn of_header(issuer: &Issuer, change: impl FnOnce(&mut Header)) -> Result<(), TokenError> {
+fn verify_with_header(issuer: &Issuer, change: impl FnOnce(&mut Header)) -> Result<(), TokenError> {
     let mut header = issuer.header();
     change(&mut header);
-    let token = issuer.sign_as(&header, &claims(&["reader"])).unwrap();
+    let token = issuer.sign_with_header(&header, &claims(&["reader"])).unwrap();
     verifier(issuer).verify(token.as_bytes(), now()).map(drop)
 }
 
@@ -25,61 +25,74 @@ fn unsigned(header: &serde_json::Value, claims: &serde_json::Value) -> String {
 }
 
 #[test]
-fn the_algorithm_is_that_of_our_key_whatever_the_token_says() {
+fn the_algorithm_comes_from_the_key_not_from_the_token() {
     let issuer = issuer();
     let claims = serde_json::to_value(claims(&["admin"])).unwrap();
     let verifier = verifier(&issuer);
     for algorithm in ["none", "None", "NONE", "nOnE", "HS256", "ES256", "RS256", ""] {
         let header = json!({ "alg": algorithm, "typ": "JWT", "kid": issuer.key_id() });
         let token = unsigned(&header, &claims);
-        assert_eq!(verifier.verify(token.as_bytes(), now()), Err(TokenError::Algorithm), "{algorithm}");
+        assert_eq!(
+            verifier.verify(token.as_bytes(), now()),
+            Err(TokenError::AlgorithmMismatch),
+            "{algorithm}"
+        );
     }
     // The public key, which everybody knows, as the secret of an HMAC.
     for secret in [issuer.public_bytes(), issuer.jwks().as_bytes()] {
         let header = Header { kid: Some(issuer.key_id().to_owned()), ..Header::new(Algorithm::HS256) };
         let token = encode(&header, &claims, &EncodingKey::from_secret(secret)).unwrap();
-        assert_eq!(verifier.verify(token.as_bytes(), now()), Err(TokenError::Algorithm));
+        assert_eq!(verifier.verify(token.as_bytes(), now()), Err(TokenError::AlgorithmMismatch));
     }
 }
 
 #[test]
-fn a_key_is_ours_by_its_id_and_by_its_signature() {
-    let (issuer, stranger) = (issuer(), issuer_named_like_ours());
-    assert_eq!(of_header(&issuer, |header| header.kid = None), Err(TokenError::NoKey));
-    assert_eq!(of_header(&issuer, |header| header.kid = Some("another".into())), Err(TokenError::UnknownKey));
+fn a_token_needs_a_known_key_id_and_its_signature() {
+    let (issuer, untrusted) = (issuer(), untrusted_issuer());
+    assert_eq!(verify_with_header(&issuer, |header| header.kid = None), Err(TokenError::MissingKeyId));
+    assert_eq!(
+        verify_with_header(&issuer, |header| header.kid = Some("another".into())),
+        Err(TokenError::UnknownKeyId)
+    );
     let huge = "k".repeat(4000);
-    assert_eq!(of_header(&issuer, |header| header.kid = Some(huge)), Err(TokenError::UnknownKey));
+    assert_eq!(verify_with_header(&issuer, |header| header.kid = Some(huge)), Err(TokenError::UnknownKeyId));
     for path in ["../../../dev/null", "' OR 1=1 --", "\0"] {
-        assert_eq!(of_header(&issuer, |header| header.kid = Some(path.into())), Err(TokenError::UnknownKey));
+        assert_eq!(
+            verify_with_header(&issuer, |header| header.kid = Some(path.into())),
+            Err(TokenError::UnknownKeyId)
+        );
     }
     // Signed by somebody else, who says it was our key; also with that key in the header.
-    let header = Header { kid: issuer.header().kid, ..stranger.header() };
-    let forged = stranger.sign_as(&header, &claims(&["admin"])).unwrap();
-    assert_eq!(verifier(&issuer).verify(forged.as_bytes(), now()), Err(TokenError::Signature));
-    let own: jsonwebtoken::jwk::JwkSet = serde_json::from_str(&stranger.jwks()).unwrap();
+    let header = Header { kid: issuer.header().kid, ..untrusted.header() };
+    let forged = untrusted.sign_with_header(&header, &claims(&["admin"])).unwrap();
+    assert_eq!(verifier(&issuer).verify(forged.as_bytes(), now()), Err(TokenError::InvalidSignature));
+    let own: jsonwebtoken::jwk::JwkSet = serde_json::from_str(&untrusted.jwks()).unwrap();
     let header = Header { jwk: own.keys.first().cloned(), ..header };
-    let forged = stranger.sign_as(&header, &claims(&["admin"])).unwrap();
-    assert_eq!(verifier(&issuer).verify(forged.as_bytes(), now()), Err(TokenError::Signature));
+    let forged = untrusted.sign_with_header(&header, &claims(&["admin"])).unwrap();
+    assert_eq!(verifier(&issuer).verify(forged.as_bytes(), now()), Err(TokenError::InvalidSignature));
 }
 
-fn issuer_named_like_ours() -> Issuer {
+fn untrusted_issuer() -> Issuer {
     issuer()
 }
 
 #[test]
-fn an_extension_that_must_be_understood_is_not() {
+fn critical_extensions_are_rejected() {
     let issuer = issuer();
     assert_eq!(
-        of_header(&issuer, |header| header.crit = Some(vec!["exp".into()])),
-        Err(TokenError::Critical)
+        verify_with_header(&issuer, |header| header.crit = Some(vec!["exp".into()])),
+        Err(TokenError::UnsupportedCritical)
     );
-    assert_eq!(of_header(&issuer, |header| header.extras.insert("b64", false)), Err(TokenError::Critical));
+    assert_eq!(
+        verify_with_header(&issuer, |header| header.extras.insert("b64", false)),
+        Err(TokenError::UnsupportedCritical)
+    );
 }
 
 #[test]
-fn a_set_of_keys_is_usable_or_says_where_it_is_not() {
+fn an_invalid_jwks_is_rejected_with_the_index_of_the_key() {
     let issuer = issuer();
-    let good = Jwks::parse(&jwks([&issuer, &Issuer::generate(Kind::Es256).unwrap()])).unwrap();
+    let good = Jwks::parse(&jwks([&issuer, &Issuer::generate(KeyType::Es256).unwrap()])).unwrap();
     assert_eq!(good.len(), 2);
     let set = |change: &dyn Fn(&mut serde_json::Value)| {
         let mut set: serde_json::Value = serde_json::from_str(&issuer.jwks()).unwrap();
@@ -101,43 +114,43 @@ fn a_set_of_keys_is_usable_or_says_where_it_is_not() {
         );
     }
     // The same for the other kind; the last of these is no point on its curve.
-    let other = Issuer::generate(Kind::Es256).unwrap().jwks();
+    let other = Issuer::generate(KeyType::Es256).unwrap().jwks();
     let coordinate = |length| json!(base64url(&vec![1; length]));
     for (name, value) in
         [("x", coordinate(31)), ("x", coordinate(33)), ("y", coordinate(0)), ("y", coordinate(32))]
     {
         let mut set: serde_json::Value = serde_json::from_str(&other).unwrap();
         set["keys"][0][name] = value;
-        let told = Jwks::parse(&set.to_string()).unwrap_err().to_string();
-        assert_eq!(told, "keys[0] is no public key of its kind", "{name}");
+        let message = Jwks::parse(&set.to_string()).unwrap_err().to_string();
+        assert_eq!(message, "keys[0] is no public key of its kind", "{name}");
     }
     let private = set(&|key| key["d"] = json!("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"));
     assert!(private.starts_with("keys[0] is a private") && !private.contains("nWGx"), "{private}");
     assert_eq!(set(&|key| drop(key.as_object_mut().unwrap().remove("kid"))), "keys[0] has no \"kid\"");
     assert!(set(&|key| key["alg"] = json!("ES256")).starts_with("no key for"));
     assert!(set(&|key| key["use"] = json!("enc")).starts_with("no key for"));
-    assert!(matches!(Jwks::parse(&jwks([&issuer, &issuer])), Err(JwksError::Twice { number: 1 })));
+    assert!(matches!(Jwks::parse(&jwks([&issuer, &issuer])), Err(JwksError::DuplicateKeyId { number: 1 })));
     assert_eq!(
         Jwks::parse("{\n \"keys\": [").unwrap_err().to_string(),
         "line 2, column 10: not a JSON object with a list of \"keys\""
     );
     let secret = r#"{"keys":[{"kty":"oct","k":"c2VjcmV0","kid":"1"}]}"#;
-    assert!(matches!(Jwks::parse(secret), Err(JwksError::Private { number: 0 })));
+    assert!(matches!(Jwks::parse(secret), Err(JwksError::PrivateKey { number: 0 })));
 }
 
 #[test]
-fn a_withdrawn_key_is_not_believed_from_memory() {
+fn a_cached_token_of_a_removed_key_is_rejected() {
     let (old, new) = (issuer(), issuer());
     let token = token(&old, &["reader"]);
     let (keys, receiver) = tokio::sync::watch::channel(std::sync::Arc::new(verifier(&old)));
     let policies = tokio::sync::watch::channel(std::sync::Arc::new(policies())).1;
     let metrics = demo5_authz::metrics::Metrics::new().unwrap();
-    let log = demo5_authz::decision_log::DecisionLog::off();
+    let log = demo5_authz::decision_log::DecisionLog::disabled();
     let authorizer = Authorizer::new(receiver, policies, "demo5.example", metrics, log);
-    assert_eq!(answer(&authorizer, &hello(&token)), 200);
+    assert_eq!(http_status(&authorizer, &hello(&token)), 200);
     keys.send_replace(std::sync::Arc::new(Verifier::new(
         Jwks::parse(&new.jwks()).unwrap(),
-        Expected::default(),
+        ValidationParams::default(),
     )));
-    assert_eq!(answer(&authorizer, &hello(&token)), 401);
+    assert_eq!(http_status(&authorizer, &hello(&token)), 401);
 }

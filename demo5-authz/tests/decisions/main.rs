@@ -13,7 +13,7 @@ mod keys;
 
 mod policies;
 
-mod answers;
+mod responses;
 
 mod hostile;
 

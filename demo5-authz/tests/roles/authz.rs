@@ -30,10 +30,10 @@ impl Authz {
             std::fs::copy(file("policies").join(name), policies.join(name)).unwrap();
         }
         let decisions = keys.path().join("decisions.jsonl");
-        let log = if args.contains(&"--decisions") {
+        let log = if args.contains(&"--decision-log") {
             vec![]
         } else {
-            vec!["--decisions".as_ref(), decisions.as_os_str()]
+            vec!["--decision-log".as_ref(), decisions.as_os_str()]
         };
         let mut child = command(SERVER)
             .args(["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"])
@@ -71,7 +71,7 @@ impl Authz {
         let caller = Caller::plain(self.metrics).unwrap();
         let page =
             caller.http(http::Method::GET, "/metrics", http::HeaderMap::new(), bytes::Bytes::new()).await;
-        page.unwrap().said
+        page.unwrap().message
     }
 
     pub(crate) async fn ended(&mut self) -> Option<i32> {

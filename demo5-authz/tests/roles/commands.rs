@@ -4,10 +4,10 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use super::{BACKEND, CLIENT, SERVER, TOKEN, keys, make, run, text};
+use super::{BACKEND, CLIENT, SERVER, TOKEN, issue_token, keys, run, text};
 
 #[test]
-fn keys_are_made_once_and_the_private_one_is_for_its_owner() {
+fn keygen_does_not_overwrite_and_the_private_key_has_mode_0600() {
     let keys = keys();
     let mode = |name: &str| std::fs::metadata(keys.path().join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("signing-key.pem"), mode("public/jwks.json")), (0o600, 0o644));
@@ -24,7 +24,7 @@ fn keys_are_made_once_and_the_private_one_is_for_its_owner() {
     let es256 = run(TOKEN, &["keygen", "--out", folder, "--force", "--kind", "es256"]);
     assert!(es256.status.success(), "{es256:?}");
     assert!(std::fs::read_to_string(keys.path().join("public/jwks.json")).unwrap().contains("ES256"));
-    make(keys.path(), &["--sub", "ana", "--role", "reader"]);
+    issue_token(keys.path(), &["--sub", "ana", "--role", "reader"]);
 }
 
 #[test]
@@ -37,8 +37,8 @@ fn wrong_flags_and_missing_files_end_with_exit_code_2_and_the_next_step() {
         (BACKEND, &["--port", "1"], "--help"),
         (CLIENT, &["--token-file", "/nowhere/token"], "/nowhere/token"),
         (CLIENT, &["--token", "eyJ"], "--help"),
-        (TOKEN, &["make", "--sub", "ana", "--key", "/nowhere/key"], "demo5-token keygen"),
-        (TOKEN, &["make", "--sub", "ana", "--minutes", "0"], "1..=1440"),
+        (TOKEN, &["issue", "--sub", "ana", "--key", "/nowhere/key"], "demo5-token keygen"),
+        (TOKEN, &["issue", "--sub", "ana", "--minutes", "0"], "1..=1440"),
         (TOKEN, &[], "Usage"),
     ] {
         let target = if program == CLIENT { &["--target", "127.0.0.1:1"][..] } else { &[] };
@@ -69,7 +69,7 @@ fn wrong_flags_and_missing_files_end_with_exit_code_2_and_the_next_step() {
     );
     let key = keys.path().join("signing-key.pem");
     for sub in ["", "a b", "a,b"] {
-        let output = run(TOKEN, &["make", "--key", key.to_str().unwrap(), "--sub", sub]);
+        let output = run(TOKEN, &["issue", "--key", key.to_str().unwrap(), "--sub", sub]);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
     }
 }
@@ -77,10 +77,10 @@ fn wrong_flags_and_missing_files_end_with_exit_code_2_and_the_next_step() {
 #[test]
 fn help_shows_examples_and_the_variables() {
     for (program, words) in [
-        (SERVER, &["JWKS", "POLICIES", "LISTEN", "DECISIONS", "healthcheck", "Examples:"][..]),
+        (SERVER, &["JWKS", "POLICIES", "LISTEN", "DECISION_LOG", "healthcheck", "Examples:"][..]),
         (BACKEND, &["LISTEN", "healthcheck", "Examples:"]),
         (CLIENT, &["TARGET", "TOKEN_FILE", "Examples:"]),
-        (TOKEN, &["keygen", "make", "Examples:"]),
+        (TOKEN, &["keygen", "issue", "Examples:"]),
     ] {
         let help = text(&run(program, &["--help"]).stdout);
         for word in words {

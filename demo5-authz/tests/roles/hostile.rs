@@ -1,6 +1,6 @@
 //! What strangers send: straight to the authorizer, and through an Envoy. Refused, never let through, and all live on.
 //!
-//! Does not know how an Envoy is started: `together.rs` brings one.
+//! Does not know how an Envoy is started: `end_to_end.rs` brings one.
 
 use std::io::{Read, Write};
 
@@ -9,29 +9,30 @@ use envoy_types::ext_authz::v3::pb::CheckRequest;
 use tonic::Code;
 
 use super::authz::Authz;
-use super::common::{HELLO, LIMIT, ask, hello, status};
-use super::make;
+use super::common::{HELLO, LIMIT, check_request, hello, status};
+use super::issue_token;
 
 #[tokio::test]
-async fn hostile_questions_over_the_network_are_refused_and_the_server_lives_on() {
+async fn hostile_requests_are_denied_and_the_server_keeps_serving() {
     let mut authz = Authz::start(&[]);
     let mut client = authz.client().await;
-    let token = make(authz.keys.path(), &["--sub", "ana", "--role", "admin"]);
+    let token = issue_token(authz.keys.path(), &["--sub", "ana", "--role", "admin"]);
     let bearer = format!("Bearer {token}");
     let bearer = ("authorization", bearer.as_bytes());
     let large = vec![b'a'; 1 << 20];
-    let answer = client.check(ask("POST", HELLO, &[bearer, ("x", &large)])).await.unwrap().into_inner();
+    let answer =
+        client.check(check_request("POST", HELLO, &[bearer, ("x", &large)])).await.unwrap().into_inner();
     assert_eq!(status(&answer), 400);
     let many: Vec<(&str, &[u8])> =
         std::iter::once(bearer).chain((0..10_000).map(|_| ("x", &b"1"[..]))).collect();
-    let answer = client.check(ask("POST", HELLO, &many)).await.unwrap().into_inner();
+    let answer = client.check(check_request("POST", HELLO, &many)).await.unwrap().into_inner();
     assert_eq!(status(&answer), 400);
     let answer = client.check(CheckRequest::default()).await.unwrap().into_inner();
     assert_eq!(status(&answer), 400);
     // Above what a question may have, it is not read at all: Envoy takes that for no answer, which is a no.
     let huge = vec![b'a'; 8 << 20];
-    let refused = client.check(ask("POST", HELLO, &[bearer, ("x", &huge)])).await.unwrap_err();
-    assert_eq!(refused.code(), Code::OutOfRange);
+    let denied = client.check(check_request("POST", HELLO, &[bearer, ("x", &huge)])).await.unwrap_err();
+    assert_eq!(denied.code(), Code::OutOfRange);
     // Bytes that are no question, no gRPC and no HTTP.
     for noise in [
         &b"\x00\xff\xfe"[..],

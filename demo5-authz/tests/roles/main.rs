@@ -17,7 +17,7 @@ mod serving;
 
 mod hostile;
 
-mod together;
+mod end_to_end;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -41,8 +41,8 @@ fn command(program: &str) -> Command {
         "SKEW",
         "TRUST_DOMAIN",
         "METRICS",
-        "DECISIONS",
-        "LINGER",
+        "DECISION_LOG",
+        "SHUTDOWN_DELAY",
         "TARGET",
         "TOKEN_FILE",
         "SIGNING_KEY",
@@ -65,16 +65,16 @@ fn text(bytes: &[u8]) -> String {
 /// A key pair in a folder, as `demo5-token` makes it.
 fn keys() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let made = run(TOKEN, &["keygen", "--out", folder.path().to_str().unwrap()]);
-    assert!(made.status.success(), "{made:?}");
+    let output = run(TOKEN, &["keygen", "--out", folder.path().to_str().unwrap()]);
+    assert!(output.status.success(), "{output:?}");
     folder
 }
 
-fn make(keys: &Path, args: &[&str]) -> String {
+fn issue_token(keys: &Path, args: &[&str]) -> String {
     let key = keys.join("signing-key.pem");
-    let made = run(TOKEN, &[&["make", "--key", key.to_str().unwrap()], args].concat());
-    assert!(made.status.success(), "{made:?}");
-    let token = text(&made.stdout);
+    let output = run(TOKEN, &[&["issue", "--key", key.to_str().unwrap()], args].concat());
+    assert!(output.status.success(), "{output:?}");
+    let token = text(&output.stdout);
     assert_eq!(token.lines().count(), 1);
     token.trim().to_owned()
 }

@@ -7,17 +7,17 @@ use shared::poll::wait_until;
 
 use super::authz::Authz;
 use super::common::{HELLO, LIMIT, OFTEN, hello, status};
-use super::{SERVER, TOKEN, make, run};
+use super::{SERVER, TOKEN, issue_token, run};
 
 #[tokio::test]
 async fn the_authorizer_decides_logs_counts_and_drains() {
-    let mut authz = Authz::start(&["--linger", "1000"]);
+    let mut authz = Authz::start(&["--shutdown-delay", "1000"]);
     let mut client = authz.client().await;
-    let token = make(authz.keys.path(), &["--sub", "ana", "--role", "reader"]);
+    let token = issue_token(authz.keys.path(), &["--sub", "ana", "--role", "reader"]);
     let allowed = client.check(hello(&token)).await.unwrap().into_inner();
     assert_eq!(status(&allowed), 200);
-    let refused = client.check(hello("nonsense")).await.unwrap().into_inner();
-    assert_eq!(status(&refused), 401);
+    let denied = client.check(hello("nonsense")).await.unwrap().into_inner();
+    assert_eq!(status(&denied), 401);
     let lines = || {
         let log = authz.log();
         std::future::ready(if log.lines().count() == 2 { Ok(log) } else { Err(log) })
@@ -60,13 +60,13 @@ async fn the_authorizer_decides_logs_counts_and_drains() {
 }
 
 #[tokio::test]
-async fn changed_files_are_used_and_broken_ones_are_not() {
+async fn valid_file_changes_are_applied_and_invalid_ones_are_not() {
     let authz = Authz::start(&[]);
     let mut client = authz.client().await;
-    let token = make(authz.keys.path(), &["--sub", "ana", "--role", "reader"]);
+    let token = issue_token(authz.keys.path(), &["--sub", "ana", "--role", "reader"]);
     assert_eq!(status(&client.check(hello(&token)).await.unwrap().into_inner()), 200);
     let more = authz.keys.path().join("policies/more.cedar");
-    let counted = async |what: &str| {
+    let wait_for_metric = async |what: &str| {
         let look = || async {
             let page = authz.page().await;
             if page.contains(what) { Ok(()) } else { Err(page) }
@@ -74,35 +74,35 @@ async fn changed_files_are_used_and_broken_ones_are_not() {
         wait_until(what, OFTEN, LIMIT, look).await.unwrap();
     };
     std::fs::write(&more, "permit (").unwrap();
-    counted("authz_reloads_total{result=\"refused\",what=\"policies\"} 1").await;
+    wait_for_metric("authz_reloads_total{kind=\"policies\",result=\"failure\"} 1").await;
     assert_eq!(
         status(&client.check(hello(&token)).await.unwrap().into_inner()),
         200,
         "the last good ones stay"
     );
     std::fs::write(&more, "@id(\"nobody\") forbid (principal, action, resource);").unwrap();
-    counted("authz_reloads_total{result=\"used\",what=\"policies\"} 1").await;
+    wait_for_metric("authz_reloads_total{kind=\"policies\",result=\"success\"} 1").await;
     assert_eq!(status(&client.check(hello(&token)).await.unwrap().into_inner()), 403);
     std::fs::remove_file(&more).unwrap();
-    counted("authz_reloads_total{result=\"used\",what=\"policies\"} 2").await;
+    wait_for_metric("authz_reloads_total{kind=\"policies\",result=\"success\"} 2").await;
     // Keys that cannot be read change nothing; a new pair ends the old tokens.
     let jwks = authz.keys.path().join("public/jwks.json");
     std::fs::write(&jwks, "{").unwrap();
-    counted("authz_reloads_total{result=\"refused\",what=\"keys\"} 1").await;
+    wait_for_metric("authz_reloads_total{kind=\"keys\",result=\"failure\"} 1").await;
     assert_eq!(status(&client.check(hello(&token)).await.unwrap().into_inner()), 200);
     let folder = authz.keys.path().to_str().unwrap();
     assert!(run(TOKEN, &["keygen", "--force", "--out", folder]).status.success());
-    counted("authz_reloads_total{result=\"used\",what=\"keys\"} 1").await;
+    wait_for_metric("authz_reloads_total{kind=\"keys\",result=\"success\"} 1").await;
     assert_eq!(status(&client.check(hello(&token)).await.unwrap().into_inner()), 401);
-    let token = make(authz.keys.path(), &["--sub", "ana", "--role", "reader"]);
+    let token = issue_token(authz.keys.path(), &["--sub", "ana", "--role", "reader"]);
     assert_eq!(status(&client.check(hello(&token)).await.unwrap().into_inner()), 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_checks_at_once_are_all_answered_and_answered_right() {
-    let authz = Authz::start(&["--decisions", "none"]);
+async fn ten_thousand_concurrent_checks_get_the_right_response() {
+    let authz = Authz::start(&["--decision-log", "none"]);
     let client = authz.client().await;
-    let good = make(authz.keys.path(), &["--sub", "ana", "--role", "reader"]);
+    let good = issue_token(authz.keys.path(), &["--sub", "ana", "--role", "reader"]);
     let answers: Vec<(usize, i32)> = futures::stream::iter(0..10_000)
         .map(|number| {
             let (mut client, good) = (client.clone(), good.clone());

@@ -13,10 +13,10 @@ pub struct Request {
     pub error: Option<String>,
 }
 
-/// What it is told.
+/// A response to the client.
 #[derive(Clone, Debug, Default)]
 pub struct Response {
-    /// The version of the world.
+    /// The version of the snapshot.
     pub version: String,
     /// What the answer will quote; another one for each response.
     pub nonce: String,
@@ -52,30 +52,30 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The client said something; `world` is what is published now. Returns what to send, if anything.
-    pub fn requested(&mut self, request: &Request, world: &Snapshot) -> Option<Response> {
+    /// Handles a request of the client. `snapshot` is the current one. Returns the response to send, if there is one.
+    pub fn on_request(&mut self, request: &Request, snapshot: &Snapshot) -> Option<Response> {
         let new = request.names.iter().any(|name| !self.names.contains(name));
         self.names = request.names.clone();
-        if new || request.version != world.version { self.send(world) } else { None }
+        if new || request.version != snapshot.version { self.send(snapshot) } else { None }
     }
 
-    /// Something was published. Returns what to send, if anything.
-    pub fn published(&mut self, world: &Snapshot) -> Option<Response> {
-        if self.names.is_empty() { None } else { self.send(world) }
+    /// Handles a new snapshot. Returns the response to send, if there is one.
+    pub fn on_publish(&mut self, snapshot: &Snapshot) -> Option<Response> {
+        if self.names.is_empty() { None } else { self.send(snapshot) }
     }
 
-    /// The version that the client refused last, unless it accepted another one since.
-    pub fn refused(&self) -> Option<&str> {
+    /// Returns the version that the client rejected last, unless it has accepted another one since.
+    pub fn rejected_version(&self) -> Option<&str> {
         None
     }
 
-    fn send(&mut self, world: &Snapshot) -> Option<Response> {
+    fn send(&mut self, snapshot: &Snapshot) -> Option<Response> {
         self.count += 1;
         let wanted = |resource: &&Resource| self.names.contains(&resource.name);
         Some(Response {
-            version: world.version.clone(),
+            version: snapshot.version.clone(),
             nonce: self.count.to_string(),
-            resources: world.resources.iter().filter(wanted).cloned().collect(),
+            resources: snapshot.resources.iter().filter(wanted).cloned().collect(),
         })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::discovery::found::{Found, MOST_WEIGHT};
+use crate::discovery::discovered::{DiscoveredEndpoint, MAX_WEIGHT};
 use crate::topology::{Endpoint, REGION};
 
 /// What is known of a container.
@@ -26,14 +26,14 @@ pub struct Container {
 
 /// How containers are reached from here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum Reachability {
     /// Over these networks, because our own container is on them.
     Networks(BTreeSet<String>),
     /// Over ports that are published on this machine.
     Published,
 }
 
-impl fmt::Display for Reach {
+impl fmt::Display for Reachability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Networks(names) => {
@@ -44,9 +44,9 @@ impl fmt::Display for Reach {
     }
 }
 
-/// Why a container is no backend.
+/// Why a container is not an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotInMesh {
+pub enum NotAnEndpoint {
     /// It has no label `mesh.service`.
     #[error("container {name} has no label mesh.service")]
     NoLabel {
@@ -61,15 +61,15 @@ pub enum NotInMesh {
         /// Its service.
         service: String,
     },
-    /// A label does not say what it should. Nothing is guessed.
-    #[error("container {name}: label {label} {what}")]
-    BadLabel {
+    /// A label is missing or invalid. No value is guessed.
+    #[error("container {name}: label {label} {problem}")]
+    InvalidLabel {
         /// The container.
         name: String,
         /// The label.
         label: &'static str,
         /// What is wrong with it.
-        what: String,
+        problem: String,
     },
     /// It is not up, or not well yet.
     #[error("container {name} is not up and healthy")]
@@ -78,12 +78,12 @@ pub enum NotInMesh {
         name: String,
     },
     /// There is no way to it from here.
-    #[error("container {name} cannot be reached: {what}")]
+    #[error("container {name} cannot be reached: {problem}")]
     NoAddress {
         /// The container.
         name: String,
         /// What is missing.
-        what: String,
+        problem: String,
     },
 }
 
@@ -91,62 +91,72 @@ impl Container {
     /// The backend of `service` that this container is.
     ///
     /// # Errors
-    /// [`NotInMesh`] if it is none, or not one that can be called.
-    pub fn endpoint(&self, service: &str, reach: &Reach) -> Result<Found, NotInMesh> {
+    /// [`NotAnEndpoint`] if it is none, or not one that can be called.
+    pub fn endpoint(
+        &self,
+        service: &str,
+        reachability: &Reachability,
+    ) -> Result<DiscoveredEndpoint, NotAnEndpoint> {
         let name = self.name.clone();
-        let Some(belongs) = self.labels.get("mesh.service") else { return Err(NotInMesh::NoLabel { name }) };
-        if belongs != service {
-            return Err(NotInMesh::OtherService { name, service: belongs.clone() });
+        let Some(label) = self.labels.get("mesh.service") else {
+            return Err(NotAnEndpoint::NoLabel { name });
+        };
+        if label != service {
+            return Err(NotAnEndpoint::OtherService { name, service: label.clone() });
         }
         let port: u16 = self.number("mesh.port", None, u16::MAX)?;
-        let weight: u32 = self.number("mesh.weight", Some(1), MOST_WEIGHT)?;
+        let weight: u32 = self.number("mesh.weight", Some(1), MAX_WEIGHT)?;
         let region = match self.labels.get("mesh.locality").map(String::as_str) {
-            Some("") => return Err(self.bad("mesh.locality", "is empty".to_owned())),
+            Some("") => return Err(self.invalid_label("mesh.locality", "is empty".to_owned())),
             Some(region) => region.to_owned(),
             None => REGION.to_owned(),
         };
         if !self.running || !self.healthy {
-            return Err(NotInMesh::NotServing { name });
+            return Err(NotAnEndpoint::NotServing { name });
         }
-        let address = self.address(port, reach)?;
-        Ok(Found { region, endpoint: Endpoint { address, weight, healthy: true } })
+        let address = self.address(port, reachability)?;
+        Ok(DiscoveredEndpoint { region, endpoint: Endpoint { address, weight, healthy: true } })
     }
 
     /// A label that is a number from 1.
-    fn number<N>(&self, label: &'static str, default: Option<N>, most: N) -> Result<N, NotInMesh>
+    fn number<N>(&self, label: &'static str, default: Option<N>, max: N) -> Result<N, NotAnEndpoint>
     where
         N: Copy + std::str::FromStr + PartialOrd + From<u8> + fmt::Display,
     {
         match (self.labels.get(label), default) {
             (None, Some(default)) => Ok(default),
-            (None, None) => Err(self.bad(label, "is missing".to_owned())),
-            (Some(text), _) => match text.parse() {
-                Ok(number) if number >= N::from(1) && number <= most => Ok(number),
-                _ => Err(self.bad(label, format!("is '{text}', and must be a number from 1 to {most}"))),
-            },
+            (None, None) => Err(self.invalid_label(label, "is missing".to_owned())),
+            (Some(text), _) => {
+                match text.parse() {
+                    Ok(number) if number >= N::from(1) && number <= max => Ok(number),
+                    _ => Err(self
+                        .invalid_label(label, format!("is '{text}', and must be a number from 1 to {max}"))),
+                }
+            }
         }
     }
 
-    fn bad(&self, label: &'static str, what: String) -> NotInMesh {
-        NotInMesh::BadLabel { name: self.name.clone(), label, what }
+    fn invalid_label(&self, label: &'static str, problem: String) -> NotAnEndpoint {
+        NotAnEndpoint::InvalidLabel { name: self.name.clone(), label, problem }
     }
 
-    fn address(&self, port: u16, reach: &Reach) -> Result<SocketAddr, NotInMesh> {
-        let refuse = |what: String| NotInMesh::NoAddress { name: self.name.clone(), what };
-        match reach {
+    fn address(&self, port: u16, reachability: &Reachability) -> Result<SocketAddr, NotAnEndpoint> {
+        let no_address = |problem: String| NotAnEndpoint::NoAddress { name: self.name.clone(), problem };
+        match reachability {
             // By the networks' order, so that every look finds the same one.
-            Reach::Networks(ours) => {
-                let shared = self.networks.iter().find(|(network, _)| ours.contains(*network));
+            Reachability::Networks(our_networks) => {
+                let shared = self.networks.iter().find(|(network, _)| our_networks.contains(*network));
                 let (_, ip) = shared.ok_or_else(|| {
                     let names: Vec<&str> = self.networks.keys().map(String::as_str).collect();
-                    refuse(format!("it is on {}, we are on {reach}", names.join(", ")))
+                    no_address(format!("it is on {}, we are on {reachability}", names.join(", ")))
                 })?;
                 Ok(SocketAddr::new(*ip, port))
             }
-            Reach::Published => {
-                let outside = self.published.get(&port);
-                let outside = outside.ok_or_else(|| refuse(format!("its port {port} is not published")))?;
-                Ok((Ipv4Addr::LOCALHOST, *outside).into())
+            Reachability::Published => {
+                let host_port = self.published.get(&port);
+                let host_port =
+                    host_port.ok_or_else(|| no_address(format!("its port {port} is not published")))?;
+                Ok((Ipv4Addr::LOCALHOST, *host_port).into())
             }
         }
     }

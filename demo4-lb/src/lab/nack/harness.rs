@@ -6,17 +6,17 @@ use crate::student::{Request, Resource, Response, Snapshot, Stream};
 /// nonce `#2` is that of the second response. Out comes `VERSION|NAMES|REFUSED` for each event; VERSION is `-` for
 /// silence, and `?` if the request would answer a response that never came.
 pub fn answer(question: &str) -> String {
-    let (mut stream, mut world, mut sent) = (Stream::default(), Snapshot::default(), Vec::<Response>::new());
-    let mut did = Vec::new();
+    let (mut stream, mut snapshot, mut sent) = (Stream::default(), Snapshot::default(), Vec::<Response>::new());
+    let mut outcomes = Vec::new();
     for event in question.split(';') {
         let parts: Vec<&str> = event.split('|').collect();
         let response = match parts[..] {
             ["P", version, resources] => {
-                world = Snapshot {
+                snapshot = Snapshot {
                     version: version.to_owned(),
                     resources: resources.split(',').map(resource).collect(),
                 };
-                stream.published(&world)
+                stream.on_publish(&snapshot)
             }
             ["R", names, version, nonce, error] => {
                 let nonce = match nonce.strip_prefix('#') {
@@ -27,7 +27,7 @@ pub fn answer(question: &str) -> String {
                     }
                 };
                 let Some(nonce) = nonce else {
-                    did.push("?||".to_owned());
+                    outcomes.push("?||".to_owned());
                     continue;
                 };
                 let request = Request {
@@ -36,21 +36,21 @@ pub fn answer(question: &str) -> String {
                     nonce,
                     error: (!error.is_empty()).then(|| error.to_owned()),
                 };
-                stream.requested(&request, &world)
+                stream.on_request(&request, &snapshot)
             }
             _ => unreachable!("the checker writes the events"),
         };
-        let refused = stream.refused().unwrap_or_default().to_owned();
+        let rejected = stream.rejected_version().unwrap_or_default().to_owned();
         match response {
-            None => did.push(format!("-||{refused}")),
+            None => outcomes.push(format!("-||{rejected}")),
             Some(response) => {
                 let names: Vec<&str> = response.resources.iter().map(|one| one.name.as_str()).collect();
-                did.push(format!("{}|{}|{refused}", response.version, names.join(",")));
+                outcomes.push(format!("{}|{}|{rejected}", response.version, names.join(",")));
                 sent.push(response);
             }
         }
     }
-    did.join(";")
+    outcomes.join(";")
 }
 
 fn resource(text: &str) -> Resource {

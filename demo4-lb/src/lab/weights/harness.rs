@@ -10,12 +10,12 @@ pub fn answer(question: &str) -> String {
         Backend { region: region.to_owned(), address: address.to_owned(), capacity }
     };
     let backends: Vec<Backend> = question.split(';').map(backend).collect();
-    let mut told = Vec::new();
+    let mut localities = Vec::new();
     for locality in endpoints(&backends) {
         let endpoint =
             |one: &crate::student::Endpoint| format!("{}={}", one.address, one.load_balancing_weight);
         let endpoints: Vec<String> = locality.endpoints.iter().map(endpoint).collect();
-        told.push(format!("{}|{}|{}", locality.region, locality.load_balancing_weight, endpoints.join(",")));
+        localities.push(format!("{}|{}|{}", locality.region, locality.load_balancing_weight, endpoints.join(",")));
     }
-    told.join(";")
+    localities.join(";")
 }

@@ -3,25 +3,25 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::student::Used;
+use crate::student::ReplayCache;
 
 /// Counts what is allocated and not freed.
-struct Counting;
+struct CountingAllocator;
 
-static HELD: AtomicUsize = AtomicUsize::new(0);
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 // SAFETY: every call goes to the system's allocator as it came; only numbers are kept.
-unsafe impl GlobalAlloc for Counting {
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HELD.fetch_add(layout.size(), Ordering::Relaxed);
+        ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed);
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
+        ALLOCATED.fetch_sub(layout.size(), Ordering::Relaxed);
         unsafe { System.dealloc(memory, layout) }
     }
 }
@@ -30,17 +30,17 @@ unsafe impl GlobalAlloc for Counting {
 /// many of that letter.
 pub fn answer(question: &str) -> String {
     let mut parts = question.split(';');
-    let most = parts.next().and_then(|most| most.parse().ok()).expect("a number");
-    let asked: Vec<(String, u64, u64)> = parts.map(read).collect();
-    let mut said = String::with_capacity(asked.len() + 32);
-    let before = HELD.load(Ordering::Relaxed);
-    let mut used = Used::new(most);
-    for (jti, exp, now) in &asked {
-        said.push(if used.take(jti, *exp, *now) { 'y' } else { 'n' });
+    let capacity = parts.next().and_then(|capacity| capacity.parse().ok()).expect("a number");
+    let tokens: Vec<(String, u64, u64)> = parts.map(read).collect();
+    let mut answers = String::with_capacity(tokens.len() + 32);
+    let before = ALLOCATED.load(Ordering::Relaxed);
+    let mut cache = ReplayCache::new(capacity);
+    for (jti, exp, now) in &tokens {
+        answers.push(if cache.accept(jti, *exp, *now) { 'y' } else { 'n' });
     }
-    let held = HELD.load(Ordering::Relaxed).saturating_sub(before);
-    drop(used);
-    format!("{said}|{held}")
+    let retained = ALLOCATED.load(Ordering::Relaxed).saturating_sub(before);
+    drop(cache);
+    format!("{answers}|{retained}")
 }
 
 fn read(text: &str) -> (String, u64, u64) {

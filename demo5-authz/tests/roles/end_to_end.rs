@@ -4,29 +4,31 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
 
-use demo5_authz::client::{Call, Caller, Protocol, Wish};
-use demo5_authz::topology::{AUTHZ, Authorizers, Door, FRONT, World, loopback};
+use demo5_authz::client::{Call, Caller, Operation, Protocol};
+use demo5_authz::topology::{
+    AUTHZ_CLUSTER, AuthorizerCluster, EnvoyTopology, FRONT_LISTENER, ListenerSpec, loopback,
+};
 use shared::envoy::Envoy;
 use shared::lifecycle::{GRACE, Lifecycle};
 
 use super::authz::Authz;
 use super::common::LIMIT;
 use super::hostile::hostile_callers;
-use super::{BACKEND, CLIENT, command, make, run, text};
+use super::{BACKEND, CLIENT, command, issue_token, run, text};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_roles_work_together_through_an_envoy_and_a_killed_authorizer_lets_nobody_through() {
+async fn the_roles_work_together_and_without_an_authorizer_every_call_fails() {
     let mut authz = Authz::start(&[]);
     let mut backend =
         command(BACKEND).args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(backend.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let life = Lifecycle::default();
-    let world = World {
+    let topology = EnvoyTopology {
         admin: loopback(0),
-        doors: vec![Door::new(FRONT, AUTHZ)],
-        authorizers: vec![Authorizers {
-            cluster: AUTHZ.into(),
+        listeners: vec![ListenerSpec::new(FRONT_LISTENER, AUTHZ_CLUSTER)],
+        authorizers: vec![AuthorizerCluster {
+            name: AUTHZ_CLUSTER.into(),
             addresses: vec![authz.address],
             health_checks: true,
         }],
@@ -34,11 +36,11 @@ async fn the_roles_work_together_through_an_envoy_and_a_killed_authorizer_lets_n
         tls: None,
     };
     let program = shared::tools::envoy(None).await.unwrap();
-    let envoy = Envoy::new(&program.path, world.to_yaml().unwrap()).start(&life).await.unwrap();
+    let envoy = Envoy::new(&program.path, topology.to_yaml().unwrap()).start(&life).await.unwrap();
     let envoy = envoy.ready(LIMIT).await.unwrap();
     let front = envoy.admin().listeners().await.unwrap()[0].address;
 
-    let token = make(authz.keys.path(), &["--sub", "ana", "--role", "reader"]);
+    let token = issue_token(authz.keys.path(), &["--sub", "ana", "--role", "reader"]);
     let token_file = authz.keys.path().join("reader.token");
     std::fs::write(&token_file, &token).unwrap();
     let target = front.to_string();
@@ -52,8 +54,8 @@ async fn the_roles_work_together_through_an_envoy_and_a_killed_authorizer_lets_n
         .collect();
     assert_eq!(statuses, ["OK", "200", "OK", "200", "PERMISSION_DENIED", "403"]);
     assert!(!text(&seen.stdout).contains(&token) && !text(&seen.stderr).contains(&token));
-    let shown = text(&run(CLIENT, &["--target", &target]).stdout);
-    assert!(shown.contains("UNAUTHENTICATED") && shown.contains("401"), "{shown}");
+    let printed = text(&run(CLIENT, &["--target", &target]).stdout);
+    assert!(printed.contains("UNAUTHENTICATED") && printed.contains("401"), "{printed}");
 
     let caller = Caller::plain(front).unwrap();
     hostile_callers(&caller, &token).await;
@@ -62,14 +64,17 @@ async fn the_roles_work_together_through_an_envoy_and_a_killed_authorizer_lets_n
     authz.child.wait().unwrap();
     for protocol in Protocol::ALL {
         for _ in 0..10 {
-            let seen = caller.call(protocol, &Call::new(Wish::Hello).token(&token)).await.unwrap();
-            assert!(!seen.passed() && ["UNAVAILABLE", "503"].contains(&seen.status.as_str()), "{seen}");
+            let seen = caller.call(protocol, &Call::new(Operation::Hello).with_token(&token)).await.unwrap();
+            assert!(
+                !seen.reached_backend() && ["UNAVAILABLE", "503"].contains(&seen.status.as_str()),
+                "{seen}"
+            );
         }
-        assert!(caller.call(protocol, &Call::new(Wish::Public)).await.unwrap().passed());
+        assert!(caller.call(protocol, &Call::new(Operation::Public)).await.unwrap().reached_backend());
     }
-    let nobody = run(CLIENT, &["--target", "127.0.0.1:1"]);
-    assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
-    assert!(text(&nobody.stderr).contains("Is Envoy up?"), "{nobody:?}");
+    let unreachable = run(CLIENT, &["--target", "127.0.0.1:1"]);
+    assert_eq!(unreachable.status.code(), Some(1), "{unreachable:?}");
+    assert!(text(&unreachable.stderr).contains("Is Envoy up?"), "{unreachable:?}");
     backend.kill().unwrap();
     backend.wait().unwrap();
     envoy.stop().await;

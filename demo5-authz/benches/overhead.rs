@@ -1,7 +1,7 @@
 //! What asking adds to a call through Envoy, by our authorizer and, where Go and grpc-go are installed, by a sample in Go.
 //!
 //! ```text
-//! cargo bench -p demo5-authz --bench added [-- --series 10 --calls 10000]
+//! cargo bench -p demo5-authz --bench overhead [-- --series 10 --calls 10000]
 //! ```
 //!
 //! One Envoy with a door for each way, one backend, one caller with a connection to each door; calls go one at a time, and the
@@ -18,10 +18,10 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use demo5_authz::claims::Claims;
-use demo5_authz::client::{Call, Caller, Protocol, Wish};
-use demo5_authz::issuer::{Issuer, Kind};
-use demo5_authz::token::Expected;
-use demo5_authz::topology::{Authorizers, Door, World, loopback};
+use demo5_authz::client::{Call, Caller, Operation, Protocol};
+use demo5_authz::issuer::{Issuer, KeyType};
+use demo5_authz::token::ValidationParams;
+use demo5_authz::topology::{AuthorizerCluster, EnvoyTopology, ListenerSpec, loopback};
 use serde_json::{Value, json};
 use shared::envoy::{Envoy, Serving};
 use shared::lifecycle::{GRACE, Lifecycle};
@@ -50,25 +50,25 @@ struct Args {
 }
 
 /// Calls of one turn.
-const TURN: u32 = 50;
+const CALLS_PER_TURN: u32 = 50;
 
 const LIMIT: Duration = Duration::from_secs(20);
 const OFTEN: Duration = Duration::from_millis(10);
 
 /// The ways by their names, which are those of their doors too.
-const WITHOUT: &str = "without";
+const NO_AUTHZ: &str = "without";
 const OURS: &str = "ours";
 const SAMPLE: &str = "sample in Go";
 
 /// A sample in Go.
-const GO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/added/sample.go");
+const GO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/overhead/sample.go");
 
 /// One way to call: a door of Envoy, and who is asked there.
-struct Way {
+struct CallPath {
     name: &'static str,
     caller: Caller,
     authorizer: Option<Server>,
-    seen: Vec<Series>,
+    results: Vec<Series>,
 }
 
 /// What one series gave.
@@ -76,7 +76,7 @@ struct Way {
 struct Series {
     p50: Duration,
     p99: Duration,
-    cpu_a_call: Duration,
+    cpu_per_call: Duration,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -88,38 +88,39 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn measure(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
-    let issuer = Issuer::generate(Kind::default())?;
-    let claims = Claims::new(&Expected::default(), "ana", &["reader"], Duration::from_secs(3600));
+    let issuer = Issuer::generate(KeyType::default())?;
+    let claims = Claims::new(&ValidationParams::default(), "ana", &["reader"], Duration::from_secs(3600));
     let token = issuer.sign(&claims)?;
-    let call = Call::new(Wish::Hello).token(&token);
+    let call = Call::new(Operation::Hello).with_token(&token);
     let mut backend = Command::new(env!("CARGO_BIN_EXE_demo5-backend"));
     backend.args(["--listen", "127.0.0.1:0"]);
     let backend = Server::start(backend, tempfile::tempdir()?)?;
-    let mut authorizers = vec![(WITHOUT, None), (OURS, Some(Server::authorizer(&issuer, false)?))];
+    let mut authorizers = vec![(NO_AUTHZ, None), (OURS, Some(Server::authorizer(&issuer, false)?))];
     match sample()? {
         Ok(server) => authorizers.push((SAMPLE, Some(server))),
         Err(why) => line_out(&format!("{SAMPLE}: not measured, since {why}")),
     }
     let envoy = start_envoy(&authorizers, &backend, !args.no_health_checks, life).await?;
-    let doors = envoy.admin().listeners().await?;
-    let mut ways = Vec::new();
+    let listeners = envoy.admin().listeners().await?;
+    let mut paths = Vec::new();
     for (name, authorizer) in authorizers {
-        let door = doors.iter().find(|door| door.name == name).context("Envoy lacks a door")?;
-        let caller = Caller::plain(door.address)?;
+        let listener =
+            listeners.iter().find(|listener| listener.name == name).context("Envoy lacks a door")?;
+        let caller = Caller::plain(listener.address)?;
         // Connections are made, health was asked for, and the token is verified once.
         wait_until(name, OFTEN, LIMIT, || async {
-            let seen = caller.call(Protocol::Grpc, &call).await.map_err(|error| error.to_string())?;
-            if seen.passed() { Ok(()) } else { Err(seen.to_string()) }
+            let results = caller.call(Protocol::Grpc, &call).await.map_err(|error| error.to_string())?;
+            if results.reached_backend() { Ok(()) } else { Err(results.to_string()) }
         })
         .await?;
-        ways.push(Way { name, caller, authorizer, seen: Vec::new() });
+        paths.push(CallPath { name, caller, authorizer, results: Vec::new() });
     }
     for number in 1..=args.series {
         line_out(&format!("series {number} of {}", args.series));
-        series(&mut ways, args.calls, &call).await?;
+        series(&mut paths, args.calls, &call).await?;
     }
     envoy.stop().await;
-    tell(args, &ways);
+    print_results(args, &paths);
     Ok(())
 }
 
@@ -133,7 +134,7 @@ fn sample() -> anyhow::Result<Result<Server, String>> {
         go
     };
     let path = match go(&["env", "GOPATH"]).output() {
-        Ok(told) => String::from_utf8_lossy(&told.stdout).trim().to_owned(),
+        Ok(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return Ok(Err("Go is not installed".to_owned()));
         }
@@ -156,22 +157,22 @@ async fn start_envoy(
     health_checks: bool,
     life: &Lifecycle,
 ) -> anyhow::Result<Serving> {
-    let door = |(name, server): &(&str, Option<Server>)| match server {
-        Some(_) => Door::new(name, name),
-        None => Door::bare(name),
+    let listener = |(name, server): &(&str, Option<Server>)| match server {
+        Some(_) => ListenerSpec::new(name, name),
+        None => ListenerSpec::without_ext_authz(name),
     };
     let cluster = |(name, server): &(&str, Option<Server>)| {
         let addresses = vec![server.as_ref()?.address()];
-        Some(Authorizers { cluster: (*name).to_owned(), addresses, health_checks })
+        Some(AuthorizerCluster { name: (*name).to_owned(), addresses, health_checks })
     };
-    let world = World {
+    let topology = EnvoyTopology {
         admin: loopback(0),
-        doors: authorizers.iter().map(door).collect(),
+        listeners: authorizers.iter().map(listener).collect(),
         authorizers: authorizers.iter().filter_map(cluster).collect(),
         backend: backend.address(),
         tls: None,
     };
-    let mut config: Value = serde_json::from_str(&world.to_yaml()?)?;
+    let mut config: Value = serde_json::from_str(&topology.to_yaml()?)?;
     for listener in config["static_resources"]["listeners"].as_array_mut().into_iter().flatten() {
         if listener["name"] == SAMPLE {
             // A sample reads headers as texts, which is Envoy's default.
@@ -183,30 +184,30 @@ async fn start_envoy(
     Ok(Envoy::new(&program.path, config.to_string()).start(life).await?.ready(LIMIT).await?)
 }
 
-async fn series(ways: &mut [Way], calls: u32, call: &Call<'_>) -> anyhow::Result<()> {
-    let cpu = |way: &Way| way.authorizer.as_ref().map_or(Ok(Duration::ZERO), Server::cpu);
-    let before = ways.iter().map(cpu).collect::<anyhow::Result<Vec<_>>>()?;
-    let mut latencies = vec![Latencies::default(); ways.len()];
-    for turn in 0..calls / TURN {
-        for at in 0..ways.len() {
+async fn series(paths: &mut [CallPath], calls: u32, call: &Call<'_>) -> anyhow::Result<()> {
+    let cpu = |path: &CallPath| path.authorizer.as_ref().map_or(Ok(Duration::ZERO), Server::cpu);
+    let before = paths.iter().map(cpu).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut latencies = vec![Latencies::default(); paths.len()];
+    for turn in 0..calls / CALLS_PER_TURN {
+        for at in 0..paths.len() {
             // Nobody always comes first, or after the same one.
-            let at = if turn % 2 == 0 { at } else { ways.len() - 1 - at };
-            for _ in 0..TURN {
-                let seen = ways[at].caller.call(Protocol::Grpc, call).await?;
-                anyhow::ensure!(seen.passed(), "{}: {seen}", ways[at].name);
-                latencies[at].record(seen.took);
+            let at = if turn % 2 == 0 { at } else { paths.len() - 1 - at };
+            for _ in 0..CALLS_PER_TURN {
+                let results = paths[at].caller.call(Protocol::Grpc, call).await?;
+                anyhow::ensure!(results.reached_backend(), "{}: {results}", paths[at].name);
+                latencies[at].record(results.duration);
             }
         }
     }
-    for ((way, before), latencies) in ways.iter_mut().zip(before).zip(latencies) {
-        let cpu_a_call = cpu(way)?.saturating_sub(before) / (calls / TURN * TURN);
+    for ((path, before), latencies) in paths.iter_mut().zip(before).zip(latencies) {
+        let cpu_per_call = cpu(path)?.saturating_sub(before) / (calls / CALLS_PER_TURN * CALLS_PER_TURN);
         let [p50, p99] = [50.0, 99.0].map(|percent| latencies.percentile(percent));
-        way.seen.push(Series { p50, p99, cpu_a_call });
+        path.results.push(Series { p50, p99, cpu_per_call });
     }
     Ok(())
 }
 
-fn tell(args: &Args, ways: &[Way]) {
+fn print_results(args: &Args, paths: &[CallPath]) {
     line_out(&format!(
         "{} series of {} calls each way; medians of the series, and the lowest and highest",
         args.series, args.calls
@@ -216,21 +217,24 @@ fn tell(args: &Args, ways: &[Way]) {
         line_out(&format!("{name:<18}{}", columns.concat()));
     };
     row("", &["p50 µs", "p99 µs", "CPU µs a check", "RSS MiB"].map(ToOwned::to_owned));
-    let [without, asking @ ..] = ways else { return };
-    row(WITHOUT, &[spread(without.of(|one| one.p50)), spread(without.of(|one| one.p99))]);
-    for way in asking {
-        let [p50, p99] = [way.of(|one| one.p50), way.of(|one| one.p99)].map(spread);
-        let cpu = spread(way.of(|one| one.cpu_a_call));
-        let rss = way.authorizer.as_ref().and_then(|server| server.rss().ok());
+    let [without, with_authz @ ..] = paths else { return };
+    row(
+        NO_AUTHZ,
+        &[median_and_range(without.of(|one| one.p50)), median_and_range(without.of(|one| one.p99))],
+    );
+    for path in with_authz {
+        let [p50, p99] = [path.of(|one| one.p50), path.of(|one| one.p99)].map(median_and_range);
+        let cpu = median_and_range(path.of(|one| one.cpu_per_call));
+        let rss = path.authorizer.as_ref().and_then(|server| server.rss().ok());
         let rss =
             rss.map_or_else(|| "?".to_owned(), |bytes| format!("{:.1}", bytes as f64 / f64::from(1 << 20)));
-        row(way.name, &[p50, p99, cpu, rss]);
+        row(path.name, &[p50, p99, cpu, rss]);
     }
-    for way in asking {
-        let added = [way.added(without, |one| one.p50), way.added(without, |one| one.p99)];
-        row(&format!("{} adds", way.name), &added.map(spread));
+    for path in with_authz {
+        let overhead = [path.overhead(without, |one| one.p50), path.overhead(without, |one| one.p99)];
+        row(&format!("{} adds", path.name), &overhead.map(median_and_range));
     }
-    if let [ours, sample] = asking {
+    if let [ours, sample] = with_authz {
         let lower = |of: fn(&Series) -> Duration| {
             ours.of(of).iter().zip(sample.of(of)).filter(|(a, b)| **a < *b).count()
         };
@@ -243,20 +247,20 @@ fn tell(args: &Args, ways: &[Way]) {
     }
 }
 
-impl Way {
+impl CallPath {
     /// A figure of each series, in microseconds.
     fn of(&self, figure: fn(&Series) -> Duration) -> Vec<f64> {
-        self.seen.iter().map(|series| figure(series).as_secs_f64() * 1e6).collect()
+        self.results.iter().map(|series| figure(series).as_secs_f64() * 1e6).collect()
     }
 
     /// How much more than the other way's in the same series.
-    fn added(&self, other: &Self, figure: fn(&Series) -> Duration) -> Vec<f64> {
+    fn overhead(&self, other: &Self, figure: fn(&Series) -> Duration) -> Vec<f64> {
         self.of(figure).iter().zip(other.of(figure)).map(|(one, other)| one - other).collect()
     }
 }
 
 /// The median, and the ends.
-fn spread(mut values: Vec<f64>) -> String {
+fn median_and_range(mut values: Vec<f64>) -> String {
     values.sort_by(f64::total_cmp);
     match values[..] {
         [] => String::new(),

@@ -15,42 +15,42 @@ use tokio::sync::watch;
 
 use crate::authorizer::{Authorizer, TRUST_DOMAIN};
 use crate::claims::Claims;
-use crate::client::{Caller, Failed, Seen};
+use crate::client::{CallError, CallResult, Caller};
 use crate::decision_log::DecisionLog;
-use crate::issuer::{Issuer, Kind};
+use crate::issuer::{Issuer, KeyType};
 use crate::jwks::Jwks;
 use crate::metrics::Metrics;
 use crate::policy::Policies;
-use crate::server::Running;
-use crate::token::{Expected, Verifier};
+use crate::server::RunningServer;
+use crate::token::{ValidationParams, Verifier};
 use crate::topology::loopback;
 
 /// Longer than any check.
 const LIFETIME: Duration = Duration::from_secs(600);
 
 /// Somebody who signs, and an authorizer that believes that one.
-pub(super) struct Office {
+pub(super) struct TestAuthorizer {
     issuer: Issuer,
-    pub(super) authorizer: Running,
+    pub(super) server: RunningServer,
 }
 
-impl Office {
+impl TestAuthorizer {
     /// Opens it with these policies, until `life` ends.
-    pub(super) async fn open(policies: Policies, life: &Lifecycle) -> anyhow::Result<Self> {
-        let issuer = Issuer::generate(Kind::default())?;
-        let verifier = Verifier::new(Jwks::parse(&issuer.jwks())?, Expected::default());
+    pub(super) async fn start(policies: Policies, life: &Lifecycle) -> anyhow::Result<Self> {
+        let issuer = Issuer::generate(KeyType::default())?;
+        let verifier = Verifier::new(Jwks::parse(&issuer.jwks())?, ValidationParams::default());
         // Nothing changes here, so nobody keeps the other ends.
         let (_, verifier) = watch::channel(Arc::new(verifier));
         let (_, policies) = watch::channel(Arc::new(policies));
         let authorizer =
-            Authorizer::new(verifier, policies, TRUST_DOMAIN, Metrics::new()?, DecisionLog::off());
-        let authorizer = Running::start(authorizer, listener().await?, Duration::ZERO, life);
-        Ok(Self { issuer, authorizer })
+            Authorizer::new(verifier, policies, TRUST_DOMAIN, Metrics::new()?, DecisionLog::disabled());
+        let server = RunningServer::start(authorizer, listener().await?, Duration::ZERO, life);
+        Ok(Self { issuer, server })
     }
 
     /// The header by which somebody with these roles calls.
-    pub(super) fn shows(&self, name: &str, roles: &[&str]) -> anyhow::Result<HeaderMap> {
-        let token = self.issuer.sign(&Claims::new(&Expected::default(), name, roles, LIFETIME))?;
+    pub(super) fn auth_headers(&self, name: &str, roles: &[&str]) -> anyhow::Result<HeaderMap> {
+        let token = self.issuer.sign(&Claims::new(&ValidationParams::default(), name, roles, LIFETIME))?;
         let mut value = HeaderValue::from_str(&format!("Bearer {token}"))?;
         value.set_sensitive(true);
         Ok(HeaderMap::from_iter([(AUTHORIZATION, value)]))
@@ -72,22 +72,22 @@ pub(super) async fn listener() -> anyhow::Result<TcpListener> {
 }
 
 /// Starts Envoy with the student's file, and returns it with a caller of its one listener.
-pub(super) async fn envoy(
-    bench: &CheckContext,
+pub(super) async fn start_envoy(
+    context: &CheckContext,
     file: &str,
     values: &[(&str, String)],
 ) -> anyhow::Result<(Serving, Caller)> {
-    let envoy = bench.envoy(file, values).await?;
-    let Some(listens) = envoy.admin().listeners().await?.into_iter().next() else {
+    let envoy = context.envoy(file, values).await?;
+    let Some(listener) = envoy.admin().listeners().await?.into_iter().next() else {
         let what = format!("{file} has a listener");
         let advice = "Leave the listener as it was given.";
         return Err(Requirement::unmet(what, "one listener", "Envoy listens nowhere", advice).into());
     };
-    Ok((envoy, Caller::plain(listens.address)?))
+    Ok((envoy, Caller::plain(listener.address)?))
 }
 
 /// What a call got, in a word.
-pub(super) fn word(seen: &Result<Seen, Failed>) -> String {
+pub(super) fn status_text(seen: &Result<CallResult, CallError>) -> String {
     match seen {
         Ok(seen) => seen.status.clone(),
         Err(_) => "no answer".to_owned(),

@@ -13,10 +13,10 @@ pub struct Request {
     pub error: Option<String>,
 }
 
-/// What it is told.
+/// A response to the client.
 #[derive(Clone, Debug, Default)]
 pub struct Response {
-    /// The version of the world.
+    /// The version of the snapshot.
     pub version: String,
     /// What the answer will quote; another one for each response.
     pub nonce: String,
@@ -51,51 +51,51 @@ pub struct Stream {
     names: Vec<String>,
     /// The version that it was sent last.
     sent: Option<String>,
-    /// The version that it refused.
-    refused: Option<String>,
+    /// The version that it rejected.
+    rejected: Option<String>,
 }
 
 impl Stream {
-    /// The client said something; `world` is what is published now. Returns what to send, if anything.
-    pub fn requested(&mut self, request: &Request, world: &Snapshot) -> Option<Response> {
+    /// Handles a request of the client. `snapshot` is the current one. Returns the response to send, if there is one.
+    pub fn on_request(&mut self, request: &Request, snapshot: &Snapshot) -> Option<Response> {
         if !request.nonce.is_empty() && request.nonce != self.count.to_string() {
             // It speaks of a response that was overtaken.
             return None;
         }
         if request.error.is_some() {
-            self.refused = self.sent.take();
+            self.rejected = self.sent.take();
             return None;
         }
-        if self.sent != self.refused {
-            self.refused = None;
+        if self.sent != self.rejected {
+            self.rejected = None;
         }
         let new = request.names.iter().any(|name| !self.names.contains(name));
         self.names = request.names.clone();
-        if new || self.sent.as_ref() != Some(&world.version) { self.send(world) } else { None }
+        if new || self.sent.as_ref() != Some(&snapshot.version) { self.send(snapshot) } else { None }
     }
 
-    /// Something was published. Returns what to send, if anything.
-    pub fn published(&mut self, world: &Snapshot) -> Option<Response> {
-        if self.names.is_empty() || self.sent.as_ref() == Some(&world.version) {
+    /// Handles a new snapshot. Returns the response to send, if there is one.
+    pub fn on_publish(&mut self, snapshot: &Snapshot) -> Option<Response> {
+        if self.names.is_empty() || self.sent.as_ref() == Some(&snapshot.version) {
             None
         } else {
-            self.send(world)
+            self.send(snapshot)
         }
     }
 
-    /// The version that the client refused last, unless it accepted another one since.
-    pub fn refused(&self) -> Option<&str> {
-        self.refused.as_deref()
+    /// Returns the version that the client rejected last, unless it has accepted another one since.
+    pub fn rejected_version(&self) -> Option<&str> {
+        self.rejected.as_deref()
     }
 
-    fn send(&mut self, world: &Snapshot) -> Option<Response> {
+    fn send(&mut self, snapshot: &Snapshot) -> Option<Response> {
         self.count += 1;
-        self.sent = Some(world.version.clone());
+        self.sent = Some(snapshot.version.clone());
         let wanted = |resource: &&Resource| self.names.contains(&resource.name);
         Some(Response {
-            version: world.version.clone(),
+            version: snapshot.version.clone(),
             nonce: self.count.to_string(),
-            resources: world.resources.iter().filter(wanted).cloned().collect(),
+            resources: snapshot.resources.iter().filter(wanted).cloned().collect(),
         })
     }
 }

@@ -1,8 +1,8 @@
 //! What Envoy asks: one request, described in a CheckRequest, as far as a decision needs it.
 //!
-//! Parsed, not checked: an [`Inquiry`] that exists is within its bounds, has a method and a path that mean one thing,
-//! and at most one credential of each kind. Everything in it was written by a stranger, but for the
-//! certificate's name and the context extensions, which are Envoy's own word.
+//! Parsed, not checked: a [`CheckInput`] that exists is within its bounds, has a method and a path that mean one thing,
+//! and at most one credential of each kind. All of it is untrusted input, except the certificate's name and the context
+//! extensions, which Envoy sets.
 //!
 //! Source: `envoy.service.auth.v3.AttributeContext`.
 
@@ -10,23 +10,23 @@ use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::HttpRequest;
 
 /// The most headers that a request may have. Envoy lets 100 through unless told otherwise.
-pub const HEADERS: usize = 200;
+pub const MAX_HEADERS: usize = 200;
 
 /// The most bytes that all headers may have together. Envoy lets 60 KiB through unless told otherwise.
-pub const HEADER_BYTES: usize = 96 * 1024;
+pub const MAX_HEADER_BYTES: usize = 96 * 1024;
 
 /// The longest path, in bytes.
-pub const PATH: usize = 8 * 1024;
+pub const MAX_PATH_BYTES: usize = 8 * 1024;
 
 /// The longest request id that is repeated, in bytes.
-const ID: usize = 64;
+const MAX_REQUEST_ID_BYTES: usize = 64;
 
 /// The header by which Envoy says that it sends the beginning of a body only.
-const PARTIAL: &str = "x-envoy-auth-partial-body";
+const PARTIAL_BODY_HEADER: &str = "x-envoy-auth-partial-body";
 
-/// A request that waits for a decision.
+/// One request to decide about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inquiry<'a> {
+pub struct CheckInput<'a> {
     /// The HTTP method.
     pub method: &'a str,
     /// The path without the query.
@@ -45,43 +45,44 @@ pub struct Inquiry<'a> {
 
 /// Why a request cannot be decided about; it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unclear {
+pub enum InvalidRequest {
     /// There is no HTTP request in it.
     #[error("the question describes no HTTP request")]
-    NoRequest,
+    MissingHttpRequest,
     /// The method or the path is missing, too long, or no text of its kind.
     #[error("it has no method, or no path that begins with a slash")]
-    NoPath,
+    InvalidMethodOrPath,
     /// Two programs could read the path as two different ones.
     #[error("its path can be read in several ways")]
-    Ambiguous,
+    AmbiguousPath,
     /// There are more headers than any caller needs.
-    #[error("it has more than {HEADERS} headers, or more than {HEADER_BYTES} bytes of them")]
-    Headers,
-    /// Which one counts is anybody's guess.
+    #[error("it has more than {MAX_HEADERS} headers, or more than {MAX_HEADER_BYTES} bytes of them")]
+    TooManyHeaders,
+    /// It is undefined which one counts.
     #[error("it has several authorization headers")]
-    Credentials,
+    MultipleAuthorizationHeaders,
 }
 
-impl<'a> Inquiry<'a> {
+impl<'a> CheckInput<'a> {
     /// Reads what Envoy sent.
     ///
     /// # Errors
-    /// [`Unclear`]
-    pub fn read(request: &'a CheckRequest) -> Result<Self, Unclear> {
-        let attributes = request.attributes.as_ref().ok_or(Unclear::NoRequest)?;
-        let http = http(request).ok_or(Unclear::NoRequest)?;
-        let mut seen = Seen::default();
+    /// [`InvalidRequest`]
+    pub fn parse(request: &'a CheckRequest) -> Result<Self, InvalidRequest> {
+        let attributes = request.attributes.as_ref().ok_or(InvalidRequest::MissingHttpRequest)?;
+        let http = http(request).ok_or(InvalidRequest::MissingHttpRequest)?;
+        let mut scan = HeaderScan::default();
         for (name, value) in headers(http) {
-            seen.header(name, value)?;
+            scan.add(name, value)?;
         }
         let path = http.path.split(['?', '#']).next().unwrap_or_default();
-        let no_method = http.method.is_empty() || !http.method.bytes().all(|byte| byte.is_ascii_uppercase());
-        if no_method || !path.starts_with('/') || path.len() > PATH {
-            return Err(Unclear::NoPath);
+        let invalid_method =
+            http.method.is_empty() || !http.method.bytes().all(|byte| byte.is_ascii_uppercase());
+        if invalid_method || !path.starts_with('/') || path.len() > MAX_PATH_BYTES {
+            return Err(InvalidRequest::InvalidMethodOrPath);
         }
         if is_ambiguous(path) {
-            return Err(Unclear::Ambiguous);
+            return Err(InvalidRequest::AmbiguousPath);
         }
         let mut extensions: Vec<_> = attributes
             .context_extensions
@@ -93,34 +94,34 @@ impl<'a> Inquiry<'a> {
         Ok(Self {
             method: &http.method,
             path,
-            grpc: seen.grpc,
-            authorization: seen.authorization,
+            grpc: scan.grpc,
+            authorization: scan.authorization,
             certificate: attributes.source.as_ref().map_or("", |source| source.principal.as_str()),
             extensions,
-            body: seen.partial.map(|partial| (bytes, partial)).or((bytes > 0).then_some((bytes, false))),
+            body: scan.partial.map(|partial| (bytes, partial)).or((bytes > 0).then_some((bytes, false))),
         })
     }
 }
 
 /// The id by which people find this request in logs, if it has a decent one.
 pub fn request_id(request: &CheckRequest) -> Option<&str> {
-    let mut headers = headers(http(request)?).take(HEADERS);
+    let mut headers = headers(http(request)?).take(MAX_HEADERS);
     let (_, id) = headers.find(|(name, _)| name.eq_ignore_ascii_case("x-request-id"))?;
     let id = std::str::from_utf8(id).ok()?;
-    (id.len() <= ID && id.bytes().all(|byte| byte.is_ascii_graphic())).then_some(id)
+    (id.len() <= MAX_REQUEST_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_graphic())).then_some(id)
 }
 
 /// Whether the caller speaks gRPC, also where the rest is unclear: it decides in which form the answer is.
-pub fn speaks_grpc(request: &CheckRequest) -> bool {
+pub fn is_grpc(request: &CheckRequest) -> bool {
     let is_grpc = |(name, value): (&str, &[u8])| {
         name.eq_ignore_ascii_case("content-type") && value.starts_with(b"application/grpc")
     };
-    http(request).is_some_and(|http| headers(http).take(HEADERS).any(is_grpc))
+    http(request).is_some_and(|http| headers(http).take(MAX_HEADERS).any(is_grpc))
 }
 
 /// What the headers tell.
 #[derive(Default)]
-struct Seen<'a> {
+struct HeaderScan<'a> {
     count: usize,
     bytes: usize,
     grpc: bool,
@@ -128,20 +129,20 @@ struct Seen<'a> {
     partial: Option<bool>,
 }
 
-impl<'a> Seen<'a> {
-    fn header(&mut self, name: &str, value: &'a [u8]) -> Result<(), Unclear> {
+impl<'a> HeaderScan<'a> {
+    fn add(&mut self, name: &str, value: &'a [u8]) -> Result<(), InvalidRequest> {
         self.count += 1;
         self.bytes += name.len() + value.len();
-        if self.count > HEADERS || self.bytes > HEADER_BYTES {
-            return Err(Unclear::Headers);
+        if self.count > MAX_HEADERS || self.bytes > MAX_HEADER_BYTES {
+            return Err(InvalidRequest::TooManyHeaders);
         }
         if name.eq_ignore_ascii_case("authorization") {
             if self.authorization.replace(value).is_some() {
-                return Err(Unclear::Credentials);
+                return Err(InvalidRequest::MultipleAuthorizationHeaders);
             }
         } else if name.eq_ignore_ascii_case("content-type") {
             self.grpc |= value.starts_with(b"application/grpc");
-        } else if name.eq_ignore_ascii_case(PARTIAL) {
+        } else if name.eq_ignore_ascii_case(PARTIAL_BODY_HEADER) {
             self.partial = Some(value == b"true");
         }
         Ok(())
@@ -155,24 +156,24 @@ fn http(request: &CheckRequest) -> Option<&HttpRequest> {
 /// The headers in either form. `header_map` (Envoy's `encode_raw_headers`) keeps several headers of one name apart, and
 /// bytes that are no UTF-8 as they are; in `headers` several values are joined by a comma, which no token has.
 fn headers(http: &HttpRequest) -> impl Iterator<Item = (&str, &[u8])> {
-    let raw = http.header_map.iter().flat_map(|map| &map.headers).map(|header| {
+    let from_header_map = http.header_map.iter().flat_map(|map| &map.headers).map(|header| {
         let value = if header.raw_value.is_empty() { header.value.as_bytes() } else { &header.raw_value };
         (header.key.as_str(), value)
     });
-    let joined = http.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let from_headers = http.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     // One of the two is empty, as Envoy sends them; both count if they are not.
-    raw.chain(joined)
+    from_header_map.chain(from_headers)
 }
 
 /// Whether a backend may read the path as another one. Envoy was told to clean paths up and to refuse what it cannot;
 /// what arrives here all the same is not guessed at.
 fn is_ambiguous(path: &str) -> bool {
-    let dots = |segment: &str| matches!(segment, "." | "..");
-    let encoded = |code: &[u8]| {
+    let is_dot_segment = |segment: &str| matches!(segment, "." | "..");
+    let is_encoded_separator = |code: &[u8]| {
         [b"%2f", b"%5c", b"%2e", b"%00"].iter().any(|one| code.eq_ignore_ascii_case(one.as_slice()))
     };
     path.contains("//")
         || path.bytes().any(|byte| byte == b'\\' || byte.is_ascii_control())
-        || path.split('/').any(dots)
-        || path.as_bytes().windows(3).any(encoded)
+        || path.split('/').any(is_dot_segment)
+        || path.as_bytes().windows(3).any(is_encoded_separator)
 }

@@ -14,10 +14,10 @@ use crate::caller::{Call, Caller, Tally};
 pub(super) use crate::scenario::claims::by_region;
 
 /// Calls at once, where many are made.
-const AT_ONCE: usize = 8;
+const CONCURRENCY: usize = 8;
 
 /// Starts a region's backends, named `REGION-1` and so on.
-pub(super) async fn backends(region: &str, n: usize, life: &Lifecycle) -> anyhow::Result<Vec<Backend>> {
+pub(super) async fn start_backends(region: &str, n: usize, life: &Lifecycle) -> anyhow::Result<Vec<Backend>> {
     let mut started = Vec::new();
     for number in 1..=n {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
@@ -28,7 +28,7 @@ pub(super) async fn backends(region: &str, n: usize, life: &Lifecycle) -> anyhow
 }
 
 /// The values to fill in for these backends: `EAST_1` for the port of `east-1`.
-pub(super) fn ports<'a>(backends: impl IntoIterator<Item = &'a Backend>) -> Vec<(String, String)> {
+pub(super) fn port_values<'a>(backends: impl IntoIterator<Item = &'a Backend>) -> Vec<(String, String)> {
     let value = |backend: &Backend| {
         (backend.name().to_uppercase().replace('-', "_"), backend.address().port().to_string())
     };
@@ -36,13 +36,13 @@ pub(super) fn ports<'a>(backends: impl IntoIterator<Item = &'a Backend>) -> Vec<
 }
 
 /// Starts Envoy with the student's file, and returns it with a caller of its one listener.
-pub(super) async fn envoy(
-    bench: &CheckContext,
+pub(super) async fn start_envoy(
+    context: &CheckContext,
     file: &str,
     values: &[(String, String)],
 ) -> anyhow::Result<(Serving, Caller)> {
     let values: Vec<_> = values.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-    let envoy = bench.envoy(file, &values).await?;
+    let envoy = context.envoy(file, &values).await?;
     let Some(listener) = envoy.admin().listeners().await?.into_iter().next() else {
         let advice = "Leave the listener as it was given.";
         let what = format!("{file} has a listener");
@@ -53,17 +53,17 @@ pub(super) async fn envoy(
 }
 
 /// A caller of the listener that Envoy was told of.
-pub(super) async fn caller(mesh: &XdsEnvoy) -> anyhow::Result<Caller> {
+pub(super) async fn connect(mesh: &XdsEnvoy) -> anyhow::Result<Caller> {
     Ok(Caller::connect(&format!("http://{}", mesh.listener().await?))?)
 }
 
 /// Makes calls, a few at a time.
 pub(super) async fn tally(caller: &Caller, n: usize) -> Tally {
-    caller.calls(n, AT_ONCE).await.iter().collect()
+    caller.calls(n, CONCURRENCY).await.iter().collect()
 }
 
-/// Notes that no call may fail, with what the first failure said.
-pub(super) fn require_answers(bench: &mut CheckContext, what: &str, calls: &[Call], advice: &str) {
+/// Requires that no call failed, and reports the first failure.
+pub(super) fn require_no_failures(context: &mut CheckContext, what: &str, calls: &[Call], advice: &str) {
     let seen: Tally = calls.iter().collect();
     let failed = seen.failed();
     let first = seen.first_failure.as_ref().map(|(_, status)| {
@@ -74,5 +74,5 @@ pub(super) fn require_answers(bench: &mut CheckContext, what: &str, calls: &[Cal
         )
     });
     let seen = format!("{failed} of {} calls failed{}", calls.len(), first.unwrap_or_default());
-    bench.require(what, "0 failed calls", seen, failed == 0 && !calls.is_empty(), advice);
+    context.require(what, "0 failed calls", seen, failed == 0 && !calls.is_empty(), advice);
 }

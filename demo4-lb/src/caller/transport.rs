@@ -17,13 +17,13 @@ use tonic_xds::{BootstrapConfig, ChannelCredentialType, XdsChannelBuilder, XdsCh
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 
-/// How long connecting may take: less than a call's deadline, so that the reason is still told.
-const CONNECT: Duration = Duration::from_secs(1);
+/// The connect timeout. It is shorter than a call's deadline, so that the call reports the reason.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the node id of a client that speaks xDS itself begins with.
-pub const NODE: &str = "demo4-proxyless";
+/// The prefix of the node id of a proxyless client.
+pub const NODE_ID_PREFIX: &str = "demo4-proxyless";
 
-/// Why there is no wire.
+/// A transport cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum CallerError {
     /// The target is not an address that gRPC can call.
@@ -52,17 +52,17 @@ pub enum CallerError {
 
 /// A way to the backends. Clones share its connections.
 #[derive(Clone)]
-pub struct Wire(BoxCloneSyncService<Request<Body>, Response<Body>, Status>);
+pub struct Transport(BoxCloneSyncService<Request<Body>, Response<Body>, Status>);
 
-impl Wire {
+impl Transport {
     /// One HTTP/2 connection to `target` (`http://HOST:PORT`), made with the first call.
     pub(super) fn direct(target: &str) -> Result<Self, CallerError> {
-        let refuse = || CallerError::Target { target: target.to_owned() };
-        let uri: http::Uri = target.parse().map_err(|_| refuse())?;
+        let invalid = || CallerError::Target { target: target.to_owned() };
+        let uri: http::Uri = target.parse().map_err(|_| invalid())?;
         if uri.scheme_str() != Some("http") || uri.port_u16().is_none() || uri.path() != "/" {
-            return Err(refuse());
+            return Err(invalid());
         }
-        let channel = Endpoint::from(uri).connect_timeout(CONNECT).tcp_nodelay(true).connect_lazy();
+        let channel = Endpoint::from(uri).connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).connect_lazy();
         Ok(Self(BoxCloneSyncService::new(channel.map_err(|error| Status::from_error(error.into())))))
     }
 
@@ -71,33 +71,33 @@ impl Wire {
     /// Plaintext: the control plane and the backends are on this machine or this compose network.
     pub(super) fn proxyless(control_plane: impl fmt::Display, service: &str) -> Result<Self, CallerError> {
         let control_plane = control_plane.to_string();
-        let place: Option<Authority> = control_plane.parse().ok();
+        let authority: Option<Authority> = control_plane.parse().ok();
         // With a scheme in it, or without a port, the client would be made and wait for ever.
-        if place.is_none_or(|place| place.host().is_empty() || place.port_u16().is_none()) {
+        if authority.is_none_or(|authority| authority.host().is_empty() || authority.port_u16().is_none()) {
             return Err(CallerError::ControlPlane { given: control_plane });
         }
         if service.is_empty() {
             return Err(CallerError::Target { target: "xds:///".to_owned() });
         }
-        let refuse = |source| CallerError::Proxyless { service: service.to_owned(), source };
+        let invalid = |source| CallerError::Proxyless { service: service.to_owned(), source };
         // Other gRPC clients want HOST:PORT here, without the scheme.
         let bootstrap = BootstrapConfig::builder(format!("http://{control_plane}"))
             .channel_creds([ChannelCredentialType::Insecure])
-            .node_id(format!("{NODE}-{}", std::process::id()))
+            .node_id(format!("{NODE_ID_PREFIX}-{}", std::process::id()))
             .node_cluster("demo4")
             .build()
-            .map_err(|error| refuse(error.into()))?;
-        let target = XdsUri::parse(&format!("xds:///{service}")).map_err(|error| refuse(error.into()))?;
+            .map_err(|error| invalid(error.into()))?;
+        let target = XdsUri::parse(&format!("xds:///{service}")).map_err(|error| invalid(error.into()))?;
         let channel = XdsChannelBuilder::new(XdsChannelConfig::new(target).with_bootstrap(bootstrap))
             .build_grpc_channel()
-            .map_err(|error| refuse(error.into()))?;
+            .map_err(|error| invalid(error.into()))?;
         Ok(Self(BoxCloneSyncService::new(channel.map_err(Status::from_error))))
     }
 }
 
 // A type of its own, because a generated client over the boxed service itself cannot be sent to a task:
 // the compiler finds its error's conversion "not general enough".
-impl Service<Request<Body>> for Wire {
+impl Service<Request<Body>> for Transport {
     type Response = Response<Body>;
     type Error = Status;
     type Future = BoxFuture<'static, Result<Response<Body>, Status>>;
@@ -111,8 +111,8 @@ impl Service<Request<Body>> for Wire {
     }
 }
 
-impl fmt::Debug for Wire {
+impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Wire")
+        f.write_str("Transport")
     }
 }
