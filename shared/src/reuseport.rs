@@ -109,7 +109,7 @@ const GREETING: &str = "Hello from ";
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 /// use shared::lifecycle::{GRACE, Lifecycle};
-/// use shared::reuseport::{Sharing, ask, listen, serve};
+/// use shared::reuseport::{Sharing, listen, request_instance, serve};
 ///
 /// let life = Lifecycle::default();
 /// let foo = listen("127.0.0.1:0".parse()?, Sharing::Shared)?;
@@ -117,10 +117,10 @@ const GREETING: &str = "Hello from ";
 /// let bar = listen(address, Sharing::Shared)?;
 /// serve(foo, "foo", &life);
 /// serve(bar, "bar", &life);
-/// assert!(["foo", "bar"].contains(&ask(address).await?.as_str()));
+/// assert!(["foo", "bar"].contains(&request_instance(address).await?.as_str()));
 ///
 /// // Who does not set the option is kept out, and would keep others out.
-/// assert!(listen(address, Sharing::Alone).is_err());
+/// assert!(listen(address, Sharing::Exclusive).is_err());
 /// life.shut_down(GRACE).await?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # })?;
