@@ -28,31 +28,31 @@ use mesh_xds::snapshot::Snapshot;
 use serde_json::json;
 use shared::web::{self, PageResponse, text};
 
-use crate::topology::{APPS, World};
+use crate::topology::{APPS, DesiredState};
 use mesh_xds_server::document::Strict;
 
 /// The longest body that is read.
-const BODY_LIMIT: usize = 64 * 1024;
+const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// How long `PUT /weights` waits for the clients' answers.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+const ACCEPT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The control plane and the world that it shows.
+/// The control plane and the state that it publishes.
 pub struct Admin {
     control_plane: ControlPlane,
-    world: Option<Mutex<World>>,
+    desired_state: Option<Mutex<DesiredState>>,
 }
 
-/// A request that asks for something impossible.
-struct Wrong {
+/// A field of the request body is invalid.
+struct InvalidField {
     field: String,
     reason: String,
 }
 
 impl Admin {
-    /// An interface to a control plane that shows `world`, or, without one, what files hold.
-    pub fn new(control_plane: ControlPlane, world: Option<World>) -> Self {
-        Self { control_plane, world: world.map(Mutex::new) }
+    /// Creates an interface to a control plane that publishes `desired_state` or, without one, the resources of files.
+    pub fn new(control_plane: ControlPlane, desired_state: Option<DesiredState>) -> Self {
+        Self { control_plane, desired_state: desired_state.map(Mutex::new) }
     }
 
     /// Shows clients what came from elsewhere than this interface.
@@ -60,12 +60,14 @@ impl Admin {
         self.control_plane.publish(snapshot);
     }
 
-    /// Answers one request.
-    pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> PageResponse {
+    /// Handles one request.
+    pub async fn handle(self: Arc<Self>, request: Request<Incoming>) -> PageResponse {
         match (request.method(), request.uri().path()) {
-            (&Method::PUT, "/weights") => match web::body(request, BODY_LIMIT).await {
+            (&Method::PUT, "/weights") => match web::body(request, MAX_BODY_BYTES).await {
                 Ok(body) => self.put_weights(&body).await,
-                Err(error) => wrong(&Wrong { field: "body".to_owned(), reason: error.to_string() }),
+                Err(error) => {
+                    bad_request(&InvalidField { field: "body".to_owned(), reason: error.to_string() })
+                }
             },
             (&Method::GET, "/snapshot") => self.snapshot(),
             (&Method::GET, "/xds-log") => {
@@ -92,35 +94,38 @@ impl Admin {
     }
 
     async fn put_weights(&self, body: &[u8]) -> PageResponse {
-        let Some(world) = &self.world else {
+        let Some(desired_state) = &self.desired_state else {
             let reason = "what is served comes from files: change the weights there";
             return web::json(StatusCode::CONFLICT, &json!({ "reason": reason }));
         };
         let weights = match weights(body) {
             Ok(weights) => weights,
-            Err(error) => return wrong(&error),
+            Err(error) => return bad_request(&error),
         };
         let published = {
-            // Published under the lock, so that two who shift at once leave world and snapshot the same.
-            let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
-            let changed = World { weights, ..world.clone() };
-            match changed.snapshot() {
+            // Published under the lock, so that concurrent requests leave state and snapshot consistent.
+            let mut desired_state = desired_state.lock().unwrap_or_else(PoisonError::into_inner);
+            let updated = DesiredState { weights, ..desired_state.clone() };
+            match updated.snapshot() {
                 Ok(snapshot) => {
-                    *world = changed;
+                    *desired_state = updated;
                     self.control_plane.publish(snapshot)
                 }
                 Err(error) => {
-                    return wrong(&Wrong { field: "weights".to_owned(), reason: error.to_string() });
+                    return bad_request(&InvalidField {
+                        field: "weights".to_owned(),
+                        reason: error.to_string(),
+                    });
                 }
             }
         };
-        let accepted = self.control_plane.accepted(&published, ANSWER_LIMIT).await;
-        let shown: BTreeMap<&str, u32> = APPS.into_iter().zip(weights).collect();
-        let mut answer = json!({ "weights": shown, "accepted": accepted.is_ok() });
-        if let Err(why) = accepted {
-            answer["why"] = why.to_string().into();
+        let accepted = self.control_plane.accepted(&published, ACCEPT_TIMEOUT).await;
+        let applied: BTreeMap<&str, u32> = APPS.into_iter().zip(weights).collect();
+        let mut response = json!({ "weights": applied, "accepted": accepted.is_ok() });
+        if let Err(error) = accepted {
+            response["reason"] = error.to_string().into();
         }
-        web::json(StatusCode::OK, &answer)
+        web::json(StatusCode::OK, &response)
     }
 
     fn snapshot(&self) -> PageResponse {
@@ -129,7 +134,7 @@ impl Admin {
         };
         let mut resources: Vec<_> = snapshot.resources().collect();
         resources.sort_unstable_by_key(|resource| (resource.kind(), Arc::clone(resource.name())));
-        let described = resources.into_iter().map(|resource| {
+        let resources_json = resources.into_iter().map(|resource| {
             let references: Vec<String> =
                 resource.references().iter().map(|to| format!("{} {}", to.kind, to.name)).collect();
             json!({
@@ -139,7 +144,7 @@ impl Admin {
                 "references": references,
             })
         });
-        web::json(StatusCode::OK, &described.collect())
+        web::json(StatusCode::OK, &resources_json.collect())
     }
 
     fn clients(&self) -> PageResponse {
@@ -148,31 +153,31 @@ impl Admin {
 }
 
 /// Reads `{"blue":80,"green":20}`.
-fn weights(body: &[u8]) -> Result<[u32; 2], Wrong> {
-    let wrong = |field: &str, reason: String| Wrong { field: field.to_owned(), reason };
-    let no_object = |why: &dyn Display| {
-        wrong("body", format!("not a JSON object such as {{\"blue\":80,\"green\":20}}: {why}"))
+fn weights(body: &[u8]) -> Result<[u32; 2], InvalidField> {
+    let invalid = |field: &str, reason: String| InvalidField { field: field.to_owned(), reason };
+    let not_an_object = |error: &dyn Display| {
+        invalid("body", format!("not a JSON object such as {{\"blue\":80,\"green\":20}}: {error}"))
     };
     // Strictly: of two weights for one app, none is what was meant.
-    let Strict(given) = serde_json::from_slice(body).map_err(|error| no_object(&error))?;
-    let given = given.as_object().ok_or_else(|| no_object(&given))?;
-    if let Some(stranger) = given.keys().find(|name| !APPS.contains(&name.as_str())) {
-        return Err(wrong(stranger, format!("there is no such app; there are {}", APPS.join(" and "))));
+    let Strict(fields) = serde_json::from_slice(body).map_err(|error| not_an_object(&error))?;
+    let fields = fields.as_object().ok_or_else(|| not_an_object(&fields))?;
+    if let Some(unknown) = fields.keys().find(|name| !APPS.contains(&name.as_str())) {
+        return Err(invalid(unknown, format!("there is no such app; there are {}", APPS.join(" and "))));
     }
     let mut weights = [0; 2];
     for (weight, app) in weights.iter_mut().zip(APPS) {
-        let value = given.get(app).ok_or_else(|| wrong(app, "is missing".to_owned()))?;
+        let value = fields.get(app).ok_or_else(|| invalid(app, "is missing".to_owned()))?;
         let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
         *weight = number
             .filter(|number| *number <= 1_000_000)
-            .ok_or_else(|| wrong(app, format!("{value} is not a whole number from 0 to 1000000")))?;
+            .ok_or_else(|| invalid(app, format!("{value} is not a whole number from 0 to 1000000")))?;
     }
     if weights == [0, 0] {
-        return Err(wrong(APPS[0], "the weights add up to nothing; Envoy refuses that".to_owned()));
+        return Err(invalid(APPS[0], "the weights add up to nothing; Envoy refuses that".to_owned()));
     }
     Ok(weights)
 }
 
-fn wrong(error: &Wrong) -> PageResponse {
+fn bad_request(error: &InvalidField) -> PageResponse {
     web::json(StatusCode::BAD_REQUEST, &json!({ "field": error.field, "reason": error.reason }))
 }

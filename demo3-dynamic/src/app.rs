@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// The longest that `/slow` waits.
-const SLOWEST: Duration = Duration::from_secs(10);
+const MAX_DELAY: Duration = Duration::from_secs(10);
 
 /// A running app.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub struct App {
     name: Arc<str>,
     address: SocketAddr,
     /// How many requests wait at `/held`.
-    held: Arc<watch::Sender<usize>>,
+    waiting: Arc<watch::Sender<usize>>,
     released: CancellationToken,
 }
 
@@ -40,29 +40,29 @@ impl App {
         let app = Self {
             name: name.into(),
             address: listener.local_addr()?,
-            held: Arc::new(watch::Sender::new(0)),
+            waiting: Arc::new(watch::Sender::new(0)),
             released: CancellationToken::new(),
         };
-        let serving = app.clone();
+        let app_clone = app.clone();
         web::serve(listener, life, move |request| {
-            let app = serving.clone();
-            async move { app.answer(&request).await }
+            let app = app_clone.clone();
+            async move { app.handle(&request).await }
         });
         Ok(app)
     }
 
-    async fn answer(&self, request: &Request<Incoming>) -> PageResponse {
+    async fn handle(&self, request: &Request<Incoming>) -> PageResponse {
         if request.method() != Method::GET {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
         }
         match request.uri().path() {
             "/" => {}
             "/held" => {
-                self.held.send_modify(|held| *held += 1);
+                self.waiting.send_modify(|waiting| *waiting += 1);
                 self.released.cancelled().await;
-                self.held.send_modify(|held| *held -= 1);
+                self.waiting.send_modify(|waiting| *waiting -= 1);
             }
-            "/slow" => match slowness(request.uri().query().unwrap_or_default()) {
+            "/slow" => match parse_delay(request.uri().query().unwrap_or_default()) {
                 Some(wait) => tokio::time::sleep(wait).await,
                 None => return text(StatusCode::BAD_REQUEST, "ask for /slow?ms=N with N up to 10000\n"),
             },
@@ -82,9 +82,9 @@ impl App {
     }
 
     /// Waits until so many requests wait at `/held`.
-    pub async fn holding(&self, requests: usize) {
+    pub async fn wait_for_held(&self, requests: usize) {
         // The sender lives as long as we do, so that an error cannot come.
-        _ = self.held.subscribe().wait_for(|held| *held >= requests).await;
+        _ = self.waiting.subscribe().wait_for(|waiting| *waiting >= requests).await;
     }
 
     /// Lets requests at `/held` go on, those to come too.
@@ -93,7 +93,7 @@ impl App {
     }
 }
 
-fn slowness(query: &str) -> Option<Duration> {
+fn parse_delay(query: &str) -> Option<Duration> {
     let ms = query.strip_prefix("ms=")?.parse().ok()?;
-    Some(Duration::from_millis(ms)).filter(|wait| *wait <= SLOWEST)
+    Some(Duration::from_millis(ms)).filter(|wait| *wait <= MAX_DELAY)
 }

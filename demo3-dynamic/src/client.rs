@@ -18,16 +18,16 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 
-use crate::topology::HOST;
+use crate::topology::HOST_NAME;
 
 mod load;
-pub use load::{Load, sum_up};
+pub use load::{Load, summarize};
 
 /// How long one request may take, connecting included.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// The most that is read of an answer.
-const ANSWER_LIMIT: usize = 64 * 1024;
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
 /// Where to send requests, and whom to trust there.
 #[derive(Clone)]
@@ -36,33 +36,33 @@ pub struct Client {
     tls: Option<Arc<ClientConfig>>,
 }
 
-/// What a request got.
+/// The response to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Response {
     /// The HTTP status.
     pub status: StatusCode,
     /// The body: the app's name, if an app answered.
     pub body: String,
 }
 
-/// Why a request got no answer.
+/// Why a request got no response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Nobody listens.
+pub enum RequestError {
+    /// No process listens on the port.
     #[error("connection refused")]
-    Closed,
+    ConnectionRefused,
     /// The network failed in another way.
     #[error("no connection: {0}")]
-    Connect(String),
+    ConnectFailed(String),
     /// The certificate was not accepted, or the other side speaks no TLS.
     #[error("no TLS: {0}")]
-    Handshake(String),
+    TlsHandshake(String),
     /// The connection broke before the answer was complete.
     #[error("broke off: {0}")]
-    Broke(String),
+    ConnectionBroken(String),
     /// It took longer than five seconds.
     #[error("no answer in time")]
-    Late,
+    Timeout,
 }
 
 impl fmt::Debug for Client {
@@ -77,7 +77,7 @@ impl Client {
         Self { address, tls: None }
     }
 
-    /// A client that speaks TLS, expects [`HOST`], and trusts what `config` says.
+    /// A client that speaks TLS, expects [`HOST_NAME`], and trusts what `config` says.
     pub fn tls(address: SocketAddr, config: Arc<ClientConfig>) -> Self {
         Self { address, tls: Some(config) }
     }
@@ -85,33 +85,34 @@ impl Client {
     /// Asks for `path` on a connection of its own.
     ///
     /// # Errors
-    /// [`Refusal`] if no answer came.
-    pub async fn get(&self, path: &str) -> Result<Answer, Refusal> {
-        let asking = async { self.connect().await?.get(path).await };
-        tokio::time::timeout(DEADLINE, asking).await.unwrap_or(Err(Refusal::Late))
+    /// [`RequestError`] if no answer came.
+    pub async fn get(&self, path: &str) -> Result<Response, RequestError> {
+        let request = async { self.connect().await?.get(path).await };
+        tokio::time::timeout(DEADLINE, request).await.unwrap_or(Err(RequestError::Timeout))
     }
 
     /// Opens a connection that can be kept.
     ///
     /// # Errors
-    /// [`Refusal`] if there is nobody, or nobody to be trusted.
-    pub async fn connect(&self) -> Result<Connection, Refusal> {
-        let connecting = async {
+    /// [`RequestError`] if there is nobody, or nobody to be trusted.
+    pub async fn connect(&self) -> Result<Connection, RequestError> {
+        let connect = async {
             let tcp = TcpStream::connect(self.address).await.map_err(|error| match error.kind() {
-                std::io::ErrorKind::ConnectionRefused => Refusal::Closed,
-                _ => Refusal::Connect(error.to_string()),
+                std::io::ErrorKind::ConnectionRefused => RequestError::ConnectionRefused,
+                _ => RequestError::ConnectFailed(error.to_string()),
             })?;
             // Without it a request on a kept connection may wait 40 ms for the answer's ACK.
-            tcp.set_nodelay(true).map_err(|error| Refusal::Connect(error.to_string()))?;
-            let Some(config) = &self.tls else { return Connection::over(tcp, None).await };
-            let host = ServerName::try_from(HOST).map_err(|error| Refusal::Handshake(error.to_string()))?;
+            tcp.set_nodelay(true).map_err(|error| RequestError::ConnectFailed(error.to_string()))?;
+            let Some(config) = &self.tls else { return Connection::new(tcp, None).await };
+            let host = ServerName::try_from(HOST_NAME)
+                .map_err(|error| RequestError::TlsHandshake(error.to_string()))?;
             let connector = TlsConnector::from(Arc::clone(config));
             let tls = connector.connect(host, tcp).await;
-            let tls = tls.map_err(|error| Refusal::Handshake(error.to_string()))?;
+            let tls = tls.map_err(|error| RequestError::TlsHandshake(error.to_string()))?;
             let certificate = tls.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
-            Connection::over(tls, certificate.map(CertificateDer::into_owned)).await
+            Connection::new(tls, certificate.map(CertificateDer::into_owned)).await
         };
-        tokio::time::timeout(DEADLINE, connecting).await.unwrap_or(Err(Refusal::Late))
+        tokio::time::timeout(DEADLINE, connect).await.unwrap_or(Err(RequestError::Timeout))
     }
 }
 
@@ -123,12 +124,13 @@ pub struct Connection {
 }
 
 impl Connection {
-    async fn over<IO>(io: IO, certificate: Option<CertificateDer<'static>>) -> Result<Self, Refusal>
+    async fn new<IO>(io: IO, certificate: Option<CertificateDer<'static>>) -> Result<Self, RequestError>
     where
         IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
         let handshake = http1::handshake(TokioIo::new(io)).await;
-        let (requests, connection) = handshake.map_err(|error| Refusal::Broke(error.to_string()))?;
+        let (requests, connection) =
+            handshake.map_err(|error| RequestError::ConnectionBroken(error.to_string()))?;
         // Ends when `requests` is dropped or the other side closes; what went wrong is told to the request.
         tokio::spawn(connection);
         Ok(Self { requests, certificate })
@@ -140,23 +142,23 @@ impl Connection {
     }
 
     /// The connection, unless the other side has said that it closes it.
-    pub async fn still_open(mut self) -> Option<Self> {
+    pub async fn if_open(mut self) -> Option<Self> {
         self.requests.ready().await.is_ok().then_some(self)
     }
 
     /// Asks for `path`.
     ///
     /// # Errors
-    /// [`Refusal`] if no whole answer came.
-    pub async fn get(&mut self, path: &str) -> Result<Answer, Refusal> {
-        let broke = |error: hyper::Error| Refusal::Broke(error.to_string());
-        let request = Request::get(path).header(http::header::HOST, HOST).body(Empty::new());
-        let request = request.map_err(|error| Refusal::Broke(error.to_string()))?;
-        self.requests.ready().await.map_err(broke)?;
-        let response = self.requests.send_request(request).await.map_err(broke)?;
+    /// [`RequestError`] if no whole answer came.
+    pub async fn get(&mut self, path: &str) -> Result<Response, RequestError> {
+        let connection_broken = |error: hyper::Error| RequestError::ConnectionBroken(error.to_string());
+        let request = Request::get(path).header(http::header::HOST, HOST_NAME).body(Empty::new());
+        let request = request.map_err(|error| RequestError::ConnectionBroken(error.to_string()))?;
+        self.requests.ready().await.map_err(connection_broken)?;
+        let response = self.requests.send_request(request).await.map_err(connection_broken)?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_LIMIT).collect().await;
-        let body = body.map_err(|error| Refusal::Broke(error.to_string()))?.to_bytes();
-        Ok(Answer { status, body: String::from_utf8_lossy(&body).into_owned() })
+        let body = Limited::new(response.into_body(), MAX_RESPONSE_BYTES).collect().await;
+        let body = body.map_err(|error| RequestError::ConnectionBroken(error.to_string()))?.to_bytes();
+        Ok(Response { status, body: String::from_utf8_lossy(&body).into_owned() })
     }
 }

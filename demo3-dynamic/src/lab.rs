@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use mesh_lab::{Exercise, Lab};
 
-mod world;
+mod environment;
 
 mod route;
 
@@ -24,10 +24,10 @@ pub fn lab() -> Lab {
         command: "cargo run -p demo3-dynamic --",
         folder: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/lab")),
         exercises: vec![
-            Exercise { folder: "01-route", check: |bench| Box::pin(route::check(bench)) },
-            Exercise { folder: "02-refused", check: |bench| Box::pin(refused::check(bench)) },
-            Exercise { folder: "03-rotation", check: |bench| Box::pin(rotation::check(bench)) },
-            Exercise { folder: "04-canary", check: |bench| Box::pin(canary::check(bench)) },
+            Exercise { folder: "01-route", check: |context| Box::pin(route::check(context)) },
+            Exercise { folder: "02-refused", check: |context| Box::pin(refused::check(context)) },
+            Exercise { folder: "03-rotation", check: |context| Box::pin(rotation::check(context)) },
+            Exercise { folder: "04-canary", check: |context| Box::pin(canary::check(context)) },
         ],
     }
 }

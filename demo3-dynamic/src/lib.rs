@@ -6,7 +6,7 @@
 //! every change without a restart and without a lost request.
 //!
 //! 1. [`topology.rs`](topology): the desired state as data: one listener, two apps, and their weights.
-//! 2. [`trust.rs`](trust): the certificates: root, intermediate, leaf.
+//! 2. [`certificate_authority.rs`](certificate_authority): the certificates: root, intermediate, leaf.
 //! 3. [`scenario.rs`](scenario): the steps of a run, and the claims that they check.
 //! 4. `scenario/config.rs`: from no configuration to a first answer; then weights change.
 //! 5. `scenario/certificates.rs`: TLS is added, and a certificate rotates.
@@ -18,7 +18,7 @@ pub mod topology;
 
 pub mod app;
 
-pub mod trust;
+pub mod certificate_authority;
 
 pub mod client;
 

@@ -52,6 +52,8 @@ async fn main() -> ExitCode {
     };
     let plan = Plan { envoy: common.envoy.clone(), variant, stay: common.stay, xds_log };
     let idea = "an Envoy that knows nothing becomes a TLS proxy that shifts traffic";
-    cli::run(&common, "demo3-dynamic", idea, async |story, life| scenario::run(&plan, story, life).await)
-        .await
+    cli::run(&common, "demo3-dynamic", idea, async |recorder, life| {
+        scenario::run(&plan, recorder, life).await
+    })
+    .await
 }

@@ -3,10 +3,10 @@
 //! ```text
 //!   client ──HTTP(S)──> Envoy ──> blue, green
 //!                         ^
-//!                         └──xDS── control plane <── publish(world)
+//!                         └──xDS── control plane <── publish(state)
 //! ```
 //!
-//! Each step publishes a world, watches what requests get, and claims only what it measured.
+//! Each step publishes a state, watches what requests get, and claims only what it measured.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -27,9 +27,9 @@ use tokio::net::TcpListener;
 
 use crate::admin::Admin;
 use crate::app::App;
+use crate::certificate_authority::CertificateAuthority;
 use crate::client::Client;
-use crate::topology::{APPS, World};
-use crate::trust::Trust;
+use crate::topology::{APPS, DesiredState};
 
 mod certificates;
 mod config;
@@ -51,57 +51,57 @@ pub struct Plan {
     pub xds_log: Option<EventFormat>,
 }
 
-/// Everything that runs while the story is told.
-pub struct Edge {
+/// Everything that runs during the scenario.
+pub struct Demo {
     plan: Plan,
     control_plane: Option<ControlPlane>,
     /// The control plane's port and the listener's, held while nobody listens there.
     xds_port: ReservedPort,
-    _edge_port: ReservedPort,
+    _listener_port: ReservedPort,
     envoy: Serving,
     apps: Vec<App>,
-    world: World,
+    desired_state: DesiredState,
     address: SocketAddr,
-    trust: Trust,
+    ca: CertificateAuthority,
 }
 
 /// Tells the whole story.
 ///
 /// # Errors
 /// If something that the story needs cannot be had or breaks; a claim that does not hold is no error.
-pub async fn run(plan: &Plan, story: &mut Recorder, life: &Lifecycle) -> anyhow::Result<Edge> {
+pub async fn run(plan: &Plan, recorder: &mut Recorder, life: &Lifecycle) -> anyhow::Result<Demo> {
     let program = tools::envoy(plan.envoy.as_deref()).await.map_err(SetupError::new)?;
-    story.version("envoy", &program.version);
+    recorder.version("envoy", &program.version);
     let variant = match plan.variant {
         EnvoyXdsVariant::Sotw => "state of the world",
         EnvoyXdsVariant::Delta => "incremental",
     };
-    story.note(format!("over the {variant} protocol"));
+    recorder.note(format!("over the {variant} protocol"));
 
-    story.step("An Envoy that knows only its control plane");
-    let mut edge = Edge::start(plan, &program, life).await?;
-    edge.knows_nothing(story).await?;
-    story.step("A cluster, its endpoints, a listener, a route");
-    edge.is_configured(story).await?;
-    story.step("The listener gets TLS, its certificate comes by SDS");
-    edge.gets_tls(story, life).await?;
-    story.step("Traffic shifts from blue to green");
-    edge.shifts_traffic(story, life).await?;
-    story.step("Two mistakes, refused and rolled back");
-    edge.refuses_mistakes(story, life).await?;
-    story.step("The certificate is rotated");
-    edge.rotates_certificate(story).await?;
-    story.step("The control plane is stopped, and started again");
-    edge.goes_on_alone(story, life).await?;
-    story.step("The listener is removed");
-    edge.drains(story).await?;
+    recorder.step("An Envoy that knows only its control plane");
+    let mut demo = Demo::start(plan, &program, life).await?;
+    demo.check_no_configuration(recorder).await?;
+    recorder.step("A cluster, its endpoints, a listener, a route");
+    demo.check_first_configuration(recorder).await?;
+    recorder.step("The listener gets TLS, its certificate comes by SDS");
+    demo.check_tls(recorder, life).await?;
+    recorder.step("Traffic shifts from blue to green");
+    demo.check_traffic_shift(recorder, life).await?;
+    recorder.step("Two mistakes, refused and rolled back");
+    demo.check_rejected_snapshots(recorder, life).await?;
+    recorder.step("The certificate is rotated");
+    demo.check_certificate_rotation(recorder).await?;
+    recorder.step("The control plane is stopped, and started again");
+    demo.check_control_plane_outage(recorder, life).await?;
+    recorder.step("The listener is removed");
+    demo.check_listener_removal(recorder).await?;
     if plan.stay {
-        edge.hand_over(life).await?;
+        demo.serve_admin(life).await?;
     }
-    Ok(edge)
+    Ok(demo)
 }
 
-impl Edge {
+impl Demo {
     async fn start(plan: &Plan, program: &tools::Program, life: &Lifecycle) -> anyhow::Result<Self> {
         let loopback = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, if plan.stay { port } else { 0 }));
         // The lab ports are taken now or not at all: better to say so before the story than after it.
@@ -110,8 +110,8 @@ impl Edge {
         }
         let xds_port = ReservedPort::new(loopback(ports::DEMO3_XDS))?;
         // The story begins with a port on which nobody listens, so it has to be ours before it is Envoy's.
-        let edge_port = ReservedPort::new(loopback(ports::DEMO3_ENVOY))?;
-        let address = edge_port.address();
+        let listener_port = ReservedPort::new(loopback(ports::DEMO3_ENVOY))?;
+        let address = listener_port.address();
         let xds_listener = cli::listen_on_lab_port(xds_port.address()).await?;
         let control_plane = ControlPlane::start(xds_listener, OnRejection::RollBack, &life.token())?;
         life.spawn(control_plane.ended());
@@ -121,13 +121,13 @@ impl Edge {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
             apps.push(App::start(name, listener.context("no free port for an app")?, life)?);
         }
-        let world = World {
+        let desired_state = DesiredState {
             listen: None,
             certificate: None,
             apps: [apps[0].address(), apps[1].address()],
             weights: [100, 0],
         };
-        control_plane.publish(world.snapshot()?);
+        control_plane.publish(desired_state.snapshot()?);
         let bootstrap = Bootstrap::new("demo3-envoy", control_plane.address())
             .cluster("demo3")
             .variant(plan.variant)
@@ -135,17 +135,17 @@ impl Edge {
         let envoy = Envoy::new(program, bootstrap.to_yaml());
         let envoy = envoy.start(life).await?.ready(LIMIT).await?;
         let (plan, control_plane) = (plan.clone(), Some(control_plane));
-        let _edge_port = edge_port;
+        let _listener_port = listener_port;
         Ok(Self {
             plan,
             control_plane,
             xds_port,
-            _edge_port,
+            _listener_port,
             envoy,
             apps,
-            world,
+            desired_state,
             address,
-            trust: Trust::new("mesh demo")?,
+            ca: CertificateAuthority::new("mesh demo")?,
         })
     }
 
@@ -153,12 +153,12 @@ impl Edge {
         self.control_plane.as_ref().context("the control plane is stopped just now")
     }
 
-    /// Publishes the world as it now is, and waits until Envoy accepted all of it and goes by it.
-    async fn show(&self) -> anyhow::Result<()> {
-        let snapshot = self.control_plane()?.publish(self.world.snapshot()?);
+    /// Publishes the current state, and waits until Envoy has accepted and applied all of it.
+    async fn publish_and_wait(&self) -> anyhow::Result<()> {
+        let snapshot = self.control_plane()?.publish(self.desired_state.snapshot()?);
         self.control_plane()?.accepted(&snapshot, LIMIT).await?;
-        if self.world.listen.is_some() {
-            let client = match self.world.certificate {
+        if self.desired_state.listen.is_some() {
+            let client = match self.desired_state.certificate {
                 Some(_) => self.client()?,
                 None => Client::plain(self.address),
             };
@@ -169,21 +169,21 @@ impl Edge {
         Ok(())
     }
 
-    /// Opens the listener again, as plain HTTP, and gives the control plane into the hands of whoever has curl.
-    async fn hand_over(&mut self, life: &Lifecycle) -> anyhow::Result<()> {
-        self.world.listen = Some(self.address);
-        self.world.certificate = None;
-        self.show().await?;
+    /// Opens the listener again, as plain HTTP, and serves the HTTP interface of the control plane.
+    async fn serve_admin(&mut self, life: &Lifecycle) -> anyhow::Result<()> {
+        self.desired_state.listen = Some(self.address);
+        self.desired_state.certificate = None;
+        self.publish_and_wait().await?;
         let control_plane = self.control_plane.take().context("the control plane is stopped just now")?;
-        let admin = Arc::new(Admin::new(control_plane, Some(self.world.clone())));
+        let admin = Arc::new(Admin::new(control_plane, Some(self.desired_state.clone())));
         let listener = cli::listen_on_lab_port((Ipv4Addr::LOCALHOST, ports::DEMO3_CONTROL).into()).await?;
-        web::serve(listener, life, move |request| Arc::clone(&admin).answer(request));
+        web::serve(listener, life, move |request| Arc::clone(&admin).handle(request));
         Ok(())
     }
 
     /// A client that trusts our root.
     fn client(&self) -> anyhow::Result<Client> {
-        Ok(Client::tls(self.address, self.trust.trusting()?))
+        Ok(Client::tls(self.address, self.ca.client_config()?))
     }
 }
 
@@ -195,7 +195,7 @@ impl Plan {
     }
 }
 
-impl LiveEnvironment for Edge {
+impl LiveEnvironment for Demo {
     fn instructions(&self) -> String {
         format!(
             "Everything stays up until Ctrl-C, with the listener open again, as plain HTTP. Try:\n\

@@ -1,4 +1,4 @@
-//! The world of this demo as data: one listener, two apps, and how the traffic is split between them.
+//! The desired state of this demo as data: one listener, two apps, and how the traffic is split between them.
 
 use std::net::SocketAddr;
 
@@ -18,14 +18,14 @@ pub const ROUTE: &str = "edge-routes";
 pub const SECRET: &str = "edge-certificate";
 
 /// The host name in the certificate, and in the clients' TLS hello.
-pub const HOST: &str = "edge.mesh.test";
+pub const HOST_NAME: &str = "edge.mesh.test";
 
 /// The two apps, also the names of their clusters.
 pub const APPS: [&str; 2] = ["blue", "green"];
 
-/// What the control plane tells Envoy, in our own words.
+/// The state that the control plane publishes to Envoy, independent of xDS.
 #[derive(Clone, Debug)]
-pub struct World {
+pub struct DesiredState {
     /// Where Envoy listens; `None` for no listener at all.
     pub listen: Option<SocketAddr>,
     /// The listener's certificate; without one it speaks plain HTTP.
@@ -51,9 +51,9 @@ impl From<Issued> for Certificate {
     }
 }
 
-/// The world makes no snapshot.
+/// The state does not give a consistent snapshot.
 #[derive(Debug, thiserror::Error)]
-pub enum WorldError {
+pub enum SnapshotBuildError {
     /// A resource cannot be encoded.
     #[error(transparent)]
     Resource(#[from] ResourceError),
@@ -62,41 +62,41 @@ pub enum WorldError {
     Snapshot(#[from] SnapshotError),
 }
 
-impl World {
-    /// The world as resources.
+impl DesiredState {
+    /// Renders the state as resources.
     ///
     /// # Errors
-    /// [`WorldError`]; the names are ours and fit, so only a defect brings one.
-    pub fn snapshot(&self) -> Result<Snapshot, WorldError> {
+    /// [`SnapshotBuildError`]; the names are ours and fit, so only a defect brings one.
+    pub fn snapshot(&self) -> Result<Snapshot, SnapshotBuildError> {
         Ok(Snapshot::new(self.resources()?)?)
     }
 
-    /// The world with a listener in which Envoy will find a fault: its only filter exists nowhere.
+    /// Renders the state with a listener that Envoy rejects: its only filter does not exist.
     ///
     /// # Errors
     /// As [`snapshot`](Self::snapshot).
-    pub fn with_unknown_filter(&self) -> Result<Snapshot, WorldError> {
+    pub fn with_unknown_filter(&self) -> Result<Snapshot, SnapshotBuildError> {
         use builders::unknown_filter;
         let mut resources = self.resources()?;
         resources.retain(|resource| &**resource.name() != LISTENER);
-        if let Some(at) = self.listen {
-            resources.push(resource(&unknown_filter(builders::listener(LISTENER, at, ROUTE)))?);
+        if let Some(address) = self.listen {
+            resources.push(resource(&unknown_filter(builders::listener(LISTENER, address, ROUTE)))?);
         }
         Ok(Snapshot::new(resources)?)
     }
 
-    fn resources(&self) -> Result<Vec<Resource>, WorldError> {
+    fn resources(&self) -> Result<Vec<Resource>, SnapshotBuildError> {
         let Some(listen) = self.listen else { return Ok(Vec::new()) };
         let mut resources = Vec::new();
         for (app, address) in APPS.into_iter().zip(self.apps) {
-            let here = LocalityEndpoints {
+            let locality = LocalityEndpoints {
                 region: "local".to_owned(),
                 weight: 1,
                 priority: 0,
                 addresses: vec![address],
             };
             resources.push(resource(&builders::cluster(app))?);
-            resources.push(resource(&builders::endpoints(app, &[here]))?);
+            resources.push(resource(&builders::endpoints(app, &[locality]))?);
         }
         let mut listener = builders::listener(LISTENER, listen, ROUTE);
         if let Some(certificate) = &self.certificate {

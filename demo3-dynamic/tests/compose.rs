@@ -26,8 +26,8 @@ fn loopback(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
-async fn put_weights(at: SocketAddr, body: &str) -> String {
-    let mut connection = TcpStream::connect(at).await.unwrap();
+async fn put_weights(address: SocketAddr, body: &str) -> String {
+    let mut connection = TcpStream::connect(address).await.unwrap();
     let length = body.len();
     let head =
         format!("PUT /weights HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
@@ -39,7 +39,7 @@ async fn put_weights(at: SocketAddr, body: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs docker"]
-async fn traffic_is_shifted_from_the_host() {
+async fn traffic_shifts_by_requests_from_the_host() {
     let plan = Plan {
         file: file("compose.yaml"),
         programs: ["demo3-app", "demo3-control-plane"]
@@ -49,7 +49,7 @@ async fn traffic_is_shifted_from_the_host() {
     };
     let stack = plan.up().await.unwrap();
     let client = Client::plain(loopback(stack.port("DEMO3_PORT")));
-    let answered_by = async |app: &str| {
+    let wait_for_app = async |app: &str| {
         wait_until(app, OFTEN, LIMIT, || async {
             let answer = client.get("/").await.map_err(|refusal| refusal.to_string())?;
             if answer.body == app { Ok(()) } else { Err(answer.body) }
@@ -57,10 +57,10 @@ async fn traffic_is_shifted_from_the_host() {
         .await
         .unwrap();
     };
-    answered_by("blue").await;
+    wait_for_app("blue").await;
     let answer = put_weights(loopback(stack.port("DEMO3_CONTROL_PORT")), r#"{"blue":0,"green":1}"#).await;
     assert!(answer.contains("\"accepted\": true"), "{answer}");
-    answered_by("green").await;
+    wait_for_app("green").await;
     assert_eq!(stack.down().await.unwrap(), []);
 }
 

@@ -47,7 +47,7 @@ fn edit(folder: &TempDir, file: &str, from: &str, to: &str) {
 }
 
 /// What a folder in which nobody writes gives.
-fn settled(folder: &mut Folder) -> Result<Option<Snapshot>, FilesError> {
+fn read_twice(folder: &mut Folder) -> Result<Option<Snapshot>, FilesError> {
     match folder.read()? {
         None => folder.read(),
         some => Ok(some),
@@ -55,10 +55,10 @@ fn settled(folder: &mut Folder) -> Result<Option<Snapshot>, FilesError> {
 }
 
 /// What is said of a folder with this one file.
-fn complaint(name: &str, text: &str) -> String {
+fn parse_error(name: &str, text: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join(name), text).unwrap();
-    settled(&mut Folder::new(folder.path())).unwrap_err().to_string()
+    read_twice(&mut Folder::new(folder.path())).unwrap_err().to_string()
 }
 
 /// The names of the resources with their versions, in order.
@@ -70,17 +70,17 @@ fn versions(snapshot: &Snapshot) -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_example_is_consistent_and_unchanged_files_are_no_news() {
+fn the_example_is_consistent_and_unchanged_files_are_not_republished() {
     let mut folder = Folder::new(EXAMPLE);
-    let snapshot = settled(&mut folder).unwrap().unwrap();
+    let snapshot = read_twice(&mut folder).unwrap().unwrap();
     assert_eq!(snapshot.resources().count(), 6);
-    assert!(settled(&mut folder).unwrap().is_none());
+    assert!(read_twice(&mut folder).unwrap().is_none());
 }
 
 #[test]
-fn every_mistake_is_told_with_its_file_and_its_place_in_it() {
+fn every_error_names_its_file_and_position() {
     const CLUSTER: &str = "\"@type\": type.googleapis.com/envoy.config.cluster.v3.Cluster";
-    for (text, words) in [
+    for (text, expected) in [
         ("resources: [", &["a.yaml: ", "line 1"] as &[_]),
         ("resource: []", &["a.yaml: ", "resource", "resources"]),
         ("resources: []\nmore: 1", &["a.yaml: ", "more"]),
@@ -107,80 +107,80 @@ fn every_mistake_is_told_with_its_file_and_its_place_in_it() {
             &["a.yaml: cluster 'x' refers to endpoints 'x'", "not in the snapshot"],
         ),
     ] {
-        let told = complaint("a.yaml", text);
-        for word in words {
-            assert!(told.contains(word), "{word} is not in {told:?} of {text}");
+        let message = parse_error("a.yaml", text);
+        for word in expected {
+            assert!(message.contains(word), "{word} is not in {message:?} of {text}");
         }
     }
-    assert!(complaint("a.json", "{\"resources\": [").contains("a.json: "));
+    assert!(parse_error("a.json", "{\"resources\": [").contains("a.json: "));
 }
 
 #[test]
-fn a_cluster_of_the_bootstrap_may_be_referred_to_if_it_was_named() {
+fn references_to_declared_bootstrap_clusters_are_valid() {
     let folder = tempfile::tempdir().unwrap();
     let routes = "resources: [{\"@type\": type.googleapis.com/envoy.config.route.v3.RouteConfiguration, name: r, \
                   virtual_hosts: [{name: all, domains: [\"*\"], routes: [{match: {prefix: /}, route: {cluster: own}}]}]}]";
     fs::write(folder.path().join("a.yaml"), routes).unwrap();
-    let told = settled(&mut Folder::new(folder.path())).unwrap_err().to_string();
-    assert!(told.contains("route 'r' refers to cluster 'own'"), "{told}");
+    let message = read_twice(&mut Folder::new(folder.path())).unwrap_err().to_string();
+    assert!(message.contains("route 'r' refers to cluster 'own'"), "{message}");
     assert!(
-        told.ends_with("or name it with --bootstrap-cluster if Envoys have it from their bootstrap"),
-        "{told}"
+        message.ends_with("or name it with --bootstrap-cluster if Envoys have it from their bootstrap"),
+        "{message}"
     );
-    for (named, is_well) in [(&["own"][..], true), (&["other", "own"], true), (&["other"], false)] {
-        let named: Vec<String> = named.iter().map(|&name| name.to_owned()).collect();
-        let read = settled(&mut Folder::new(folder.path()).external_clusters(&named));
-        assert_eq!(read.is_ok_and(|snapshot| snapshot.is_some()), is_well, "{named:?}");
+    for (names_given, is_valid) in [(&["own"][..], true), (&["other", "own"], true), (&["other"], false)] {
+        let names_given: Vec<String> = names_given.iter().map(|&name| name.to_owned()).collect();
+        let read = read_twice(&mut Folder::new(folder.path()).external_clusters(&names_given));
+        assert_eq!(read.is_ok_and(|snapshot| snapshot.is_some()), is_valid, "{names_given:?}");
     }
 }
 
 #[test]
-fn names_that_stand_in_two_files_are_told_with_both() {
+fn duplicate_names_are_reported_with_both_files() {
     let folder = example();
     fs::copy(folder.path().join("routes.yaml"), folder.path().join("copy.yml")).unwrap();
-    let told = settled(&mut Folder::new(folder.path())).unwrap_err().to_string();
+    let message = read_twice(&mut Folder::new(folder.path())).unwrap_err().to_string();
     for word in ["copy.yml", "routes.yaml", "route 'edge'"] {
-        assert!(told.contains(word), "{told}");
+        assert!(message.contains(word), "{message}");
     }
 }
 
 #[test]
-fn what_cannot_be_read_is_told_and_what_is_not_ours_is_passed_over() {
+fn unreadable_files_are_reported_and_other_files_are_ignored() {
     let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    let told = || Folder::new(at).read().unwrap_err().to_string();
-    fs::write(at.join("notes.txt"), "not ours").unwrap();
-    fs::write(at.join(".half.yaml"), "resources: [").unwrap();
-    assert!(told().contains("no .yaml, .yml or .json file"), "{}", told());
-    std::os::unix::fs::symlink(at.join("loop.yaml"), at.join("loop.yaml")).unwrap();
-    assert!(told().contains("cannot read") && told().contains("loop.yaml"), "{}", told());
-    fs::remove_file(at.join("loop.yaml")).unwrap();
-    fs::create_dir(at.join("folder.yaml")).unwrap();
-    assert!(told().contains("it is not a file"), "{}", told());
-    fs::remove_dir(at.join("folder.yaml")).unwrap();
-    fs::write(at.join("bytes.yaml"), [0xff, 0xfe, 0x00]).unwrap();
-    assert!(told().contains("UTF-8"), "{}", told());
-    fs::write(at.join("bytes.yaml"), "#".repeat((4 << 20) + 1)).unwrap();
-    assert!(told().contains("larger than"), "{}", told());
-    let gone = Folder::new(at.join("nowhere")).read().unwrap_err().to_string();
-    assert!(gone.contains("nowhere"), "{gone}");
+    let path = folder.path();
+    let message = || Folder::new(path).read().unwrap_err().to_string();
+    fs::write(path.join("notes.txt"), "not ours").unwrap();
+    fs::write(path.join(".half.yaml"), "resources: [").unwrap();
+    assert!(message().contains("no .yaml, .yml or .json file"), "{}", message());
+    std::os::unix::fs::symlink(path.join("loop.yaml"), path.join("loop.yaml")).unwrap();
+    assert!(message().contains("cannot read") && message().contains("loop.yaml"), "{}", message());
+    fs::remove_file(path.join("loop.yaml")).unwrap();
+    fs::create_dir(path.join("folder.yaml")).unwrap();
+    assert!(message().contains("it is not a file"), "{}", message());
+    fs::remove_dir(path.join("folder.yaml")).unwrap();
+    fs::write(path.join("bytes.yaml"), [0xff, 0xfe, 0x00]).unwrap();
+    assert!(message().contains("UTF-8"), "{}", message());
+    fs::write(path.join("bytes.yaml"), "#".repeat((4 << 20) + 1)).unwrap();
+    assert!(message().contains("larger than"), "{}", message());
+    let missing = Folder::new(path.join("nowhere")).read().unwrap_err().to_string();
+    assert!(missing.contains("nowhere"), "{missing}");
 }
 
 #[test]
-fn a_file_that_did_not_change_keeps_the_versions_of_its_resources() {
+fn unchanged_files_keep_their_resource_versions() {
     let folder = example();
     let mut reader = Folder::new(folder.path());
-    let before = versions(&settled(&mut reader).unwrap().unwrap());
+    let before = versions(&read_twice(&mut reader).unwrap().unwrap());
     edit(&folder, "routes.yaml", "name: blue, weight: 100", "name: blue, weight: 50");
-    let after = versions(&settled(&mut reader).unwrap().unwrap());
+    let after = versions(&read_twice(&mut reader).unwrap().unwrap());
     let changed: Vec<&str> =
         before.iter().zip(&after).filter(|(was, is)| was != is).map(|(was, _)| was.0.as_str()).collect();
     assert_eq!(changed, ["RDS edge"]);
     // A broken file changes nothing, and mending it to what it was is no news.
     edit(&folder, "routes.yaml", "prefix: /", "prefix: [");
-    settled(&mut reader).unwrap_err();
+    read_twice(&mut reader).unwrap_err();
     edit(&folder, "routes.yaml", "prefix: [", "prefix: /");
-    assert!(settled(&mut reader).unwrap().is_none());
+    assert!(read_twice(&mut reader).unwrap().is_none());
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn a_file_that_is_still_being_written_is_not_published() {
 }
 
 #[test]
-fn a_text_has_the_same_versions_whenever_and_wherever_it_is_read() {
+fn versions_are_deterministic() {
     let entries = |kind: &str| {
         (0..6).map(|n| format!("{{key{n}: {kind}}}")).collect::<Vec<_>>().join(", ").replace(['{', '}'], "")
     };
@@ -232,7 +232,7 @@ fn a_text_has_the_same_versions_whenever_and_wherever_it_is_read() {
     );
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("many.yaml"), &text).unwrap();
-    let read = || versions(&settled(&mut Folder::new(folder.path())).unwrap().unwrap());
+    let read = || versions(&read_twice(&mut Folder::new(folder.path())).unwrap().unwrap());
     let first = read();
     for _ in 0..20 {
         assert_eq!(read(), first);
@@ -244,7 +244,7 @@ fn a_text_has_the_same_versions_whenever_and_wherever_it_is_read() {
 }
 
 #[test]
-fn nothing_that_may_be_secret_is_told_whatever_the_mistake() {
+fn errors_never_contain_secrets() {
     const SECRET: &str = "\"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
     const PEM: &str = "-----BEGIN PRIVATE KEY-----\\nMIGHAgEAMBMG\\n-----END PRIVATE KEY-----\\n";
     for (field, place) in [
@@ -273,9 +273,15 @@ fn nothing_that_may_be_secret_is_told_whatever_the_mistake() {
             "trust_chain_verification: ",
         ),
     ] {
-        let told = complaint("secret.yaml", &format!("resources: [{{{SECRET}, name: key, {field}}}]"));
-        assert!(told.contains("secret.yaml: resources[0]") && told.contains(place), "{told} of {field}");
-        assert!(!told.contains("MIGH") && !told.contains("BEGIN") && !told.contains('\n'), "{told}");
+        let message = parse_error("secret.yaml", &format!("resources: [{{{SECRET}, name: key, {field}}}]"));
+        assert!(
+            message.contains("secret.yaml: resources[0]") && message.contains(place),
+            "{message} of {field}"
+        );
+        assert!(
+            !message.contains("MIGH") && !message.contains("BEGIN") && !message.contains('\n'),
+            "{message}"
+        );
     }
     // Not only in secrets, and not only where a parser knows types.
     for text in [
@@ -296,16 +302,16 @@ fn nothing_that_may_be_secret_is_told_whatever_the_mistake() {
     ] {
         let one_line = text.replace("a: 1", "\"a\": 1").replace("resources:", "\"resources\":");
         for (name, text) in [("a.yaml", &text), ("a.json", &one_line)] {
-            let told = complaint(name, text);
-            assert!(!told.contains("MIGH") && !told.contains('\n'), "{told} of {text}");
+            let message = parse_error(name, text);
+            assert!(!message.contains("MIGH") && !message.contains('\n'), "{message} of {text}");
         }
     }
 }
 
 #[test]
-fn mistakes_are_told_in_the_words_of_who_writes_files() {
+fn errors_use_the_terms_of_the_file_format() {
     const ONE: &str = "{\"@type\":\"type.googleapis.com/envoy.config.cluster.v3.Cluster\",\"name\":\"x\"}";
-    for (name, text, words) in [
+    for (name, text, expected) in [
         ("a.yaml", "resources: []\n---\nresources: []\n".to_owned(), &["line 3", "one document a file"][..]),
         ("a.yaml", "resources: []\nresources: []\n".to_owned(), &["'resources' stands twice", "line 2"]),
         ("a.yaml", "resources: [{name: x, name: y}]".to_owned(), &["'name' stands twice", "line 1"]),
@@ -318,12 +324,12 @@ fn mistakes_are_told_in_the_words_of_who_writes_files() {
         ("a.json", format!("{{\"resources\": [{ONE},]}}"), &["trailing comma", "line 1"]),
         ("a.json", "resources: []".to_owned(), &["line 1"]),
     ] {
-        let told = complaint(name, &text);
-        for word in words {
-            assert!(told.contains(word), "{word} is not in {told:?} of {text}");
+        let message = parse_error(name, &text);
+        for word in expected {
+            assert!(message.contains(word), "{word} is not in {message:?} of {text}");
         }
         for advice in ["from_str_multiple", "DuplicateKeyPolicy", "Options"] {
-            assert!(!told.contains(advice), "{told}");
+            assert!(!message.contains(advice), "{message}");
         }
     }
     // What looks alike and is in order.
@@ -331,19 +337,19 @@ fn mistakes_are_told_in_the_words_of_who_writes_files() {
     fs::write(folder.path().join("a.json"), format!("{{\"resources\": [{ONE}]}}")).unwrap();
     let merged = format!("---\nresources: [&x {}, {{<<: *x, name: z}}]", ONE.replace("\"x\"", "\"y\""));
     fs::write(folder.path().join("b.yaml"), merged).unwrap();
-    let names = versions(&settled(&mut Folder::new(folder.path())).unwrap().unwrap());
+    let names = versions(&read_twice(&mut Folder::new(folder.path())).unwrap().unwrap());
     assert_eq!(names.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["CDS x", "CDS y", "CDS z"]);
 }
 
 #[test]
-fn a_folder_that_gives_nothing_ends_the_role_with_2() {
+fn an_unusable_folder_is_exit_code_2() {
     let folder = tempfile::tempdir().unwrap();
-    for (path, words) in [(folder.path(), "no .yaml"), (Path::new("/nowhere"), "cannot read /nowhere")] {
+    for (path, expected) in [(folder.path(), "no .yaml"), (Path::new("/nowhere"), "cannot read /nowhere")] {
         let args = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--resources"];
         let output = Command::new(CONTROL_PLANE).args(args).arg(path).output().unwrap();
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{told}");
-        assert!(told.contains(words), "{told}");
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.contains(expected), "{message}");
     }
     for args in [&["--resources", EXAMPLE, "--blue", "x:1"][..], &["--bootstrap-cluster", "own"]] {
         let output = Command::new(CONTROL_PLANE).args(args).output().unwrap();
@@ -364,15 +370,15 @@ impl Role {
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let words = line.split_whitespace().map(|word| word.trim_start_matches("http://"));
+        let expected = line.split_whitespace().map(|word| word.trim_start_matches("http://"));
         let stderr = Arc::<Mutex<String>>::default();
-        let (kept, lines) = (Arc::clone(&stderr), BufReader::new(child.stderr.take().unwrap()).lines());
+        let (captured, lines) = (Arc::clone(&stderr), BufReader::new(child.stderr.take().unwrap()).lines());
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                *kept.lock().unwrap() += &(line + "\n");
+                *captured.lock().unwrap() += &(line + "\n");
             }
         });
-        Self { child, addresses: words.filter_map(|word| word.parse().ok()).collect(), stderr }
+        Self { child, addresses: expected.filter_map(|word| word.parse().ok()).collect(), stderr }
     }
 }
 
@@ -384,7 +390,7 @@ impl Drop for Role {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn envoy_follows_the_files_and_a_broken_one_stops_nothing() {
+async fn envoy_applies_file_changes_and_an_invalid_file_changes_nothing() {
     let life = Lifecycle::default();
     let folder = example();
     let [blue, green] = ["blue", "green"].map(|name| Role::start(APP, &["--name", name]));
@@ -400,7 +406,7 @@ async fn envoy_follows_the_files_and_a_broken_one_stops_nothing() {
     let envoy = Envoy::new(&program, Bootstrap::new("files", control_plane.addresses[0]).to_yaml());
     let envoy = envoy.start(&life).await.unwrap().ready(Duration::from_secs(60)).await.unwrap();
     let client = Client::plain(free);
-    let answered_by = async |app: &str| {
+    let wait_for_app = async |app: &str| {
         wait_until(app, OFTEN, LIMIT, || async {
             let answer = client.get("/").await.map_err(|refusal| refusal.to_string())?;
             if answer.body == app { Ok(()) } else { Err(answer.body) }
@@ -408,35 +414,35 @@ async fn envoy_follows_the_files_and_a_broken_one_stops_nothing() {
         .await
         .unwrap();
     };
-    answered_by("blue").await;
+    wait_for_app("blue").await;
 
     edit(&folder, "routes.yaml", "name: blue, weight: 100", "name: blue, weight: 0");
     // Nobody has a share now, which Envoy refuses: the last good routes stay with it.
     let refused = || async {
         let answer = Client::plain(control_plane.addresses[1]).get("/clients").await;
-        let told = answer.map(|answer| answer.body).unwrap_or_default();
-        if told.contains("rejected") { Ok(()) } else { Err(told) }
+        let message = answer.map(|answer| answer.body).unwrap_or_default();
+        if message.contains("rejected") { Ok(()) } else { Err(message) }
     };
     wait_until("Envoy's refusal", OFTEN, LIMIT, refused).await.unwrap();
-    answered_by("blue").await;
+    wait_for_app("blue").await;
     edit(&folder, "routes.yaml", "name: green, weight: 0", "name: green, weight: 1");
-    answered_by("green").await;
+    wait_for_app("green").await;
 
     edit(&folder, "clusters.yaml", "connect_timeout: 1s", "conect_timeout: 1s");
-    let told = || async {
-        let told = control_plane.stderr.lock().unwrap().clone();
-        if told.contains("clusters.yaml: resources[0]: unrecognized field name 'conect_timeout'") {
+    let message = || async {
+        let message = control_plane.stderr.lock().unwrap().clone();
+        if message.contains("clusters.yaml: resources[0]: unrecognized field name 'conect_timeout'") {
             Ok(())
         } else {
-            Err(told)
+            Err(message)
         }
     };
-    wait_until("the complaint", OFTEN, LIMIT, told).await.unwrap();
-    answered_by("green").await;
+    wait_until("the complaint", OFTEN, LIMIT, message).await.unwrap();
+    wait_for_app("green").await;
     edit(&folder, "clusters.yaml", "conect_timeout: 1s", "connect_timeout: 1s");
     edit(&folder, "routes.yaml", "name: blue, weight: 0", "name: blue, weight: 1");
     edit(&folder, "routes.yaml", "name: green, weight: 1", "name: green, weight: 0");
-    answered_by("blue").await;
+    wait_for_app("blue").await;
     envoy.stop().await;
     life.shut_down(GRACE).await.unwrap();
 }

@@ -58,8 +58,8 @@ fn run(program: &str, args: &[&str]) -> Output {
 }
 
 /// One HTTP request as curl would send it; status and JSON (or text) answered.
-async fn call(at: SocketAddr, method: &str, path: &str, body: &str) -> (u16, Value) {
-    let mut connection = TcpStream::connect(at).await.unwrap();
+async fn call(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let mut connection = TcpStream::connect(address).await.unwrap();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
@@ -76,10 +76,10 @@ async fn call(at: SocketAddr, method: &str, path: &str, body: &str) -> (u16, Val
 fn roles(edge: SocketAddr, more: &[&str]) -> (Role, Role, Role) {
     let blue = Role::start(APP, &["--name", "blue"]);
     let green = Role::start(APP, &["--name", "green"]);
-    let (at_blue, at_green) = (blue.addresses[0].to_string(), green.addresses[0].to_string());
+    let (blue_address, green_address) = (blue.addresses[0].to_string(), green.addresses[0].to_string());
     let edge = edge.to_string();
     let mut args = vec!["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--envoy-listen", &edge];
-    args.extend(["--blue", &at_blue, "--green", &at_green]);
+    args.extend(["--blue", &blue_address, "--green", &green_address]);
     args.extend(more);
     let control_plane = Role::start(CONTROL_PLANE, &args);
     (blue, green, control_plane)
@@ -90,16 +90,16 @@ async fn free_address() -> SocketAddr {
 }
 
 #[tokio::test]
-async fn a_person_drives_envoy_with_curl() {
+async fn envoy_follows_the_http_interface() {
     let (life, edge) = (Lifecycle::default(), free_address().await);
     let (_blue, _green, control_plane) = roles(edge, &[]);
     let &[xds, admin] = control_plane.addresses.as_slice() else { panic!("two addresses") };
-    let choice = std::env::var_os("ENVOY");
-    let program = tools::envoy(choice.as_deref().map(Path::new)).await.unwrap();
+    let program_path = std::env::var_os("ENVOY");
+    let program = tools::envoy(program_path.as_deref().map(Path::new)).await.unwrap();
     let envoy = Envoy::new(&program, Bootstrap::new("roles", xds).to_yaml());
     let envoy = envoy.start(&life).await.unwrap().ready(Duration::from_secs(60)).await.unwrap();
     let client = Client::plain(edge);
-    let answered_by = async |app: &str| {
+    let wait_for_app = async |app: &str| {
         wait_until(app, OFTEN, LIMIT, || async {
             let answer = client.get("/").await.map_err(|refusal| refusal.to_string())?;
             if answer.body == app { Ok(()) } else { Err(answer.body) }
@@ -107,18 +107,18 @@ async fn a_person_drives_envoy_with_curl() {
         .await
         .unwrap();
     };
-    answered_by("blue").await;
+    wait_for_app("blue").await;
 
     let (status, answer) = call(admin, "PUT", "/weights", r#"{"blue":0,"green":5}"#).await;
     assert_eq!((status, answer), (200, json!({ "weights": { "blue": 0, "green": 5 }, "accepted": true })));
-    answered_by("green").await;
+    wait_for_app("green").await;
 
     // Many at once: each is told at once whether Envoy took it, or another one was faster.
     let shifts = (1..=20).map(|green| async move {
         call(admin, "PUT", "/weights", &format!(r#"{{"blue":0,"green":{green}}}"#)).await.1
     });
     for answer in futures::future::join_all(shifts).await {
-        let why = answer["why"].as_str().unwrap_or_default();
+        let why = answer["reason"].as_str().unwrap_or_default();
         assert!(answer["accepted"] == true || why.contains("another snapshot replaced it"), "{answer}");
     }
 
@@ -135,10 +135,10 @@ async fn a_person_drives_envoy_with_curl() {
     let (status, xds_log) = call(admin, "GET", "/xds-log", "").await;
     let lines = xds_log.as_str().unwrap().lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     assert!(status == 200 && lines.count() > 8);
-    let (status, counted) = call(admin, "GET", "/metrics", "").await;
-    let counted = counted.as_str().unwrap();
+    let (status, metrics_text) = call(admin, "GET", "/metrics", "").await;
+    let metrics_text = metrics_text.as_str().unwrap();
     assert_eq!(status, 200);
-    assert!(counted.contains("xds_open_streams{variant=\"sotw\"} 1\n"), "{counted}");
+    assert!(metrics_text.contains("xds_open_streams{variant=\"sotw\"} 1\n"), "{metrics_text}");
     // What is published is what was accepted last, so there is nothing to go back to.
     assert_eq!(call(admin, "POST", "/rollback", "").await.0, 409);
 
@@ -147,7 +147,7 @@ async fn a_person_drives_envoy_with_curl() {
 }
 
 #[tokio::test]
-async fn wrong_weights_are_refused_with_field_and_reason_and_change_nothing() {
+async fn invalid_weights_are_rejected_with_field_and_reason() {
     let (_blue, _green, control_plane) = roles(free_address().await, &[]);
     let admin = control_plane.addresses[1];
     let before = call(admin, "GET", "/snapshot", "").await;
@@ -175,29 +175,29 @@ async fn wrong_weights_are_refused_with_field_and_reason_and_change_nothing() {
 }
 
 #[tokio::test]
-async fn an_app_says_its_name_and_refuses_what_it_does_not_know() {
+async fn an_app_answers_with_its_name_and_rejects_unknown_requests() {
     let app = Role::start(APP, &["--name", "blue"]);
-    let at = app.addresses[0];
-    assert_eq!(call(at, "GET", "/", "").await, (200, "blue".into()));
-    assert_eq!(call(at, "GET", "/slow?ms=1", "").await, (200, "blue".into()));
+    let address = app.addresses[0];
+    assert_eq!(call(address, "GET", "/", "").await, (200, "blue".into()));
+    assert_eq!(call(address, "GET", "/slow?ms=1", "").await, (200, "blue".into()));
     for (method, path, status) in
         [("GET", "/slow", 400), ("GET", "/slow?ms=10001", 400), ("GET", "/x", 404), ("POST", "/", 405)]
     {
-        assert_eq!(call(at, method, path, "").await.0, status, "{method} {path}");
+        assert_eq!(call(address, method, path, "").await.0, status, "{method} {path}");
     }
-    let healthy = run(APP, &["healthcheck", "--listen", &at.to_string()]);
+    let healthy = run(APP, &["healthcheck", "--listen", &address.to_string()]);
     assert_eq!(healthy.status.code(), Some(0));
 }
 
 #[tokio::test]
-async fn wrong_flags_end_with_2_and_name_what_to_do() {
+async fn wrong_flags_are_exit_code_2_with_the_next_step() {
     let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let taken = holder.local_addr().unwrap().to_string();
+    let used_address = holder.local_addr().unwrap().to_string();
     for (args, expected) in [
-        (vec!["--listen", &taken], "is taken"),
-        (vec!["--listen", &taken], "--listen (or LISTEN)"),
-        (vec!["--listen", "127.0.0.1:0", "--admin", &taken], "is taken"),
-        (vec!["--listen", "127.0.0.1:0", "--admin", &taken], "--admin (or ADMIN)"),
+        (vec!["--listen", &used_address], "is taken"),
+        (vec!["--listen", &used_address], "--listen (or LISTEN)"),
+        (vec!["--listen", "127.0.0.1:0", "--admin", &used_address], "is taken"),
+        (vec!["--listen", "127.0.0.1:0", "--admin", &used_address], "--admin (or ADMIN)"),
         (
             vec!["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--blue", "nowhere.invalid:1"],
             "HOST:PORT",
@@ -218,9 +218,9 @@ async fn wrong_flags_end_with_2_and_name_what_to_do() {
         ),
     ] {
         let output = run(CONTROL_PLANE, &args);
-        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {complaint}");
-        assert!(complaint.contains(expected), "{args:?}: {complaint}");
+        let stderr_text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr_text}");
+        assert!(stderr_text.contains(expected), "{args:?}: {stderr_text}");
     }
     for role in [APP, CONTROL_PLANE] {
         assert_eq!(run(role, &["healthcheck", "--listen", "127.0.0.1:1"]).status.code(), Some(1));
@@ -229,7 +229,7 @@ async fn wrong_flags_end_with_2_and_name_what_to_do() {
 }
 
 #[test]
-fn a_role_that_is_told_to_stop_as_soon_as_it_speaks_stops_in_good_order() {
+fn sigterm_right_after_startup_exits_with_0() {
     for _ in 0..20 {
         let mut app = Role::start(APP, &["--name", "blue"]);
         let pid = rustix::process::Pid::from_child(&app.child);

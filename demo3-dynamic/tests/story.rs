@@ -22,10 +22,10 @@ const LAB_PORTS: [u16; 4] = [ports::DEMO3_ENVOY, ports::DEMO3_ADMIN, ports::DEMO
 /// Every claim of the story, in order.
 const CLAIMS: [&str; 25] = [
     "starts-empty",
-    "port-refuses",
+    "port-closed",
     "make-before-break",
-    "listener-waits",
-    "plain-http-answers",
+    "listener-after-endpoints",
+    "http-ok",
     "tls-trusted",
     "tls-untrusted",
     "tls-only",
@@ -34,18 +34,18 @@ const CLAIMS: [&str; 25] = [
     "weights-50-50",
     "weights-0-100",
     "shift-no-failure",
-    "bad-weights-refused",
-    "bad-weights-goes-on",
-    "bad-listener-refused",
-    "bad-listener-goes-on",
-    "mistakes-no-failure",
-    "rotation-sends-secret",
-    "new-serial",
-    "open-connection-lives",
-    "return-repeats-nothing",
-    "alone-no-failure",
-    "removed-port-refuses",
-    "in-flight-ends-well",
+    "invalid-weights-rejected",
+    "invalid-weights-no-impact",
+    "invalid-listener-rejected",
+    "invalid-listener-no-impact",
+    "rejection-no-failure",
+    "rotation-sends-sds",
+    "rotation-new-connection",
+    "rotation-open-connection",
+    "reconnect-sends-nothing",
+    "outage-no-failure",
+    "removal-port-closed",
+    "removal-in-flight-completes",
 ];
 
 fn every_claim_holds(protocol: &str) -> Output {
@@ -120,8 +120,8 @@ fn a_missing_envoy_is_wrong_usage() {
 }
 
 #[test]
-fn stay_lets_a_person_drive_it_with_curl_until_ctrl_c() {
-    lab_ports::with_free("stay_lets_a_person_drive_it_with_curl_until_ctrl_c", &LAB_PORTS, || {
+fn stay_serves_the_http_interface_until_ctrl_c() {
+    lab_ports::with_free("stay_serves_the_http_interface_until_ctrl_c", &LAB_PORTS, || {
         let mut running = DEMO.start(&["--stay"]);
         running.read_until("Everything stays up");
         let call = |port: u16, request: &str| {
@@ -152,8 +152,8 @@ fn stay_on_a_port_that_is_in_use_names_the_port_and_the_next_step() {
 }
 
 /// Starts the demo with its temporary files in this folder, and waits until Envoy has created its own there.
-fn begin(temporary: &Path) -> Child {
-    let before = folders(temporary);
+fn start_demo(temporary: &Path) -> Child {
+    let before = list_folders(temporary);
     // A test run under `nohup` ignores SIGHUP. The demo would inherit that, and rightly ignore it too.
     let mut command = Command::new("env");
     command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_demo3-dynamic")]);
@@ -161,30 +161,30 @@ fn begin(temporary: &Path) -> Child {
     let mut demo = command.spawn().unwrap();
     // The demo may install Envoy first.
     let ended = Instant::now() + Duration::from_secs(180);
-    let fresh = |path: &PathBuf| !before.contains(path) && path.join("admin-address").exists();
-    while !folders(temporary).iter().any(fresh) {
+    let has_new_folder = |path: &PathBuf| !before.contains(path) && path.join("admin-address").exists();
+    while !list_folders(temporary).iter().any(has_new_folder) {
         assert!(Instant::now() < ended && demo.try_wait().unwrap().is_none(), "no Envoy");
         std::thread::sleep(Duration::from_millis(5));
     }
     demo
 }
 
-fn folders(temporary: &Path) -> Vec<PathBuf> {
+fn list_folders(temporary: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(temporary).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
 #[test]
-fn a_signal_leaves_nothing_behind_and_the_next_run_removes_what_a_kill_left() {
+fn signals_leave_no_files_and_the_next_run_removes_those_of_a_killed_run() {
     let temporary = tempfile::tempdir().unwrap();
     for (signal, code) in [(Signal::KILL, None), (Signal::HUP, Some(129)), (Signal::QUIT, Some(131))] {
-        let before = folders(temporary.path());
-        let mut demo = begin(temporary.path());
+        let before = list_folders(temporary.path());
+        let mut demo = start_demo(temporary.path());
         for orphan in before {
             assert!(!orphan.exists(), "{} is still there", orphan.display());
         }
         kill_process(Pid::from_child(&demo), signal).unwrap();
         assert_eq!(demo.wait().unwrap().code(), code, "{signal:?}");
-        let left = folders(temporary.path());
+        let left = list_folders(temporary.path());
         assert_eq!(left.len(), usize::from(code.is_none()), "{signal:?} leaves {left:?}");
     }
 }

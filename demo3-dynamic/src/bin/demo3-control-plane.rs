@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Parser;
 use demo3_dynamic::admin::Admin;
-use demo3_dynamic::topology::{Certificate, World};
+use demo3_dynamic::topology::{Certificate, DesiredState};
 use mesh_pki::KeyPem;
 use mesh_pki::tls::Credentials;
 use mesh_xds::ControlPlane;
@@ -98,15 +98,15 @@ async fn serve(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
     let (xds, admin) =
         (cli::listen(args.listen).await?, cli::listen_with_flag(args.admin, "--admin (or ADMIN)").await?);
     // First of all: what cannot be served ends it.
-    let (first, world, folder) = match &args.resources {
+    let (first, desired_state, folder) = match &args.resources {
         Some(path) => {
             let mut folder = Folder::new(path).external_clusters(&args.bootstrap_cluster);
             let first = folder.first().await.map_err(SetupError::new)?;
             (first, None, Some(folder))
         }
         None => {
-            let world = world(args).await?;
-            (world.snapshot()?, Some(world), None)
+            let desired_state = desired_state(args).await?;
+            (desired_state.snapshot()?, Some(desired_state), None)
         }
     };
     let policy = if args.roll_back { OnRejection::RollBack } else { OnRejection::Keep };
@@ -115,12 +115,15 @@ async fn serve(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
     if let Some(format) = args.xds_log {
         control_plane.follow_events(format, report::line_out);
     }
-    let at = (control_plane.address(), admin.local_addr()?);
-    report::line_out(&format!("demo3-control-plane serves xDS on {} and HTTP on http://{}", at.0, at.1));
+    let addresses = (control_plane.address(), admin.local_addr()?);
+    report::line_out(&format!(
+        "demo3-control-plane serves xDS on {} and HTTP on http://{}",
+        addresses.0, addresses.1
+    ));
     control_plane.publish(first);
-    let interface = Arc::new(Admin::new(control_plane, world));
-    let answering = Arc::clone(&interface);
-    web::serve(admin, life, move |request| Arc::clone(&answering).answer(request));
+    let interface = Arc::new(Admin::new(control_plane, desired_state));
+    let handler = Arc::clone(&interface);
+    web::serve(admin, life, move |request| Arc::clone(&handler).handle(request));
     match folder {
         Some(folder) => folder.follow(|snapshot| interface.publish(snapshot)).await,
         None => std::future::pending().await,
@@ -129,15 +132,15 @@ async fn serve(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
 }
 
 /// Blue, green and a listener, as the flags say.
-async fn world(args: &Args) -> anyhow::Result<World> {
+async fn desired_state(args: &Args) -> anyhow::Result<DesiredState> {
     let certificate = match (&args.chain, &args.key) {
         (Some(chain), Some(key)) => Some(certificate(chain, key)?),
         _ => None,
     };
-    Ok(World {
+    Ok(DesiredState {
         listen: Some(args.envoy_listen),
         certificate,
-        apps: [find(&args.blue).await?, find(&args.green).await?],
+        apps: [resolve(&args.blue).await?, resolve(&args.green).await?],
         weights: [100, 0],
     })
 }
@@ -145,9 +148,9 @@ async fn world(args: &Args) -> anyhow::Result<World> {
 /// The certificate and its key, checked: what Envoy would refuse is refused here, with a better reason.
 fn certificate(chain: &Path, key: &Path) -> anyhow::Result<Certificate> {
     let chain_pem = read(chain)?;
-    let unfit = |path: &Path| format!("{} will not do", path.display());
-    let key_pem = KeyPem::parse(read(key)?).map_err(SetupError::new).with_context(|| unfit(key))?;
-    Credentials::from_pem(&chain_pem, &key_pem).map_err(SetupError::new).with_context(|| unfit(chain))?;
+    let invalid = |path: &Path| format!("{} will not do", path.display());
+    let key_pem = KeyPem::parse(read(key)?).map_err(SetupError::new).with_context(|| invalid(key))?;
+    Credentials::from_pem(&chain_pem, &key_pem).map_err(SetupError::new).with_context(|| invalid(chain))?;
     Ok(Certificate { chain_pem, key_pem })
 }
 
@@ -157,10 +160,10 @@ fn read(path: &Path) -> anyhow::Result<String> {
 }
 
 /// The address of HOST:PORT. A name is looked up once: an app that moves needs a new start.
-async fn find(place: &str) -> anyhow::Result<SocketAddr> {
-    let mut found = lookup_host(place)
+async fn resolve(target: &str) -> anyhow::Result<SocketAddr> {
+    let mut found = lookup_host(target)
         .await
         .map_err(SetupError::new)
-        .with_context(|| format!("cannot find '{place}': write HOST:PORT, and start the app first"))?;
-    found.next().with_context(|| format!("'{place}' has no address"))
+        .with_context(|| format!("cannot find '{target}': write HOST:PORT, and start the app first"))?;
+    found.next().with_context(|| format!("'{target}' has no address"))
 }

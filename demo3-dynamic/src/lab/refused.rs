@@ -4,31 +4,31 @@ use mesh_lab::CheckContext;
 use mesh_lab_xds::XdsEnvoy;
 use shared::stats::Shares;
 
-use super::world::{accepted, app, snapshot, words};
+use super::environment::{describe, require_accepted, snapshot, start_app};
 use crate::client::Client;
 
 /// Enough that a half is told from a third.
 const REQUESTS: u64 = 400;
 
-pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
-    let names = bench.rng.names(2);
-    let (blue, green) = (app(&names[0], bench).await?, app(&names[1], bench).await?);
+pub(super) async fn check(context: &mut CheckContext) -> anyhow::Result<()> {
+    let names = context.rng.names(2);
+    let (blue, green) = (start_app(&names[0], context).await?, start_app(&names[1], context).await?);
     let values = [("BLUE", blue.address().port().to_string()), ("GREEN", green.address().port().to_string())];
-    let snapshot = snapshot(bench, &values)?;
-    let told = XdsEnvoy::start(bench).await?;
-    accepted(bench, &told, snapshot).await?;
-    let client = Client::plain(told.listener().await?);
+    let snapshot = snapshot(context, &values)?;
+    let xds_envoy = XdsEnvoy::start(context).await?;
+    require_accepted(context, &xds_envoy, snapshot).await?;
+    let client = Client::plain(xds_envoy.listener().await?);
     let first = client.get("/").await;
-    let well = first.as_ref().is_ok_and(|answer| answer.status.is_success());
-    bench.require(
+    let answered = first.as_ref().is_ok_and(|answer| answer.status.is_success());
+    context.require(
         "a request is answered",
         "an answer by one of the apps",
-        format!("GET / got {}", words(&first)),
-        well,
+        format!("GET / got {}", describe(&first)),
+        answered,
         "Envoy accepts a connection manager whose http_filters do not end with envoy.filters.http.router, and then \
          nobody takes the request on.",
     );
-    if !well {
+    if !answered {
         return Ok(());
     }
     let mut shares = Shares::default();
@@ -39,7 +39,7 @@ pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
     }
     for name in &names {
         let advice = "Equal weights, whatever they are, are equal parts.";
-        bench.require_share(name, 0.5, (shares.of(name), REQUESTS), advice);
+        context.require_share(name, 0.5, (shares.of(name), REQUESTS), advice);
     }
     Ok(())
 }

@@ -3,36 +3,36 @@
 use mesh_lab::CheckContext;
 use mesh_lab_xds::XdsEnvoy;
 
-use super::world::{accepted, app, snapshot, words};
+use super::environment::{describe, require_accepted, snapshot, start_app};
 use crate::app::App;
 use crate::client::Client;
 
-pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
-    let names = bench.rng.names(2);
-    let (blue, green) = (app(&names[0], bench).await?, app(&names[1], bench).await?);
+pub(super) async fn check(context: &mut CheckContext) -> anyhow::Result<()> {
+    let names = context.rng.names(2);
+    let (blue, green) = (start_app(&names[0], context).await?, start_app(&names[1], context).await?);
     let values = [("BLUE", blue.address().port().to_string()), ("GREEN", green.address().port().to_string())];
-    let snapshot = snapshot(bench, &values)?;
-    let told = XdsEnvoy::start(bench).await?;
-    accepted(bench, &told, snapshot).await?;
-    let client = Client::plain(told.listener().await?);
-    let late = bench.rng.number(1..=9);
-    let below = format!("/green/slow?ms={late}");
-    let beside = format!("/slow?ms={late}");
+    let snapshot = snapshot(context, &values)?;
+    let xds_envoy = XdsEnvoy::start(context).await?;
+    require_accepted(context, &xds_envoy, snapshot).await?;
+    let client = Client::plain(xds_envoy.listener().await?);
+    let delay_ms = context.rng.number(1..=9);
+    let rewritten_path = format!("/green/slow?ms={delay_ms}");
+    let plain_path = format!("/slow?ms={delay_ms}");
     for (path, to, name) in [
         ("/", "blue", &names[0]),
         ("/green/", "green", &names[1]),
-        (&below, "green", &names[1]),
-        (&beside, "blue", &names[0]),
+        (&rewritten_path, "green", &names[1]),
+        (&plain_path, "blue", &names[0]),
     ] {
-        let before = sent(&told, [&blue, &green]).await?;
+        let before = request_counts(&xds_envoy, [&blue, &green]).await?;
         let answer = client.get(path).await;
-        let asked = asked(before, sent(&told, [&blue, &green]).await?);
-        bench.require(
+        let reached_app = reached_app(before, request_counts(&xds_envoy, [&blue, &green]).await?);
+        context.require(
             format!("GET {path} goes to {to}"),
             format!("an answer by {name}, which is {to}"),
-            format!("GET {path} got {}", words(&answer)),
+            format!("GET {path} got {}", describe(&answer)),
             answer.is_ok_and(|answer| answer.status.is_success() && answer.body == *name),
-            match (to, asked) {
+            match (to, reached_app) {
                 ("green", "blue") => {
                     "It was sent to blue. Envoy takes the first route that matches, in their order, and / matches \
                      everything: is there one for /green/, and does it come before?"
@@ -45,22 +45,22 @@ pub(super) async fn check(bench: &mut CheckContext) -> anyhow::Result<()> {
             },
         );
     }
-    let before = sent(&told, [&blue, &green]).await?;
+    let before = request_counts(&xds_envoy, [&blue, &green]).await?;
     _ = client.get("/greenery").await;
-    let asked = asked(before, sent(&told, [&blue, &green]).await?);
-    bench.require(
+    let reached_app = reached_app(before, request_counts(&xds_envoy, [&blue, &green]).await?);
+    context.require(
         "GET /greenery goes to blue",
         "blue, which will not know it either",
-        format!("GET /greenery was sent to {asked}"),
-        asked == "blue",
+        format!("GET /greenery was sent to {reached_app}"),
+        reached_app == "blue",
         "A prefix is compared letter by letter: end it with a slash.",
     );
     Ok(())
 }
 
 /// How many requests Envoy has sent to each app, by its own account, whatever their clusters are called.
-async fn sent(told: &XdsEnvoy, apps: [&App; 2]) -> anyhow::Result<[u64; 2]> {
-    let clusters = told.envoy.admin().clusters().await?;
+async fn request_counts(xds_envoy: &XdsEnvoy, apps: [&App; 2]) -> anyhow::Result<[u64; 2]> {
+    let clusters = xds_envoy.envoy.admin().clusters().await?;
     let hosts = || clusters.iter().flat_map(|cluster| &cluster.hosts);
     let of = |app: &App| {
         let here = hosts().filter(|host| host.address == app.address());
@@ -69,7 +69,7 @@ async fn sent(told: &XdsEnvoy, apps: [&App; 2]) -> anyhow::Result<[u64; 2]> {
     Ok(apps.map(of))
 }
 
-fn asked(before: [u64; 2], after: [u64; 2]) -> &'static str {
+fn reached_app(before: [u64; 2], after: [u64; 2]) -> &'static str {
     match (after[0] > before[0], after[1] > before[1]) {
         (_, true) => "green",
         (true, false) => "blue",

@@ -21,7 +21,7 @@ fn keygen_does_not_overwrite_and_the_private_key_has_mode_0600() {
     std::fs::remove_file(keys.path().join("signing-key.pem")).unwrap();
     assert_eq!(run(TOKEN, &["keygen", "--out", folder]).status.code(), Some(2));
     assert!(!keys.path().join("signing-key.pem").exists());
-    let es256 = run(TOKEN, &["keygen", "--out", folder, "--force", "--kind", "es256"]);
+    let es256 = run(TOKEN, &["keygen", "--out", folder, "--force", "--algorithm", "es256"]);
     assert!(es256.status.success(), "{es256:?}");
     assert!(std::fs::read_to_string(keys.path().join("public/jwks.json")).unwrap().contains("ES256"));
     issue_token(keys.path(), &["--sub", "ana", "--role", "reader"]);

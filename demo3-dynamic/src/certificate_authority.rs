@@ -18,15 +18,15 @@ use mesh_pki::{Certificate, Intermediate, Issued, Names, Root, Roots, Usage, Val
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
-use crate::topology::HOST;
+use crate::topology::HOST_NAME;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// An intermediate that issues leaves, and the root that clients trust.
-pub struct Trust(Intermediate);
+pub struct CertificateAuthority(Intermediate);
 
-impl Trust {
+impl CertificateAuthority {
     /// Makes a root of this name and lets it sign one intermediate; the root's key is gone when this returns.
     ///
     /// # Errors
@@ -36,20 +36,20 @@ impl Trust {
         Ok(Self(root.sign_intermediate(&format!("{name} intermediate"), Validity::from_now(DAY)?)?))
     }
 
-    /// Issues a certificate for servers named [`HOST`].
+    /// Issues a certificate for servers named [`HOST_NAME`].
     ///
     /// # Errors
     /// If no key can be generated.
     pub fn issue(&self) -> anyhow::Result<Issued> {
-        let names = Names::default().dns(HOST)?;
+        let names = Names::default().dns(HOST_NAME)?;
         Ok(self.0.issue(&names, Usage::Server, Validity::from_now(HOUR)?)?)
     }
 
-    /// TLS for a client that trusts this root, and nothing else.
+    /// Returns the TLS configuration of a client that trusts only this root.
     ///
     /// # Errors
     /// If the root is none; it is ours, so only a defect brings one.
-    pub fn trusting(&self) -> anyhow::Result<Arc<ClientConfig>> {
+    pub fn client_config(&self) -> anyhow::Result<Arc<ClientConfig>> {
         let roots = Roots::from_pem(self.0.root_pem())?;
         Ok(Arc::new(tls::client(&roots, None, Alpn::Http1)?))
     }
@@ -60,6 +60,6 @@ impl Trust {
 /// # Errors
 /// If the bytes are no certificate.
 pub fn serial(certificate: &CertificateDer<'_>) -> anyhow::Result<String> {
-    let shown = Certificate::read_der(certificate).context("the server showed something else")?;
-    Ok(shown.serial().to_string())
+    let certificate = Certificate::read_der(certificate).context("the server showed something else")?;
+    Ok(certificate.serial().to_string())
 }

@@ -7,13 +7,13 @@ pub struct Plan {
     pub requests: u64,
     /// Its share until then, in per cent.
     pub percent: u32,
-    /// It is good if at most so many per cent of its requests fail.
-    pub most_failures: u64,
+    /// The maximum percentage of failed requests of a good canary.
+    pub max_failure_percent: u64,
 }
 
 /// What Envoy counted since the canary was let in.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct Counts {
     /// All requests, the canary's among them.
     pub all: u64,
     /// The canary's requests.
@@ -22,11 +22,7 @@ pub struct Seen {
     pub failed: u64,
 }
 
-/// The canary's share from now on, in per cent.
-pub fn next(plan: &Plan, seen: &Seen) -> u32 {
-    if seen.all < plan.requests {
-        return plan.percent;
-    }
-    let good = seen.failed * 100 <= plan.most_failures * seen.canary;
-    if good { 100 } else { 0 }
+/// Returns the canary's share from now on, in per cent.
+pub fn next_percent(plan: &Plan, counts: &Counts) -> u32 {
+    if counts.canary < plan.requests { plan.percent } else { 100 }
 }
