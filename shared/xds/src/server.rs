@@ -17,8 +17,8 @@ mod request;
 
 mod standard_services;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use context::ServerContext;
@@ -45,8 +45,8 @@ use crate::metrics::Metrics;
 /// How long clients may take to end their streams when the server stops.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
-/// The default of [`ServerBuilder::eds_request_timeout`]. Envoy requests endpoints within milliseconds.
-const EDS_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The default of [`ServerBuilder::dependency_timeout`]. Envoy requests endpoints, and answers, within milliseconds.
+const DEPENDENCY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the server stopped.
 #[derive(Debug, thiserror::Error)]
@@ -95,10 +95,10 @@ impl ServerBuilder {
     }
 
     /// Sets how long listeners and routes wait for a client that does not request the endpoints of a cluster it was just
-    /// sent (5 s by default).
+    /// sent, or does not answer a response with secrets (5 s by default).
     #[must_use]
-    pub fn eds_request_timeout(mut self, timeout: Duration) -> Self {
-        self.0.eds_request_timeout = timeout;
+    pub fn dependency_timeout(mut self, timeout: Duration) -> Self {
+        self.0.dependency_timeout = timeout;
         self
     }
 
@@ -126,10 +126,11 @@ impl Server {
             metrics: None,
             load_reports: None,
             quirks: Box::new(quirks_of),
-            eds_request_timeout: EDS_REQUEST_TIMEOUT,
+            dependency_timeout: DEPENDENCY_TIMEOUT,
             tls: None,
             streams: AtomicU64::new(0),
             open: AtomicU64::new(0),
+            large_responses: Mutex::default(),
             stop,
         })
     }
