@@ -3,6 +3,8 @@
 //! State flows one way: a stream watches its group and reports its [`SyncStatus`], from which the cache learns the
 //! last snapshot that every client accepted. The cache does not know the protocol.
 
+mod on_rejection;
+
 mod group;
 
 use std::collections::HashMap;
@@ -10,20 +12,16 @@ use std::sync::{Arc, Mutex};
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use group::Group;
-pub use group::{OnRejection, TimedPublication};
+pub use group::TimedPublication;
+pub use on_rejection::{InvalidQuorum, OnRejection, Quorum};
 use tokio::sync::watch;
 
 use crate::lock::lock;
-use crate::publication::{Quarantine, SyncStatus};
+use crate::publication::SyncStatus;
 use crate::snapshot::Snapshot;
-use crate::version::Version;
 
 /// The group of every client, by default. [`Cache::grouped`] makes a cache with other groups.
 pub const EVERYONE: &str = "";
-
-/// How many rejected versions a group remembers. At the limit the set starts anew, so that a client which
-/// rejects everything cannot make it grow.
-const QUARANTINE_LIMIT: usize = 4096;
 
 /// The group has no snapshot to roll back to.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,18 +49,15 @@ impl Cache {
         Self { grouping: Box::new(grouping), on_rejection: OnRejection::default(), groups: Mutex::default() }
     }
 
-    /// Chooses what the cache does when a client rejects a snapshot.
+    /// Chooses what the cache does when clients reject a snapshot.
     #[must_use]
     pub fn on_rejection(self, on_rejection: OnRejection) -> Self {
         Self { on_rejection, ..self }
     }
 
     /// Publishes `snapshot` to a group and returns its number.
-    ///
-    /// A snapshot with a version that the group rejected before counts as rejected immediately: with
-    /// [`OnRejection::RollBack`] the last accepted snapshot replaces it.
     pub fn set(&self, group: &str, snapshot: impl Into<Arc<Snapshot>>) -> u64 {
-        self.group(group).publish(snapshot.into(), self.on_rejection)
+        self.group(group).publish(snapshot.into())
     }
 
     /// The group's newest snapshot.
@@ -74,8 +69,7 @@ impl Cache {
     /// The last snapshot that every client of the group accepted.
     pub fn accepted(&self, group: &str) -> Option<Arc<Snapshot>> {
         let group = lock(&self.groups).get(group).cloned()?;
-        let members = lock(&group.members);
-        members.quarantine.accepted.clone()
+        group.accepted()
     }
 
     /// Publishes the last snapshot that every client of the group accepted once more.
@@ -87,22 +81,13 @@ impl Cache {
         lock(&self.groups).get(group).cloned().ok_or_else(nothing)?.roll_back().ok_or_else(nothing)
     }
 
-    /// Forgets which versions the group rejected, for example after its clients were upgraded, and publishes the
-    /// current snapshot again. A stream whose own client rejected a version still does not send it.
-    pub fn pardon(&self, group: &str) {
-        let group = lock(&self.groups).get(group).cloned();
-        if let Some(group) = group {
-            group.pardon();
-        }
-    }
-
     /// Watches the group of this node.
     pub fn watch(self: &Arc<Self>, node: &Node) -> Watch {
         let name = (self.grouping)(node);
         // Under the lock, so that a group cannot be forgotten between the lookup and the start of the watch.
         let mut groups = lock(&self.groups);
         let group = Arc::clone(groups.entry(name.clone()).or_default());
-        let id = group.add_client();
+        let id = group.add_client(&node.id);
         drop(groups);
         Watch { publications: group.publications.subscribe(), cache: Arc::clone(self), name, group, id }
     }
@@ -128,28 +113,10 @@ impl Watch {
         &self.name
     }
 
-    /// The versions that the group rejected.
-    pub fn quarantine(&self) -> Arc<Quarantine> {
-        Arc::clone(&lock(&self.group.members).quarantine)
-    }
-
-    /// Adds versions that this stream's client rejected.
-    pub fn quarantine_versions(&self, versions: impl IntoIterator<Item = Version>) {
-        let mut members = lock(&self.group.members);
-        let quarantined = &mut Arc::make_mut(&mut members.quarantine).versions;
-        if quarantined.len() >= QUARANTINE_LIMIT {
-            quarantined.clear();
-        }
-        quarantined.extend(versions.into_iter().take(QUARANTINE_LIMIT));
-        self.group.recheck(&mut members);
-    }
-
-    /// Reports the status of the stream's client. A rejection may roll the group back.
+    /// Reports the status of the stream's client. Rejections may roll the group back, see [`OnRejection`].
     pub fn report(&self, status: SyncStatus) {
-        let newly_rejected = self.group.report(self.id, status);
-        if newly_rejected && self.cache.on_rejection == OnRejection::RollBack {
-            // Without an accepted snapshot there is nothing to roll back to.
-            _ = self.group.roll_back();
+        if self.group.report(self.id, status) {
+            self.group.apply(self.cache.on_rejection);
         }
     }
 }
@@ -157,13 +124,16 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         let mut groups = lock(&self.cache.groups);
-        self.group.remove_client(self.id);
+        let has_rejections = self.group.remove_client(self.id);
         // A group without a publication and without a client: node ids are the clients' choice, so their groups
         // must not accumulate.
-        let unused =
-            self.group.publications.borrow().is_none() && lock(&self.group.members).status.is_empty();
-        if unused {
+        if self.group.is_unused() {
             groups.remove(&self.name);
+        }
+        drop(groups);
+        if has_rejections {
+            // The clients that reject may be a quorum of those that are left.
+            self.group.apply(self.cache.on_rejection);
         }
     }
 }

@@ -34,6 +34,19 @@ pub struct Overdue {
     left: usize,
 }
 
+/// Why a control plane cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The listener has no address.
+    #[error("cannot read the address of the control plane's listener")]
+    Listener(#[source] std::io::Error),
+    /// The metrics cannot be registered.
+    #[cfg(feature = "metrics")]
+    #[error("cannot register the control plane's metrics")]
+    Metrics(#[from] prometheus::Error),
+}
+
 /// Why a snapshot does not count as accepted by all clients.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -73,12 +86,12 @@ impl ControlPlane {
     /// The tasks behind it end some time after `stop`: [`ended`](Self::ended) waits for them.
     ///
     /// # Errors
-    /// If the listener has no address any more.
+    /// If the listener has no address, or the metrics cannot be registered.
     pub fn start(
         listener: TcpListener,
         on_rejection: OnRejection,
         stop: &CancellationToken,
-    ) -> std::io::Result<Self> {
+    ) -> Result<Self, StartError> {
         Self::serve(listener, Cache::default().on_rejection(on_rejection), None, stop)
     }
 
@@ -86,14 +99,14 @@ impl ControlPlane {
     /// `load_reports` is given.
     ///
     /// # Errors
-    /// If the listener has no address any more.
+    /// If the listener has no address, or the metrics cannot be registered.
     pub fn serve(
         listener: TcpListener,
         cache: Cache,
         load_reports: Option<LoadReports>,
         stop: &CancellationToken,
-    ) -> std::io::Result<Self> {
-        let address = listener.local_addr()?;
+    ) -> Result<Self, StartError> {
+        let address = listener.local_addr().map_err(StartError::Listener)?;
         // Our own token, so that this control plane can be stopped while everything else continues.
         let (stop, tasks) = (stop.child_token(), TaskTracker::new());
         let (cache, event_log) = (Arc::new(cache), EventLog::default());
@@ -102,7 +115,7 @@ impl ControlPlane {
         let registry = Registry::new();
         #[cfg(feature = "metrics")]
         {
-            server = server.metrics(Metrics::register(&registry).map_err(std::io::Error::other)?);
+            server = server.metrics(Metrics::register(&registry)?);
         }
         if let Some(load_reports) = load_reports {
             server = server.load_reports(load_reports);

@@ -6,17 +6,23 @@
 //! client lists the versions that it still has.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 
 use crate::client_quirks::ClientQuirks;
 use crate::publication::Publication;
+use crate::resource::Resource;
 use crate::resource_type::ResourceType;
 use crate::response::RequestOutcome;
 use crate::snapshot::Resources;
 use crate::subscription::{SUBSCRIPTION_LIMIT, SubscriptionChange};
 use crate::type_state::sending::Committed;
 use crate::type_state::{Resume, TypeState};
+use crate::wire::string_len;
+
+/// How many bytes of resources and names a message has at most. gRPC clients accept messages of up to 4 MiB by default.
+const MESSAGE_LIMIT: usize = 2_990_000;
 
 /// Applies a request to the state of its type. Takes the list of versions out of it.
 pub(crate) fn on_request(
@@ -70,8 +76,8 @@ fn answer(
         }
         (nonce, Some(error)) => {
             let newest = target.map(|target| (target.seq, target.snapshot.of(kind)));
-            let blame = nonce.map(|nonce| state.on_nack(nonce, &error.message, true, newest));
-            RequestOutcome::Nack { message: error.message.clone(), blame: blame.unwrap_or_default() }
+            let rejected = nonce.ok().and_then(|nonce| state.on_nack(nonce, newest, false));
+            RequestOutcome::Nack { message: error.message.clone(), rejected }
         }
     }
 }
@@ -116,4 +122,26 @@ pub(crate) fn resume(state: &mut TypeState, versions: HashMap<String, String>, r
 /// Whether a change needs a response: new resources and removals both do.
 pub(crate) fn needs_response(committed: &Committed) -> bool {
     committed.resources().len() > 0 || !committed.removed_names.is_empty()
+}
+
+/// Takes out what does not fit into one message, to be sent in the next ones. A resource that is larger than
+/// [`MESSAGE_LIMIT`] has a message of its own.
+pub(crate) fn split_off_excess(
+    send: &mut Vec<Arc<Resource>>,
+    remove: &mut Vec<Arc<str>>,
+    missing: &mut Vec<Arc<str>>,
+) -> Vec<Arc<str>> {
+    let mut size = 0;
+    let mut fits = |bytes: usize| {
+        let is_first = size == 0;
+        size += bytes;
+        is_first || size <= MESSAGE_LIMIT
+    };
+    let sent = send.iter().position(|one| !fits(one.delta_field().len())).unwrap_or(send.len());
+    let mut excess: Vec<_> = send.split_off(sent).iter().map(|one| Arc::clone(one.name())).collect();
+    for names in [remove, missing] {
+        let sent = names.iter().position(|name| !fits(string_len(name))).unwrap_or(names.len());
+        excess.extend(names.split_off(sent));
+    }
+    excess
 }

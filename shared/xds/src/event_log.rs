@@ -15,8 +15,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-pub use clients::Client;
 use clients::Clients;
+pub use clients::{Client, Rejection};
 pub(crate) use event::shorten_message;
 pub use event::{Event, EventKind};
 pub use format::{EventFormat, UnknownFormat};
@@ -25,6 +25,7 @@ use tokio::sync::watch;
 
 use crate::lock::lock;
 use crate::publication::SyncStatus;
+use crate::resource_type::PerType;
 use crate::variant::XdsVariant;
 
 /// The newest events of a server. Clones share them.
@@ -114,9 +115,9 @@ impl EventLog {
         lock(&self.0.clients).list()
     }
 
-    /// Sets a client's status.
-    pub(crate) fn set_status(&self, stream: u64, status: SyncStatus) {
-        lock(&self.0.clients).set_status(stream, status);
+    /// Sets a client's status, and the types of which it rejects something.
+    pub(crate) fn set_status(&self, stream: u64, status: SyncStatus, rejected: &PerType<bool>) {
+        lock(&self.0.clients).set_status(stream, status, rejected);
     }
 
     pub(crate) fn record(

@@ -24,8 +24,7 @@ use envoy_types::pb::envoy::service::load_stats::v3::load_reporting_service_serv
 use envoy_types::pb::envoy::service::load_stats::v3::{LoadStatsRequest, LoadStatsResponse};
 use envoy_types::pb::google::protobuf;
 use futures::Stream;
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -150,33 +149,46 @@ impl LoadReportingService for Reporting {
         &self,
         request: Request<Streaming<LoadStatsRequest>>,
     ) -> Result<Response<Self::StreamLoadStatsStream>, Status> {
-        let mut requests = request.into_inner();
-        let (sender, responses) = mpsc::channel(1);
-        let (reports, stop) = (self.reports.clone(), self.stop.clone());
-        tokio::spawn(async move {
-            let mut reporter = None;
-            loop {
-                // If a client vanished, the connection's keep-alive ends the requests.
-                let request = tokio::select! {
-                    () = stop.cancelled() => return,
-                    request = requests.message() => request,
-                };
-                let Ok(Some(request)) = request else { return };
-                match &reporter {
-                    // The first request identifies the client and has no report.
-                    None => {
-                        let stream = reports.streams.fetch_add(1, Ordering::Relaxed);
-                        let node = request.node.unwrap_or_default().id.into();
-                        if sender.send(Ok(settings(reports.interval))).await.is_err() {
-                            return;
-                        }
-                        reporter = Some(Reporter { reports: reports.clone(), stream, node });
-                    }
-                    Some(reporter) => reporter.record(request.cluster_stats),
-                }
-            }
+        let stream = LoadStream {
+            requests: request.into_inner(),
+            reports: self.reports.clone(),
+            stop: self.stop.clone(),
+            reporter: None,
+        };
+        // The connection drives the stream, so there is no task that could outlive it.
+        let settings = futures::stream::unfold(stream, |mut stream| async {
+            let settings = stream.next_settings().await?;
+            Some((Ok(settings), stream))
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+        Ok(Response::new(Box::pin(settings)))
+    }
+}
+
+/// One client's stream of reports.
+struct LoadStream {
+    requests: Streaming<LoadStatsRequest>,
+    reports: LoadReports,
+    stop: CancellationToken,
+    /// From the client's first request on.
+    reporter: Option<Reporter>,
+}
+
+impl LoadStream {
+    /// Records reports until the client has to be sent settings. None when the stream ends.
+    async fn next_settings(&mut self) -> Option<LoadStatsResponse> {
+        loop {
+            // If a client vanished, the connection's keep-alive ends the requests.
+            let request = self.stop.run_until_cancelled(self.requests.message()).await?.ok()??;
+            if let Some(reporter) = &self.reporter {
+                reporter.record(request.cluster_stats);
+                continue;
+            }
+            // The first request identifies the client and has no report.
+            let stream = self.reports.streams.fetch_add(1, Ordering::Relaxed);
+            let node = request.node.unwrap_or_default().id.into();
+            self.reporter = Some(Reporter { reports: self.reports.clone(), stream, node });
+            return Some(settings(self.reports.interval));
+        }
     }
 }
 

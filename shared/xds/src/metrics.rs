@@ -6,6 +6,7 @@
 //! | `xds_requests_total` | `type` | requests of any kind; `other` for types that are not served |
 //! | `xds_responses_total` | `type` | responses made |
 //! | `xds_acks_total`, `xds_nacks_total` | `type` | answers to a response that was still open |
+//! | `xds_rejecting_streams` | `type` | open streams from which a rejected change is withheld |
 //! | `xds_sent_bytes_total` | | bytes of messages handed to the connections |
 //! | `xds_push_seconds` | | from a publication to its response being handed to the connection |
 //!
@@ -33,6 +34,7 @@ pub struct Metrics {
     responses: PerType<IntCounter>,
     acks: PerType<IntCounter>,
     nacks: PerType<IntCounter>,
+    rejecting: PerType<IntGauge>,
     bytes: IntCounter,
     push: Histogram,
 }
@@ -55,6 +57,10 @@ impl Metrics {
         let responses = counter("xds_responses_total", "Responses made.")?;
         let acks = counter("xds_acks_total", "Responses that clients accepted.")?;
         let nacks = counter("xds_nacks_total", "Responses that clients rejected.")?;
+        let rejecting =
+            Opts::new("xds_rejecting_streams", "Open streams from which a rejected change is withheld.");
+        let rejecting = IntGaugeVec::new(rejecting, &["type"])?;
+        registry.register(Box::new(rejecting.clone()))?;
         let bytes = IntCounter::new("xds_sent_bytes_total", "Bytes of messages handed to the connections.")?;
         registry.register(Box::new(bytes.clone()))?;
         let push = "Seconds from a publication to its response being handed to the connection.";
@@ -72,6 +78,7 @@ impl Metrics {
             responses: each(&responses),
             acks: each(&acks),
             nacks: each(&nacks),
+            rejecting: PerType::from_fn(|kind| rejecting.with_label_values(&[kind.service()])),
             bytes,
             push,
         })
@@ -95,6 +102,12 @@ impl Metrics {
 
     pub(crate) fn nack_received(&self, kind: ResourceType) {
         self.nacks[kind].inc();
+    }
+
+    pub(crate) fn rejections_changed(&self, before: &PerType<bool>, now: &PerType<bool>) {
+        for (kind, is_rejected) in now.iter() {
+            self.rejecting[kind].add(i64::from(*is_rejected) - i64::from(before[kind]));
+        }
     }
 
     pub(crate) fn response_made(&self, kind: ResourceType) {

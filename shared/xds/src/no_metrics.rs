@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::resource_type::ResourceType;
+use crate::resource_type::{PerType, ResourceType};
 use crate::variant::XdsVariant;
 
 /// Counters of a server; there are none without the feature `metrics`.
@@ -27,6 +27,10 @@ impl Metrics {
     }
 
     pub(crate) fn nack_received(&self, _: ResourceType) {
+        match *self {}
+    }
+
+    pub(crate) fn rejections_changed(&self, _: &PerType<bool>, _: &PerType<bool>) {
         match *self {}
     }
 

@@ -26,7 +26,14 @@ use crate::snapshot::Snapshot;
 use crate::type_state::TypeState;
 
 /// Whether a change of this type may be sent that the client did not request.
-pub(crate) fn may_push(types: &PerType<TypeState>, pending: &PendingEndpoints, kind: ResourceType) -> bool {
+///
+/// `awaits_secrets` says whether to wait for the answer to a response with secrets.
+pub(crate) fn may_push(
+    types: &PerType<TypeState>,
+    pending: &PendingEndpoints,
+    awaits_secrets: bool,
+    kind: ResourceType,
+) -> bool {
     match kind {
         // The client handles the responses of a stream in order, so endpoints may follow their clusters immediately.
         // They even have to: the client subscribes to them before it answers the clusters.
@@ -34,8 +41,9 @@ pub(crate) fn may_push(types: &PerType<TypeState>, pending: &PendingEndpoints, k
         // A rejected resource does not hold up unrelated ones. Neither does a removal that still has to be sent, or
         // clusters and routes would wait for each other forever.
         ResourceType::Listener | ResourceType::Route => {
-            let mut earlier = types.iter().filter(|(earlier, _)| *earlier < kind);
-            pending.is_empty() && earlier.all(|(_, state)| state.is_acknowledged())
+            let is_secret = |kind| kind == ResourceType::Secret;
+            let mut earlier = types.iter().filter(|(earlier, _)| *earlier < kind && !is_secret(*earlier));
+            pending.is_empty() && !awaits_secrets && earlier.all(|(_, state)| state.is_acknowledged())
         }
     }
 }
@@ -68,10 +76,7 @@ fn has_its_clusters(types: &PerType<TypeState>, target: &Snapshot, resource: &Re
 /// Whether a cluster that this resource refers to is about to be sent, and has to be sent first.
 fn waits_for_cluster(types: &PerType<TypeState>, target: &Snapshot, resource: &Resource) -> bool {
     let clusters = &types[ResourceType::Cluster];
-    // As long as it is undecided what a reconnected client has, it is not sent clusters.
-    let may_send_clusters = !clusters.is_resuming();
-    needed_clusters(types, target, resource)
-        .any(|name| may_send_clusters && clusters.is_dirty(name) && !clusters.was_sent(name))
+    needed_clusters(types, target, resource).any(|name| clusters.is_dirty(name) && !clusters.was_sent(name))
 }
 
 /// The clusters that `resource` refers to and that the client subscribes to. The client has a cluster that is not in

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::resource::Resource;
 use crate::resource_type::ResourceType;
-use crate::snapshot::Snapshot;
-pub use crate::type_state::Blame;
+use crate::snapshot::{Resources, Snapshot};
+pub use crate::type_state::RejectedResponse;
 use crate::variant::XdsVariant;
 use crate::version::Version;
 
@@ -24,10 +24,10 @@ pub enum RequestOutcome {
     },
     /// It rejects a response.
     Nack {
-        /// The client's error message.
+        /// The client's error message. It is free text: nothing is read from it.
         message: String,
-        /// The resources that the message is about.
-        blame: Blame,
+        /// The response; none if it was answered before.
+        rejected: Option<RejectedResponse>,
     },
     /// It answers a response that a newer one has replaced. State of the world: the server ignores the request.
     Stale,
@@ -90,12 +90,29 @@ impl Response {
         self.len() == 0
     }
 
-    /// The names of its resources, in no particular order.
-    pub fn names(&self) -> Vec<Arc<str>> {
-        let name = |resource: &Arc<Resource>| Arc::clone(resource.name());
+    /// Its resources, in no particular order.
+    pub fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        let (all, these): (_, &[_]) = match &self.payload {
+            Payload::Everything(snapshot) => (Some(snapshot.of(self.kind)), &[]),
+            Payload::These(resources) => (None, resources),
+        };
+        all.into_iter().flat_map(Resources::iter).chain(these)
+    }
+
+    /// The size of its resources on the wire, in bytes.
+    pub fn size(&self) -> usize {
         match &self.payload {
-            Payload::Everything(snapshot) => snapshot.of(self.kind).iter().map(name).collect(),
-            Payload::These(resources) => resources.iter().map(name).collect(),
+            Payload::Everything(snapshot) => snapshot.of(self.kind).encoded(self.variant).len(),
+            Payload::These(resources) => resources.iter().map(|one| one.field(self.variant).len()).sum(),
         }
+    }
+
+    /// The names and sizes of its `count` largest resources.
+    pub fn largest(&self, count: usize) -> Vec<(Arc<str>, usize)> {
+        let size = |one: &Arc<Resource>| (Arc::clone(one.name()), one.field(self.variant).len());
+        let mut sizes: Vec<_> = self.resources().map(size).collect();
+        sizes.sort_unstable_by(|(a, a_size), (b, b_size)| b_size.cmp(a_size).then_with(|| a.cmp(b)));
+        sizes.truncate(count);
+        sizes
     }
 }

@@ -15,8 +15,8 @@ mod request;
 
 mod standard_services;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use context::ServerContext;
@@ -43,8 +43,8 @@ use crate::metrics::Metrics;
 /// How long clients may take to end their streams when the server stops.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
-/// The default of [`ServerBuilder::eds_request_timeout`]. Envoy requests endpoints within milliseconds.
-const EDS_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The default of [`ServerBuilder::dependency_timeout`]. Envoy requests endpoints, and answers, within milliseconds.
+const DEPENDENCY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The default of [`ServerBuilder::limits`]. Each Envoy and each gRPC client has one connection; an Envoy without ADS
 /// opens a stream for each resource that it subscribes to, and a second connection beyond this number.
@@ -97,10 +97,10 @@ impl ServerBuilder {
     }
 
     /// Sets how long listeners and routes wait for a client that does not request the endpoints of a cluster it was just
-    /// sent (5 s by default).
+    /// sent, or does not answer a response with secrets (5 s by default).
     #[must_use]
-    pub fn eds_request_timeout(mut self, timeout: Duration) -> Self {
-        self.0.eds_request_timeout = timeout;
+    pub fn dependency_timeout(mut self, timeout: Duration) -> Self {
+        self.0.dependency_timeout = timeout;
         self
     }
 
@@ -136,11 +136,12 @@ impl Server {
             metrics: None,
             load_reports: None,
             quirks: Box::new(quirks_of),
-            eds_request_timeout: EDS_REQUEST_TIMEOUT,
+            dependency_timeout: DEPENDENCY_TIMEOUT,
             tls: None,
             limits: LIMITS,
             streams: AtomicU64::new(0),
             open: AtomicU64::new(0),
+            large_responses: Mutex::default(),
             stop,
         })
     }

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
 
 use crate::client_quirks::ClientQuirks;
-use crate::publication::{Publication, Quarantine};
+use crate::publication::Publication;
 use crate::resource::Resource;
 use crate::resource_type::ResourceType;
 use crate::response::{Payload, RequestOutcome};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Resources, Snapshot};
 use crate::subscription::SUBSCRIPTION_LIMIT;
 use crate::type_state::sending::Committed;
 use crate::type_state::{Resume, TypeState};
@@ -75,8 +75,8 @@ fn answer(
     }
     if let Some(error) = &request.error_detail {
         let newest = target.map(|target| (target.seq, target.snapshot.of(kind)));
-        let blame = state.on_nack(state.nonce(), &error.message, kind.is_root(), newest);
-        return Some(RequestOutcome::Nack { message: error.message.clone(), blame });
+        let rejected = state.on_nack(state.nonce(), newest, kind.is_root());
+        return Some(RequestOutcome::Nack { message: error.message.clone(), rejected });
     }
     let accepted = state.on_ack(state.nonce());
     let ack = |version| RequestOutcome::Ack { version, subscribes: false };
@@ -85,43 +85,18 @@ fn answer(
 
 /// Applies what a reconnecting client said it has: the version of everything. If the resources that it would be sent
 /// have that version, it has all of them, because the version is a hash of names and content.
-///
-/// Returns whether that could be decided. It cannot while every version of a resource that could be sent was rejected and
-/// the client may have an older one. A full response would leave that resource out, and so delete one that works.
-/// Until then nothing else of the type is sent either.
-pub(crate) fn resume(
-    state: &mut TypeState,
-    kind: ResourceType,
-    text: &str,
-    target: &Snapshot,
-    quarantine: &Quarantine,
-) -> bool {
-    let resources = target.of(kind);
-    let subscribed: Vec<&Arc<Resource>> = if state.subscription().is_wildcard() {
-        resources.iter().collect()
+pub(crate) fn resume(state: &mut TypeState, kind: ResourceType, version: &str, resources: &Resources) {
+    let subscribed: Vec<Arc<Resource>> = if state.subscription().is_wildcard() {
+        resources.iter().cloned().collect()
     } else {
-        state.subscription().names().filter_map(|name| resources.get(name)).collect()
+        state.subscription().names().filter_map(|name| resources.get(name)).cloned().collect()
     };
-    let best: Vec<_> = subscribed.iter().map(|one| state.best_version(one, target, quarantine)).collect();
-    let has_version = |set: &[&Arc<Resource>]| {
-        set.iter().fold(Version::NONE, |sum, one| sum.with(one.version())).is_text(text)
-    };
-    // If the last accepted snapshot did not have it, there is nothing to lose.
-    let had =
-        |one: &Resource| quarantine.accepted.as_ref().is_none_or(|all| all.get(kind, one.name()).is_some());
-    let may_lose = subscribed.iter().zip(&best).any(|(one, best)| best.is_none() && had(one));
-    let allowed: Vec<_> = best.iter().copied().flatten().collect();
-    // The client may have accepted what another client of its group rejected: then it is up to date.
-    let has = [subscribed, allowed].into_iter().find(|set| has_version(set));
-    if let Some(has) = has {
-        let has: Vec<_> = has.into_iter().cloned().collect();
-        has.into_iter().for_each(|resource| state.confirm(resource));
-    } else if kind.is_root() && may_lose {
-        return false;
+    let sum = subscribed.iter().fold(Version::NONE, |sum, one| sum.with(one.version()));
+    if sum.is_text(version) {
+        subscribed.into_iter().for_each(|resource| state.confirm(resource));
     } else {
         state.mark_unknown_version(kind.is_root());
     }
-    true
 }
 
 /// Whether a change needs a response: new resources always, removals only of types that can be deleted.

@@ -3,7 +3,7 @@
 //! ```text
 //!   on_sotw_request / on_delta_request (a request) ─┐
 //!   on_publication (a new snapshot)                 ─┼─> state ──> pending_responses() ──> responses, in order
-//!   stop_awaiting_eds (a timer)                     ─┘
+//!   stop_awaiting_eds, _secrets (timers)            ─┘
 //! ```
 //!
 //! Nothing here awaits, locks or sleeps. The server's stream handler owns the socket and calls this; the tests call it
@@ -19,7 +19,8 @@ use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, Disc
 
 use crate::client_quirks::ClientQuirks;
 use crate::ordering::{self, PendingEndpoints};
-use crate::publication::{Publication, Quarantine, SyncStatus};
+use crate::publication::{Publication, SyncStatus};
+use crate::resource::Resource;
 use crate::resource_type::{PerType, ResourceType};
 use crate::response::{Payload, RequestOutcome, Response};
 use crate::snapshot::Snapshot;
@@ -41,6 +42,8 @@ pub struct StreamState {
     target: Option<Arc<Publication>>,
     types: PerType<TypeState>,
     pending_endpoints: PendingEndpoints,
+    /// Listeners and routes do not wait for answers to responses with secrets up to this nonce.
+    secrets_timed_out: u64,
     last_nonce: u64,
 }
 
@@ -53,6 +56,7 @@ impl StreamState {
             target: None,
             types: PerType::default(),
             pending_endpoints: PendingEndpoints::default(),
+            secrets_timed_out: 0,
             last_nonce: 0,
         }
     }
@@ -76,7 +80,8 @@ impl StreamState {
         // After the previous publication only the names that changed since have to be compared.
         let is_next = self.target.as_ref().is_some_and(|target| target.seq + 1 == publication.seq);
         for kind in ResourceType::ALL {
-            self.types[kind].on_publication(kind, &publication, is_next);
+            let is_full = self.is_full(kind);
+            self.types[kind].on_publication(kind, &publication, is_next, is_full);
         }
         self.pending_endpoints.drop_resolved(&self.types, &publication.snapshot);
         self.target = Some(publication);
@@ -94,12 +99,24 @@ impl StreamState {
         self.pending_endpoints.time_out();
     }
 
+    /// The nonce of the response with secrets that listeners and routes wait for. A caller with a clock ends this after
+    /// a while with [`stop_awaiting_secrets`](Self::stop_awaiting_secrets).
+    pub fn awaited_secrets(&self) -> Option<u64> {
+        let oldest = self.types[ResourceType::Secret].oldest_unanswered()?;
+        (oldest > self.secrets_timed_out).then_some(oldest)
+    }
+
+    /// Listeners and routes no longer wait for answers to the responses with secrets that were sent so far.
+    pub fn stop_awaiting_secrets(&mut self) {
+        self.secrets_timed_out = self.types[ResourceType::Secret].nonce();
+    }
+
     /// How far the client has accepted the newest publication.
     pub fn status(&self) -> SyncStatus {
         let Some(target) = &self.target else { return SyncStatus::Pending };
         let (mut started, mut synced) = (false, self.pending_endpoints.is_empty());
         for (_, state) in self.types.iter().filter(|(_, state)| state.subscription().has_started()) {
-            if state.complains() {
+            if state.has_rejected() {
                 return SyncStatus::Rejected(target.seq);
             }
             started = true;
@@ -108,8 +125,13 @@ impl StreamState {
         if started && synced { SyncStatus::Synced(target.seq) } else { SyncStatus::Pending }
     }
 
+    /// The types of which the client rejected a change that the newest publication has.
+    pub fn rejected_types(&self) -> PerType<bool> {
+        PerType::from_fn(|kind| self.types[kind].has_rejected())
+    }
+
     /// Returns all responses that may be sent now, in the order to send them.
-    pub fn pending_responses(&mut self, quarantine: &Quarantine) -> Vec<Response> {
+    pub fn pending_responses(&mut self) -> Vec<Response> {
         let Some(target) = self.target.clone() else {
             // Nothing is published yet. An empty response would delete what a reconnecting client still has.
             return Vec::new();
@@ -119,7 +141,7 @@ impl StreamState {
         loop {
             let mut has_progress = false;
             for kind in ResourceType::ALL {
-                has_progress |= self.advance(kind, &target, quarantine, &mut responses);
+                has_progress |= self.advance(kind, &target, &mut responses);
             }
             if !has_progress {
                 return responses;
@@ -128,21 +150,13 @@ impl StreamState {
     }
 
     /// Takes one type as far as it may go now. Returns whether anything changed.
-    fn advance(
-        &mut self,
-        kind: ResourceType,
-        target: &Publication,
-        quarantine: &Quarantine,
-        responses: &mut Vec<Response>,
-    ) -> bool {
-        if !self.resume(kind, &target.snapshot, quarantine) {
-            return false;
-        }
+    fn advance(&mut self, kind: ResourceType, target: &Publication, responses: &mut Vec<Response>) -> bool {
+        self.resume(kind, &target.snapshot);
         if self.types[kind].is_idle() {
             self.types[kind].close_request();
             return false;
         }
-        let Some(decision) = self.decide(kind, &target.snapshot, quarantine) else { return false };
+        let Some(decision) = self.decide(kind, &target.snapshot) else { return false };
         let committed = self.types[kind].commit(decision);
         let has_progress = committed.has_progress;
         let response = self.respond(kind, target, committed);
@@ -151,45 +165,57 @@ impl StreamState {
         has_progress || has_responded
     }
 
-    /// Applies what a reconnecting client said it has. Returns false as long as that cannot be decided.
-    fn resume(&mut self, kind: ResourceType, target: &Snapshot, quarantine: &Quarantine) -> bool {
+    /// Applies what a reconnecting client said it has.
+    fn resume(&mut self, kind: ResourceType, target: &Snapshot) {
         let state = &mut self.types[kind];
         match state.take_resume() {
-            None => true,
-            Some(Resume::Each(versions)) => {
-                delta::resume(state, versions, target.of(kind));
-                true
-            }
-            Some(Resume::Whole(version)) => {
-                let is_decided = sotw::resume(state, kind, &version, target, quarantine);
-                if !is_decided {
-                    state.defer_resume(Resume::Whole(version));
-                }
-                is_decided
-            }
+            None => {}
+            Some(Resume::Each(versions)) => delta::resume(state, versions, target.of(kind)),
+            Some(Resume::Whole(version)) => sotw::resume(state, kind, &version, target.of(kind)),
         }
     }
 
     /// Decides what may be sent now of one type. Changes nothing. None if the whole type has to wait.
-    fn decide(&self, kind: ResourceType, target: &Snapshot, quarantine: &Quarantine) -> Option<Decision> {
+    fn decide(&self, kind: ResourceType, target: &Snapshot) -> Option<Decision> {
         let state = &self.types[kind];
-        let may_push = ordering::may_push(&self.types, &self.pending_endpoints, kind);
+        let awaits_secrets = self.awaited_secrets().is_some();
+        let may_push = ordering::may_push(&self.types, &self.pending_endpoints, awaits_secrets, kind);
         if !self.has_capacity(state) || !(state.has_open_request() || may_push) {
             return None;
         }
-        let Difference { changed, removed, missing } = state.difference(kind, target, quarantine);
+        let Difference { changed, removed, mut missing } = state.difference(target.of(kind));
         let may_send = |one: &Arc<_>| ordering::may_send(&self.types, target, one, may_push);
-        let (mut send, deferred): (Vec<_>, Vec<_>) = changed.into_iter().partition(may_send);
-        if state.requests_everything() && !deferred.is_empty() {
+        let (mut send, waiting): (Vec<_>, Vec<_>) = changed.into_iter().partition(may_send);
+        if state.requests_everything() && !waiting.is_empty() {
             // This response must be complete: the client takes the first one for everything that exists.
             return None;
         }
         let needed = ordering::still_needed(&self.types, kind, &removed);
-        let (kept, remove): (Vec<_>, Vec<_>) = removed.into_iter().partition(|name| needed.contains(name));
+        // A response that must be complete leaves out what the client did not accept and the snapshot no longer has.
+        let may_keep = |name: &Arc<str>| !self.is_full(kind) || state.was_sent(name);
+        let (kept, mut remove): (Vec<_>, Vec<_>) =
+            removed.into_iter().partition(|name| needed.contains(name) && may_keep(name));
+        let mut deferred: Vec<_> = waiting.iter().map(|one| Arc::clone(one.name())).collect();
         // A name that was requested while it waits for its removal: the client gets what it keeps until then.
-        send.extend(kept.iter().filter_map(|name| state.kept_version(name, quarantine)).cloned());
-        let defers_request = deferred.iter().any(|one| state.requests(one.name()));
-        let deferred = deferred.iter().map(|one| Arc::clone(one.name())).chain(kept).collect();
+        send.extend(kept.iter().filter_map(|name| state.kept_version(name)).cloned());
+        let has_removals = !(remove.is_empty() && missing.is_empty());
+        let has_news = !send.is_empty() || has_removals || state.must_respond();
+        if self.is_full(kind) && has_news {
+            send.extend(state.rejected_versions(target.of(kind)).filter(|one| may_send(one)).cloned());
+            let again: Vec<_> = state.rejected_removals(target.of(kind)).cloned().collect();
+            let needed = ordering::still_needed(&self.types, kind, &again);
+            let (wait, again): (Vec<_>, Vec<_>) =
+                again.into_iter().partition(|name| needed.contains(name) && may_keep(name));
+            remove.extend(again);
+            deferred.extend(wait);
+        } else if !self.is_full(kind) {
+            deferred.extend(isolate_retry(state, &mut send, has_removals));
+        }
+        if self.variant == XdsVariant::Delta {
+            deferred.extend(delta::split_off_excess(&mut send, &mut remove, &mut missing));
+        }
+        let defers_request = deferred.iter().any(|name| state.requests(name));
+        deferred.extend(kept);
         Some(Decision { send, remove, missing, deferred, defers_request })
     }
 
@@ -219,6 +245,8 @@ impl StreamState {
             XdsVariant::Delta => delta::needs_response(&committed),
         };
         if !has_news && !committed.must_respond {
+            // A removal that needs no response: the client stopped using the resource with what referred to it.
+            self.types[kind].drop_possibly_held(&committed.removed_names);
             return None;
         }
         let payload = self.payload(kind, &target.snapshot, &committed);
@@ -240,11 +268,29 @@ impl StreamState {
         }
         Some(Response { variant: self.variant, kind, version, nonce, payload, removed })
     }
+
     /// What the response carries: everything that the client subscribes to, or what is new.
     fn payload(&self, kind: ResourceType, target: &Arc<Snapshot>, committed: &Committed) -> Payload {
-        if self.variant == XdsVariant::Sotw && kind.is_root() {
+        if self.is_full(kind) {
             return sotw::full_payload(&self.types[kind], kind, target);
         }
         Payload::of(committed.resources().cloned().collect(), kind, target)
     }
+
+    /// Whether a response of this type must be complete, because leaving a resource out deletes it.
+    fn is_full(&self, kind: ResourceType) -> bool {
+        self.variant == XdsVariant::Sotw && kind.is_root()
+    }
+}
+
+/// Takes out of `send` what has to wait so that each resource that was rejected in a response with others is sent
+/// alone. Resources without such a past go first.
+fn isolate_retry(state: &TypeState, send: &mut Vec<Arc<Resource>>, has_removals: bool) -> Vec<Arc<str>> {
+    let mut alone: Vec<_> = send.extract_if(.., |one| state.must_be_alone(one.name())).collect();
+    if send.is_empty() && !has_removals {
+        // By name, so that the order is the same in every run.
+        let first = (0..alone.len()).min_by(|a, b| alone[*a].name().cmp(alone[*b].name()));
+        send.extend(first.map(|at| alone.swap_remove(at)));
+    }
+    alone.iter().map(|one| Arc::clone(one.name())).collect()
 }

@@ -4,20 +4,20 @@
 //! types is the subject of `ordering.rs`; what a request means in each variant is that of `sotw.rs` and `delta.rs`.
 //!
 //! This file has the fields and the queries. The transitions are in `requests.rs` (subscriptions), `resume.rs`
-//! (publications and reconnects), `answers.rs` (ACKs and NACKs), `compare.rs` (the difference to the snapshot) and
-//! `sending.rs` (responses).
+//! (publications and reconnects), `answers.rs` (ACKs), `rejection.rs` (NACKs), `compare.rs` (the difference to the
+//! snapshot) and `sending.rs` (responses).
 
 mod client_resource;
 
 mod dirty_names;
-
-mod rejection;
 
 mod requests;
 
 mod resume;
 
 mod answers;
+
+mod rejection;
 
 pub(crate) mod compare;
 
@@ -28,8 +28,8 @@ use std::sync::Arc;
 
 use client_resource::ClientResource;
 use dirty_names::DirtyNames;
-pub use rejection::Blame;
-use rejection::RejectedResource;
+use rejection::RejectedChange;
+pub use rejection::RejectedResponse;
 
 use crate::names::{NameMap, NameSet};
 use crate::resource::Resource;
@@ -87,14 +87,12 @@ pub(crate) struct TypeState {
     request: OpenRequest,
     /// Unanswered responses, oldest first.
     in_flight: Vec<InFlight>,
-    /// Rejected versions that the snapshot still has.
-    rejected: HashMap<Version, RejectedResource>,
-    /// The other resources of rejected responses. The client may have accepted them, or not.
-    beside: NameSet,
-    /// What the client had of those before, and may still use until it accepts something newer.
-    previous_versions: NameMap<Arc<Resource>>,
-    /// Whether a rejection is not corrected yet.
-    complains: bool,
+    /// Rejected changes that the snapshot still has.
+    rejected: NameMap<RejectedChange>,
+    /// Names that were rejected in a response with others, and are sent once more, each alone.
+    retry_alone: NameSet,
+    /// Rejected resources that the client may use nevertheless, until it accepts something newer.
+    possibly_held: NameMap<Vec<Arc<Resource>>>,
     /// State of the world: whether the client still has unknown resources of an earlier stream, which only a full
     /// response that it accepts replaces.
     has_unknown_resources: bool,
@@ -116,7 +114,7 @@ impl TypeState {
     /// Whether everything was sent and accepted.
     pub(crate) fn is_synced(&self) -> bool {
         let all_sent = self.dirty.is_none() && !self.must_respond && self.resume.is_none();
-        all_sent && self.in_flight.is_empty() && !self.complains
+        all_sent && self.in_flight.is_empty() && !self.has_rejected()
     }
 
     /// Whether no response is unanswered, and no request needs one.
@@ -127,11 +125,6 @@ impl TypeState {
     /// Whether there is nothing to compare and nothing to respond to.
     pub(crate) fn is_idle(&self) -> bool {
         self.dirty.is_none() && !self.must_respond
-    }
-
-    /// Whether the client rejected a resource that is not corrected yet.
-    pub(crate) fn complains(&self) -> bool {
-        self.complains
     }
 
     /// Whether a request waits for its response.
@@ -164,6 +157,11 @@ impl TypeState {
         self.nonce
     }
 
+    /// The nonce of the oldest response that the client has not answered.
+    pub(crate) fn oldest_unanswered(&self) -> Option<u64> {
+        self.in_flight.first().map(|response| response.nonce)
+    }
+
     /// How many responses the client has not answered.
     pub(crate) fn unanswered(&self) -> usize {
         self.in_flight.len()
@@ -181,7 +179,7 @@ impl TypeState {
 
     /// Whether the client was sent this name, even if it may not have accepted it.
     pub(crate) fn was_sent(&self, name: &str) -> bool {
-        self.held.get(name).is_some_and(|held| held.resource().is_some())
+        self.held.get(name).is_some_and(|held| held.sent().is_some())
     }
 
     /// Every resource that the client should have.
@@ -193,11 +191,10 @@ impl TypeState {
     /// as long as it has not accepted the replacement.
     pub(crate) fn in_use(&self) -> impl Iterator<Item = &Arc<Resource>> {
         let before = self.in_flight.iter().flat_map(|response| {
-            let changed = response.changed.iter().filter_map(|(_, before)| before.as_ref()?.resource());
-            changed.chain(response.removed.iter().filter_map(|(_, held)| held.resource()))
+            let changed = response.changed.iter().filter_map(|(_, before)| before.as_ref()?.sent());
+            changed.chain(response.removed.iter().filter_map(|(_, held)| held.sent()))
         });
-        let held = self.held.values().filter_map(ClientResource::resource);
-        held.chain(before).chain(self.previous_versions.values())
+        self.sent().chain(before).chain(self.possibly_held.values().flatten())
     }
 
     /// Whether the client has versions that the server does not know, and that may refer to anything.

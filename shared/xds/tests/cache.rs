@@ -1,4 +1,4 @@
-//! The cache: groups, accepted snapshots, rollbacks, and quarantined versions.
+//! The cache: groups, accepted snapshots, and rollbacks.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -9,10 +9,13 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use mesh_xds::ResourceType::Cluster;
-use mesh_xds::cache::{Cache, EVERYONE, OnRejection, Watch};
+use mesh_xds::Snapshot;
+use mesh_xds::cache::{Cache, EVERYONE, OnRejection, Quorum, Watch};
 use mesh_xds::publication::SyncStatus;
-use mesh_xds::{Snapshot, version::Version};
-use topology::{cluster, clusters};
+use topology::clusters;
+
+/// Rolls back if any client rejects.
+const ONE: OnRejection = OnRejection::RollBack { quorum: Quorum::Clients(1) };
 
 fn watch(cache: &Arc<Cache>, node: &str) -> Watch {
     cache.watch(&Node { id: node.to_owned(), ..Node::default() })
@@ -129,7 +132,7 @@ fn a_group_rolls_back_on_demand_to_the_accepted_snapshot() {
 
 #[test]
 fn a_rejection_rolls_the_group_back_if_configured() {
-    let (cache, one, two, good) = agreed(OnRejection::RollBack);
+    let (cache, one, two, good) = agreed(ONE);
     let seq = cache.set(EVERYONE, clusters(&["bad"]).snapshot());
     two.report(SyncStatus::Synced(seq));
     one.report(SyncStatus::Rejected(seq));
@@ -149,7 +152,7 @@ fn a_rejection_rolls_the_group_back_if_configured() {
 
 #[test]
 fn without_an_accepted_snapshot_a_rejection_changes_nothing() {
-    let cache = Arc::new(Cache::default().on_rejection(OnRejection::RollBack));
+    let cache = Arc::new(Cache::default().on_rejection(ONE));
     let member = watch(&cache, "n");
     let seq = cache.set(EVERYONE, clusters(&["bad"]).snapshot());
     member.report(SyncStatus::Rejected(seq));
@@ -158,7 +161,7 @@ fn without_an_accepted_snapshot_a_rejection_changes_nothing() {
 
 #[test]
 fn a_later_rejection_by_a_client_revokes_its_acceptance() {
-    let (cache, one, two, good) = agreed(OnRejection::RollBack);
+    let (cache, one, two, good) = agreed(ONE);
     let seq = cache.set(EVERYONE, clusters(&["good", "more"]).snapshot());
     one.report(SyncStatus::Synced(seq));
     two.report(SyncStatus::Synced(seq));
@@ -169,112 +172,67 @@ fn a_later_rejection_by_a_client_revokes_its_acceptance() {
     assert!(same(cache.snapshot(EVERYONE), &good));
 }
 
-#[test]
-fn a_version_that_one_client_rejected_is_quarantined_for_its_group_until_pardoned() {
-    let cache = Arc::new(Cache::grouped(|node| node.user_agent_name.clone()));
-    let agent = |name: &str| Node { user_agent_name: name.to_owned(), ..Node::default() };
-    let (one, two, stranger) = (cache.watch(&agent("x")), cache.watch(&agent("x")), cache.watch(&agent("y")));
-    let bad = cluster("bad", 1).version();
-    one.quarantine_versions([bad]);
-    assert!(two.quarantine().versions.contains(&bad));
-    assert!(!stranger.quarantine().versions.contains(&bad), "another group is another kind of client");
-    drop((one, two));
-    cache.set("x", clusters(&["bad"]).snapshot());
-    cache.pardon("x");
-    assert!(cache.watch(&agent("x")).quarantine().versions.is_empty());
+/// A group of clients that accepted a snapshot, and the snapshot.
+fn group(on_rejection: OnRejection, nodes: &[&str]) -> (Arc<Cache>, Vec<Watch>, Arc<Snapshot>) {
+    let cache = Arc::new(Cache::default().on_rejection(on_rejection));
+    let members: Vec<Watch> = nodes.iter().map(|node| watch(&cache, node)).collect();
+    let good = clusters(&["good"]).snapshot();
+    let seq = cache.set(EVERYONE, Arc::clone(&good));
+    members.iter().for_each(|member| member.report(SyncStatus::Synced(seq)));
+    (cache, members, good)
 }
 
 #[test]
-fn a_snapshot_with_a_quarantined_version_never_counts_as_accepted() {
-    let (cache, one, two, good) = agreed(OnRejection::Keep);
-    let bad = clusters(&["good", "bad"]).snapshot();
-    let seq = cache.set(EVERYONE, Arc::clone(&bad));
-    one.quarantine_versions([cluster("bad", 1).version()]);
-    one.report(SyncStatus::Rejected(seq));
-    // The client that rejected disconnects. The others, and new ones, are sent everything except the rejected version.
-    drop(one);
-    two.report(SyncStatus::Synced(seq));
-    let newcomer = watch(&cache, "three");
-    newcomer.report(SyncStatus::Synced(seq));
-    assert!(same(cache.accepted(EVERYONE), &good));
-    // Published again after a correction it is what it was.
-    cache.set(EVERYONE, clusters(&["good", "better"]).snapshot());
-    let seq = cache.set(EVERYONE, bad);
-    two.report(SyncStatus::Synced(seq));
-    newcomer.report(SyncStatus::Synced(seq));
-    assert!(same(cache.accepted(EVERYONE), &good));
-    assert_eq!(cache.roll_back(EVERYONE), Ok(seq + 1));
-    assert!(same(cache.snapshot(EVERYONE), &good));
-}
-
-#[test]
-fn a_snapshot_with_a_quarantined_version_is_rolled_back_immediately() {
-    let (cache, one, two, good) = agreed(OnRejection::RollBack);
-    let seq = cache.set(EVERYONE, clusters(&["good", "bad"]).snapshot());
-    one.quarantine_versions([cluster("bad", 1).version()]);
-    one.report(SyncStatus::Rejected(seq));
-    assert!(same(cache.snapshot(EVERYONE), &good));
-    let back = seq + 1;
-    one.report(SyncStatus::Synced(back));
-    two.report(SyncStatus::Synced(back));
-    assert_eq!(cache.set(EVERYONE, clusters(&["good", "other", "bad"]).snapshot()), back + 1);
-    assert!(same(cache.snapshot(EVERYONE), &good));
-}
-
-#[test]
-fn a_later_rejection_revokes_the_accepted_snapshot() {
-    let (cache, one, two, good) = agreed(OnRejection::Keep);
-    for names in [["good", "more"], ["good", "most"]] {
-        let seq = cache.set(EVERYONE, clusters(&names).snapshot());
-        one.report(SyncStatus::Synced(seq));
-        two.report(SyncStatus::Synced(seq));
+fn a_group_rolls_back_when_the_quorum_is_reached() {
+    let nodes = ["n0", "n1", "n2", "n3"];
+    for (quorum, needed) in
+        [("1", 1), ("2", 2), ("4", 4), ("1%", 1), ("25%", 1), ("26%", 2), ("50%", 2), ("100%", 4)]
+    {
+        let quorum = quorum.parse().unwrap();
+        let (cache, members, good) = group(OnRejection::RollBack { quorum }, &nodes);
+        let seq = cache.set(EVERYONE, clusters(&["bad"]).snapshot());
+        for (rejecting, member) in members.iter().enumerate() {
+            assert_eq!(same(cache.snapshot(EVERYONE), &good), rejecting >= needed, "{quorum}: {rejecting}");
+            member.report(SyncStatus::Rejected(seq));
+        }
+        assert!(same(cache.snapshot(EVERYONE), &good), "{quorum}: all reject");
     }
-    assert!(!same(cache.accepted(EVERYONE), &good));
-    let newcomer = watch(&cache, "three");
-    newcomer.quarantine_versions([cluster("most", 1).version()]);
-    // The one before is still in order.
-    let accepted = cache.accepted(EVERYONE).unwrap();
-    assert!(accepted.get(Cluster, "more").is_some());
-    newcomer.quarantine_versions([cluster("good", 1).version()]);
-    assert!(cache.accepted(EVERYONE).is_none());
 }
 
 #[test]
-fn a_pardoned_version_is_published_again() {
-    let cache = Arc::new(Cache::default());
-    let (one, two) = (watch(&cache, "one"), watch(&cache, "two"));
+fn the_streams_of_a_node_are_one_client_of_a_quorum() {
+    let quorum = Quorum::Clients(2);
+    let (cache, members, good) = group(OnRejection::RollBack { quorum }, &["n0", "n0", "n1"]);
     let seq = cache.set(EVERYONE, clusters(&["bad"]).snapshot());
-    one.quarantine_versions([cluster("bad", 1).version()]);
-    two.report(SyncStatus::Synced(seq));
-    drop(one);
-    assert!(cache.accepted(EVERYONE).is_none());
-    cache.pardon(EVERYONE);
-    let published = two.publications.borrow().clone().unwrap().publication;
-    // With a gap in the numbers, after which a stream looks at every name.
-    assert_eq!(published.seq, seq + 2);
-    two.report(SyncStatus::Synced(seq));
-    assert!(cache.accepted(EVERYONE).is_none(), "not before it took that over");
-    two.report(SyncStatus::Synced(published.seq));
-    assert!(cache.accepted(EVERYONE).is_some());
+    members[0].report(SyncStatus::Rejected(seq));
+    members[1].report(SyncStatus::Rejected(seq));
+    assert!(!same(cache.snapshot(EVERYONE), &good));
+    members[2].report(SyncStatus::Rejected(seq));
+    assert!(same(cache.snapshot(EVERYONE), &good));
+    // Without node ids, each stream is a client.
+    let (cache, members, good) = group(OnRejection::RollBack { quorum }, &["", "", ""]);
+    let seq = cache.set(EVERYONE, clusters(&["bad"]).snapshot());
+    members[0].report(SyncStatus::Rejected(seq));
+    members[1].report(SyncStatus::Rejected(seq));
+    assert!(same(cache.snapshot(EVERYONE), &good));
 }
 
 #[test]
-fn the_quarantine_outlives_the_client_that_filled_it() {
-    let cache = Arc::new(Cache::default());
-    cache.set(EVERYONE, clusters(&["bad"]).snapshot());
-    let bad = cluster("bad", 1).version();
-    watch(&cache, "n").quarantine_versions([bad]);
-    assert!(watch(&cache, "n").quarantine().versions.contains(&bad));
+fn only_connected_clients_count_for_a_quorum() {
+    let quorum = Quorum::Percent(50);
+    let (cache, mut members, good) = group(OnRejection::RollBack { quorum }, &["n0", "n1", "n2"]);
+    let seq = cache.set(EVERYONE, clusters(&["bad"]).snapshot());
+    members[0].report(SyncStatus::Rejected(seq));
+    assert!(!same(cache.snapshot(EVERYONE), &good));
+    members.pop();
+    assert!(same(cache.snapshot(EVERYONE), &good), "one of the two that are left");
 }
 
 #[test]
-fn a_client_that_rejects_everything_uses_bounded_memory() {
-    let cache = Arc::new(Cache::default());
-    let member = watch(&cache, "n");
-    let mut version = Version::NONE;
-    for edition in 0..20_000_u32 {
-        version = version.with(cluster("c", 1).version());
-        member.quarantine_versions([version]);
-        assert!(member.quarantine().versions.len() <= 4096, "after {edition}");
+fn a_quorum_is_a_number_of_clients_or_a_percentage() {
+    assert_eq!("3".parse(), Ok(Quorum::Clients(3)));
+    assert_eq!("50%".parse(), Ok(Quorum::Percent(50)));
+    for text in ["", "0", "0%", "101%", "-1", "half"] {
+        assert!(text.parse::<Quorum>().unwrap_err().to_string().contains(&format!("'{text}'")), "{text}");
     }
 }

@@ -31,7 +31,6 @@ async fn held() -> Vec<Arc<Event>> {
     let server = TestServer::start(Cache::default()).await;
     let topology = clusters(&["be"]).secret("key", 1);
     for variant in VARIANTS {
-        server.cache.pardon(EVERYONE);
         server.cache.set(EVERYONE, topology.snapshot());
         let mut stream = server.open(variant, "envoy-1").await;
         for (kind, names) in [(Cluster, &[][..]), (Endpoints, &["be"]), (Secret, &["key"])] {
@@ -192,8 +191,10 @@ async fn keeping(capacity: usize) -> EventLog {
 
 #[test]
 fn long_name_lists_are_cut_and_the_rest_is_counted() {
-    let names = NameList::new((0..100).map(|n| format!("n{n:03}").into()).collect());
-    assert_eq!((names.names.len(), names.more), (16, 84));
+    let names = NameList::new(&(0..100).rev().map(|n| format!("n{n:03}")).collect::<Vec<_>>());
+    assert_eq!((names.names.len(), names.names.capacity(), names.more), (16, 16, 84));
+    let first: Vec<String> = (0..16).map(|n| format!("n{n:03}")).collect();
+    assert!(names.names.iter().zip(&first).all(|(name, first)| **name == **first), "{names}");
     assert!(names.to_string().ends_with("and 84 more]"), "{names}");
-    assert_eq!(NameList::new(vec!["b".into(), "a".into()]).to_string(), "[a, b]");
+    assert_eq!(NameList::new(&["b".to_owned(), "a".to_owned()]).to_string(), "[a, b]");
 }

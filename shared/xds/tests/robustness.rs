@@ -244,24 +244,6 @@ async fn c54_a_reconnecting_client_gets_only_what_changed() {
 }
 
 #[test]
-fn a_quarantined_version_is_kept_from_other_clients_even_without_an_accepted_snapshot() {
-    in_both_variants(|mut client| {
-        client.quarantines = true;
-        client.publish(&web());
-        let got = client.subscribe(Cluster, &[]);
-        client.nack(&got[0], "be: no");
-        // Another client of the group, which has nothing yet.
-        client.reconnect();
-        client.types[Cluster] = client::HeldType::default();
-        let got = client.subscribe(Cluster, &[]);
-        assert_eq!(summaries(&got), ["CDS"], "an answer, but without what was refused");
-        client.ack_all(got);
-        let got = client.publish(&web().cluster("be", 2));
-        assert_eq!(summaries(&got), ["CDS be"]);
-    });
-}
-
-#[test]
 fn malformed_requests_do_not_panic() {
     in_both_variants(|mut client| {
         client.publish(&Topology::default());

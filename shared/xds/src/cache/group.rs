@@ -1,25 +1,15 @@
 //! One group of clients: its publications, the status of its clients, and the last snapshot that all accepted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use tokio::sync::watch;
 
+use super::on_rejection::OnRejection;
 use crate::lock::lock;
-use crate::publication::{Publication, Quarantine, SyncStatus};
+use crate::publication::{Publication, SyncStatus};
 use crate::snapshot::Snapshot;
-
-/// What happens to a group when one of its clients rejects a snapshot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OnRejection {
-    /// Nothing: the client keeps what it has, the owner of the cache decides.
-    #[default]
-    Keep,
-    /// The group goes back to the last snapshot that all of its clients accepted, if there is one.
-    RollBack,
-}
 
 /// A publication, and when it was published.
 #[derive(Clone, Debug)]
@@ -33,52 +23,55 @@ pub struct TimedPublication {
 /// A group: its publications, and the clients that watch them.
 pub(super) struct Group {
     pub(super) publications: watch::Sender<Option<TimedPublication>>,
-    pub(super) members: Mutex<Members>,
+    /// Makes number, difference and publication one step: concurrent publishers take turns. Locked before `members`.
+    publishing: Mutex<()>,
+    members: Mutex<Members>,
 }
 
 #[derive(Default)]
-pub(super) struct Members {
+struct Members {
     next_id: u64,
     /// The newest publication's number; 0 before the first.
     seq: u64,
-    pub(super) status: HashMap<u64, SyncStatus>,
+    streams: HashMap<u64, Member>,
     /// How many streams are not synced to `seq`; counted, so that a report needs no scan.
     unsynced: usize,
-    /// The number of the last publication that every client accepted, and the snapshot accepted before it.
+    /// The number of the last publication that every client accepted, its snapshot, and the one accepted before it.
     accepted_seq: u64,
+    accepted: Option<Arc<Snapshot>>,
     accepted_before: Option<Arc<Snapshot>>,
-    pub(super) quarantine: Arc<Quarantine>,
-    /// Whether the newest publication has a version that the group rejected.
-    barred: bool,
+}
+
+/// One stream of a client.
+struct Member {
+    /// The client's node id; empty if it has none.
+    node: Arc<str>,
+    status: SyncStatus,
 }
 
 impl Default for Group {
     fn default() -> Self {
-        Self { publications: watch::Sender::new(None), members: Mutex::default() }
+        Self {
+            publications: watch::Sender::new(None),
+            publishing: Mutex::default(),
+            members: Mutex::default(),
+        }
     }
 }
 
 impl Group {
-    pub(super) fn publish(&self, snapshot: Arc<Snapshot>, on_rejection: OnRejection) -> u64 {
-        // The lock makes number, difference and publication one step: concurrent publishers take turns.
-        let mut members = lock(&self.members);
-        let seq = self.publish_locked(&mut members, snapshot);
-        if members.barred
-            && on_rejection == OnRejection::RollBack
-            && self.roll_back_locked(&mut members).is_some()
-        {
-            tracing::warn!(
-                "a snapshot has a version that was rejected before; rolling back to the last accepted one"
-            );
-        }
-        seq
+    pub(super) fn publish(&self, snapshot: Arc<Snapshot>) -> u64 {
+        let _turn = lock(&self.publishing);
+        self.publish_next(snapshot)
     }
 
-    fn publish_locked(&self, members: &mut Members, snapshot: Arc<Snapshot>) -> u64 {
-        members.seq += 1;
-        members.unsynced = members.status.len();
+    /// Publishes, for a caller that holds the lock `publishing`.
+    fn publish_next(&self, snapshot: Arc<Snapshot>) -> u64 {
+        // Comparing large snapshots takes a while. Clients report their status in the meantime.
         let changes = snapshot.changes_since(&self.current().unwrap_or_default());
-        members.barred = members.quarantine.bars(&snapshot);
+        let mut members = lock(&self.members);
+        members.seq += 1;
+        members.unsynced = members.streams.len();
         let publication = Arc::new(Publication { seq: members.seq, snapshot, changes });
         self.publications.send_replace(Some(TimedPublication { publication, at: Instant::now() }));
         members.seq
@@ -88,90 +81,112 @@ impl Group {
         self.publications.borrow().as_ref().map(|newest| Arc::clone(&newest.publication.snapshot))
     }
 
-    pub(super) fn roll_back(&self) -> Option<u64> {
-        self.roll_back_locked(&mut lock(&self.members))
+    /// The last snapshot that every client accepted.
+    pub(super) fn accepted(&self) -> Option<Arc<Snapshot>> {
+        lock(&self.members).accepted.clone()
     }
 
-    fn roll_back_locked(&self, members: &mut Members) -> Option<u64> {
-        let accepted = members.quarantine.accepted.clone()?;
+    /// Publishes the last accepted snapshot again, if another one is published and `is_due`.
+    fn roll_back_if(&self, is_due: impl FnOnce(&Members) -> bool) -> Option<u64> {
+        let _turn = lock(&self.publishing);
+        let members = lock(&self.members);
+        let accepted = members.accepted.clone().filter(|_| is_due(&members));
+        drop(members);
+        let accepted = accepted?;
         if self.current().is_some_and(|current| Arc::ptr_eq(&current, &accepted)) {
             return None;
         }
-        Some(self.publish_locked(members, accepted))
+        Some(self.publish_next(accepted))
     }
 
-    pub(super) fn pardon(&self) {
-        let mut members = lock(&self.members);
-        Arc::make_mut(&mut members.quarantine).versions.clear();
-        if let Some(current) = self.current() {
-            // A gap in the numbers makes streams look at every name again, including names that they skipped.
-            members.seq += 1;
-            self.publish_locked(&mut members, current);
+    pub(super) fn roll_back(&self) -> Option<u64> {
+        self.roll_back_if(|_| true)
+    }
+
+    /// Rolls back if as many clients as the policy says reject the newest publication.
+    pub(super) fn apply(&self, policy: OnRejection) {
+        let OnRejection::RollBack { quorum } = policy else { return };
+        let seq = self.roll_back_if(|members| {
+            let (rejecting, connected) = members.count_clients();
+            quorum.is_reached(rejecting, connected)
+        });
+        if let Some(seq) = seq {
+            tracing::warn!(
+                "{quorum} or more rejected a snapshot; publication {seq} is the last accepted one again"
+            );
         }
     }
 
-    /// Checks the published and the accepted snapshot against a quarantine that has grown.
-    pub(super) fn recheck(&self, members: &mut Members) {
-        members.barred = self.current().is_some_and(|current| members.quarantine.bars(&current));
-        let is_barred = |quarantine: &Quarantine| {
-            quarantine.accepted.as_ref().is_some_and(|accepted| quarantine.bars(accepted))
-        };
-        if is_barred(&members.quarantine) {
-            // A client subscribed to more, or is new: the snapshot is accepted no longer.
-            members.accepted_seq = 0;
-            let before = members.accepted_before.take();
-            let quarantine = Arc::make_mut(&mut members.quarantine);
-            quarantine.accepted = before.filter(|before| !quarantine.bars(before));
-        }
-    }
-
-    pub(super) fn add_client(&self) -> u64 {
+    pub(super) fn add_client(&self, node: &str) -> u64 {
         let mut members = lock(&self.members);
         members.next_id += 1;
         members.unsynced += 1;
         let id = members.next_id;
-        members.status.insert(id, SyncStatus::Pending);
+        members.streams.insert(id, Member { node: node.into(), status: SyncStatus::Pending });
         id
     }
 
-    pub(super) fn remove_client(&self, id: u64) {
+    /// Returns whether a client that rejects the newest publication is left.
+    pub(super) fn remove_client(&self, id: u64) -> bool {
         let mut members = lock(&self.members);
         let synced = SyncStatus::Synced(members.seq);
-        if members.status.remove(&id).is_some_and(|status| status != synced) {
+        if members.streams.remove(&id).is_some_and(|member| member.status != synced) {
             members.unsynced -= 1;
         }
-        self.note_acceptance(&mut members);
+        members.note_acceptance(|| self.current());
+        members.rejecting().next().is_some()
+    }
+
+    /// Whether the group has neither a publication nor a client.
+    pub(super) fn is_unused(&self) -> bool {
+        self.publications.borrow().is_none() && lock(&self.members).streams.is_empty()
     }
 
     /// Returns whether this is the client's first report that it rejected the newest publication.
     pub(super) fn report(&self, id: u64, status: SyncStatus) -> bool {
         let mut members = lock(&self.members);
         let synced = SyncStatus::Synced(members.seq);
-        let Some(known) = members.status.get_mut(&id) else { return false };
-        let before = std::mem::replace(known, status);
+        let Some(member) = members.streams.get_mut(&id) else { return false };
+        let before = std::mem::replace(&mut member.status, status);
         match (before == synced, status == synced) {
             (false, true) => members.unsynced -= 1,
             (true, false) => members.unsynced += 1,
             _ => {}
         }
-        self.note_acceptance(&mut members);
+        members.note_acceptance(|| self.current());
         let newly_rejected = status == SyncStatus::Rejected(members.seq) && before != status;
         if newly_rejected && members.accepted_seq == members.seq {
-            // The client had accepted what it subscribed to, and then subscribed to more.
+            // A client is new, or had accepted what it subscribed to and then subscribed to more.
             members.accepted_seq = 0;
-            let before = members.accepted_before.take();
-            Arc::make_mut(&mut members.quarantine).accepted = before;
+            members.accepted = members.accepted_before.take();
         }
         newly_rejected
     }
+}
 
-    fn note_acceptance(&self, members: &mut Members) {
-        let all_synced = members.unsynced == 0 && !members.status.is_empty();
-        if all_synced && !members.barred && members.accepted_seq != members.seq {
-            members.accepted_seq = members.seq;
-            let current = self.current();
-            let quarantine = Arc::make_mut(&mut members.quarantine);
-            members.accepted_before = std::mem::replace(&mut quarantine.accepted, current);
+impl Members {
+    fn note_acceptance(&mut self, current: impl FnOnce() -> Option<Arc<Snapshot>>) {
+        if self.unsynced == 0 && !self.streams.is_empty() && self.accepted_seq != self.seq {
+            self.accepted_seq = self.seq;
+            self.accepted_before = std::mem::replace(&mut self.accepted, current());
         }
+    }
+
+    /// The streams on which a client rejects the newest publication.
+    fn rejecting(&self) -> impl Iterator<Item = (&u64, &Member)> {
+        let rejected = SyncStatus::Rejected(self.seq);
+        self.streams.iter().filter(move |(_, member)| member.status == rejected)
+    }
+
+    /// How many clients reject the newest publication, and how many are connected. The streams of a node are one
+    /// client; a stream without a node id is a client of its own.
+    fn count_clients(&self) -> (usize, usize) {
+        fn count<'a>(streams: impl Iterator<Item = (&'a u64, &'a Member)>) -> usize {
+            let client = |(id, member): (&u64, &'a Member)| {
+                (&*member.node, if member.node.is_empty() { *id } else { 0 })
+            };
+            streams.map(client).collect::<HashSet<(&str, u64)>>().len()
+        }
+        (count(self.rejecting()), count(self.streams.iter()))
     }
 }

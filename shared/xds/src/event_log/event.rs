@@ -59,10 +59,19 @@ pub enum EventKind {
         version: String,
         /// The nonce of the response.
         nonce: String,
-        /// The resources that the rejection may be about.
+        /// The resources that the response added, changed or removed.
         names: NameList,
         /// The client's error message.
         message: String,
+    },
+    /// The response that follows is larger than what gRPC clients accept by default. Recorded once for each version.
+    LargeResponse {
+        /// The version of the response.
+        version: String,
+        /// The size of its resources.
+        bytes: usize,
+        /// Its largest resources, and the size of each.
+        largest: Vec<(Arc<str>, usize)>,
     },
     /// The client answered a response that a newer one had replaced.
     Stale {
@@ -107,7 +116,7 @@ fn as_seconds<S: serde::Serializer>(at: &Duration, serializer: S) -> Result<S::O
     serializer.serialize_f64((at.as_secs_f64() * 1e6).round() / 1e6)
 }
 
-fn since_1970<S: serde::Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn since_1970<S: serde::Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     // A clock before 1970 is no reason to lose the event.
     as_seconds(&time.duration_since(UNIX_EPOCH).unwrap_or_default(), serializer)
 }

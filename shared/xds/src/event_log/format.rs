@@ -51,7 +51,11 @@ impl EventFormat {
 impl fmt::Display for Event {
     /// Writes one line of a timeline.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let arrow = if matches!(self.kind, EventKind::Response { .. }) { "<-" } else { "->" };
+        let arrow = if matches!(self.kind, EventKind::Response { .. } | EventKind::LargeResponse { .. }) {
+            "<-"
+        } else {
+            "->"
+        };
         write!(
             f,
             "{:9.3} {} #{} {arrow} {:4}",
@@ -82,6 +86,12 @@ impl fmt::Display for Event {
                 changes(names, unsubscribed).iter().try_for_each(|change| write!(f, ", {change}"))
             }
             EventKind::Nack { nonce, names, message, .. } => write!(f, "NACK {nonce} {names}: {message}"),
+            EventKind::LargeResponse { version, bytes, largest } => {
+                write!(f, "large response: version {version}, {bytes} B; the largest resources are")?;
+                let sizes: Vec<_> =
+                    largest.iter().map(|(name, bytes)| format!(" {name} ({bytes} B)")).collect();
+                f.write_str(&sizes.join(","))
+            }
             EventKind::Stale { nonce, names, unsubscribed } => {
                 write!(f, "answers {nonce}, too late to count")?;
                 changes(names, unsubscribed).iter().try_for_each(|change| write!(f, ", {change}"))

@@ -87,12 +87,12 @@ impl Request {
 
     /// The names that it lists, and the names that it unsubscribes (delta).
     pub(super) fn names(&self) -> (NameList, NameList) {
-        let names = |names: &[String]| NameList::new(names.iter().map(|name| name.as_str().into()).collect());
         match self {
-            Self::Sotw(request) => (names(&request.resource_names), NameList::default()),
-            Self::Delta(request) => {
-                (names(&request.resource_names_subscribe), names(&request.resource_names_unsubscribe))
-            }
+            Self::Sotw(request) => (NameList::new(&request.resource_names), NameList::default()),
+            Self::Delta(request) => (
+                NameList::new(&request.resource_names_subscribe),
+                NameList::new(&request.resource_names_unsubscribe),
+            ),
         }
     }
 

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::context::ServerContext;
 use crate::cache::Watch;
 use crate::publication::SyncStatus;
+use crate::resource_type::PerType;
 use crate::stream_state::StreamState;
 use crate::variant::XdsVariant;
 
@@ -22,7 +23,11 @@ pub(super) struct Session {
     pub(super) node: Arc<str>,
     pub(super) status: SyncStatus,
     /// When the server stops waiting for the client to request endpoints.
-    pub(super) eds_deadline: Option<Instant>,
+    eds_deadline: Option<Instant>,
+    /// When it stops waiting for the answer to a response with secrets, and the nonce of that response.
+    secrets_deadline: Option<(u64, Instant)>,
+    /// The types of which the client rejected something, as last reported.
+    pub(super) rejected: PerType<bool>,
     /// When the publication was published that the client is being sent. None once the client is synced.
     pub(super) published_at: Option<std::time::Instant>,
 }
@@ -37,6 +42,8 @@ impl Session {
             node: id.chars().take(NODE_ID_KEPT).collect::<String>().into(),
             status: SyncStatus::Pending,
             eds_deadline: None,
+            secrets_deadline: None,
+            rejected: PerType::default(),
             published_at: None,
         }
     }
@@ -48,23 +55,48 @@ impl Session {
         Some(newest.at)
     }
 
-    /// Reports the client's status, and sets the timer for its request for endpoints. Returns whether the status
-    /// changed.
-    pub(super) fn update_status(&mut self, eds_request_timeout: Duration) -> bool {
+    /// Reports the client's status, and sets the timers. Returns whether the status, or the types of which the client
+    /// rejected something, changed.
+    pub(super) fn update_status(&mut self, dependency_timeout: Duration) -> bool {
         let status = self.state.status();
         if matches!(status, SyncStatus::Synced(_)) {
             self.published_at = None;
         }
-        let has_changed = status != self.status;
-        if has_changed {
+        let rejected = self.state.rejected_types();
+        let has_changed = status != self.status || rejected != self.rejected;
+        self.rejected = rejected;
+        if status != self.status {
             self.status = status;
             self.watch.report(status);
         }
         self.eds_deadline = match (self.state.is_awaiting_eds(), self.eds_deadline) {
             (false, _) => None,
             (true, Some(deadline)) => Some(deadline),
-            (true, None) => Some(Instant::now() + eds_request_timeout),
+            (true, None) => Some(Instant::now() + dependency_timeout),
+        };
+        self.secrets_deadline = match (self.state.awaited_secrets(), self.secrets_deadline) {
+            (Some(nonce), Some((awaited, deadline))) if nonce == awaited => Some((awaited, deadline)),
+            (awaited, _) => awaited.map(|nonce| (nonce, Instant::now() + dependency_timeout)),
         };
         has_changed
+    }
+
+    /// When the next timer is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let deadlines = [self.eds_deadline, self.secrets_deadline.map(|(_, deadline)| deadline)];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Stops the waits whose timers are due.
+    pub(super) fn stop_overdue_waits(&mut self) {
+        let is_due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= Instant::now());
+        if is_due(self.eds_deadline) {
+            tracing::info!(node = %self.node, "does not request the endpoints of its clusters");
+            self.state.stop_awaiting_eds();
+        }
+        if is_due(self.secrets_deadline.map(|(_, deadline)| deadline)) {
+            tracing::info!(node = %self.node, "does not answer a response with secrets");
+            self.state.stop_awaiting_secrets();
+        }
     }
 }

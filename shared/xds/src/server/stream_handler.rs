@@ -24,8 +24,7 @@ use super::request::{Request, Requests};
 use super::session::Session;
 use crate::event_log::{EventKind, NameList};
 use crate::frame::Frame;
-use crate::resource::Resource;
-use crate::resource_type::ResourceType;
+use crate::resource_type::{PerType, ResourceType};
 use crate::response::{RequestOutcome, Response};
 use crate::variant::XdsVariant;
 
@@ -37,20 +36,12 @@ const URL_SHOWN: usize = 200;
 enum StreamEvent {
     Request(Request),
     Published,
-    EdsTimeout,
+    Timeout,
     /// The client ended the stream, or the server stops.
     End,
 }
 
-/// What follows from a request.
-#[derive(Default)]
-struct Reaction {
-    /// Resources that the client certainly rejected with it.
-    rejected: Vec<Arc<Resource>>,
-    /// Whether it subscribes, so that the next response is not a push.
-    subscribes: bool,
-}
-
+/// One stream of a client, from its first request to its end.
 pub(super) struct StreamHandler {
     context: Arc<ServerContext>,
     id: u64,
@@ -131,49 +122,48 @@ impl StreamHandler {
 
     async fn wait(&mut self) -> Result<StreamEvent, Status> {
         let (published, deadline) = match &mut self.session {
-            Some(session) => (Some(session.watch.publications.changed()), session.eds_deadline),
+            Some(session) => {
+                let deadline = session.deadline();
+                (Some(session.watch.publications.changed()), deadline)
+            }
             None => (None, None),
         };
         tokio::select! {
             request = self.requests.next() => Ok(request?.map_or(StreamEvent::End, StreamEvent::Request)),
             // The sender lives in the cache, which the context holds, so there is no error.
             _ = or_never(published) => Ok(StreamEvent::Published),
-            () = or_never(deadline.map(tokio::time::sleep_until)) => Ok(StreamEvent::EdsTimeout),
+            () = or_never(deadline.map(tokio::time::sleep_until)) => Ok(StreamEvent::Timeout),
             () = self.context.stop.cancelled() => Ok(StreamEvent::End),
         }
     }
 
     fn handle(&mut self, event: StreamEvent) -> Result<(), Status> {
-        let reaction = match event {
-            StreamEvent::Request(request) => self.on_request(request)?,
+        // A response to a subscription is not a push, however long ago its resources were published.
+        let mut is_push = true;
+        match event {
+            StreamEvent::Request(request) => is_push = !self.on_request(request)?,
             StreamEvent::Published => {
                 if let Some(session) = &mut self.session {
                     session.published_at = session.take_publication();
                 }
-                Reaction::default()
             }
-            StreamEvent::EdsTimeout => {
+            StreamEvent::Timeout => {
                 if let Some(session) = &mut self.session {
-                    tracing::info!(node = %session.node, "does not request the endpoints of its clusters");
-                    session.state.stop_awaiting_eds();
+                    session.stop_overdue_waits();
                 }
-                Reaction::default()
             }
-            StreamEvent::End => Reaction::default(),
-        };
-        let Some(session) = &mut self.session else { return Ok(()) };
-        if !reaction.rejected.is_empty() {
-            let versions = reaction.rejected.iter().map(|resource| resource.version());
-            session.watch.quarantine_versions(versions);
+            StreamEvent::End => {}
         }
-        let quarantine = session.watch.quarantine();
-        let responses = session.state.pending_responses(&quarantine);
-        // A response to a subscription is not a push, however long ago its resources were published.
-        let published_at = session.published_at.filter(|_| !reaction.subscribes);
-        if session.update_status(self.context.eds_request_timeout)
-            && let Some(event_log) = &self.context.event_log
-        {
-            event_log.set_status(self.id, session.status);
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let responses = session.state.pending_responses();
+        let published_at = session.published_at.filter(|_| is_push);
+        let rejected_before = session.rejected;
+        if session.update_status(self.context.dependency_timeout) {
+            let (status, rejected) = (session.status, session.rejected);
+            if let Some(event_log) = &self.context.event_log {
+                event_log.set_status(self.id, status, &rejected);
+            }
+            self.context.count(|metrics| metrics.rejections_changed(&rejected_before, &rejected));
         }
         for response in responses {
             self.send(response, published_at);
@@ -181,7 +171,8 @@ impl StreamHandler {
         Ok(())
     }
 
-    fn on_request(&mut self, mut request: Request) -> Result<Reaction, Status> {
+    /// Applies a request. Returns whether it subscribes.
+    fn on_request(&mut self, mut request: Request) -> Result<bool, Status> {
         let node = request.take_node();
         let kind = self.requested_type(request.url())?;
         self.context.count(|metrics| metrics.request_received(kind));
@@ -191,9 +182,9 @@ impl StreamHandler {
         let Some(kind) = kind else {
             let url: String = request.url().chars().take(URL_SHOWN).collect();
             self.record(&url, || EventKind::UnknownType);
-            return Ok(Reaction::default());
+            return Ok(false);
         };
-        let Some(session) = &mut self.session else { return Ok(Reaction::default()) };
+        let Some(session) = &mut self.session else { return Ok(false) };
         // The state takes the list of versions, so count it before.
         let initial_versions = request.initial_versions();
         let outcome = match &mut request {
@@ -233,15 +224,15 @@ impl StreamHandler {
     fn send(&mut self, response: Response, published_at: Option<std::time::Instant>) {
         let kind = response.kind;
         self.context.count(|metrics| metrics.response_made(kind));
-        let logged = self
-            .context
-            .event_log
-            .is_some()
-            .then(|| (response.version, response.nonce, response.names(), response.removed.clone()));
+        let logged = self.context.event_log.is_some().then(|| {
+            let names = NameList::new(response.resources().map(|resource| resource.name()));
+            let removed = NameList::new(&response.removed);
+            (response.version.to_string(), response.nonce, names, removed)
+        });
+        self.report_large(&response);
         let frame = Frame::new(response);
+        let bytes = frame.length();
         if let Some((version, nonce, names, removed)) = logged {
-            let (version, bytes) = (version.to_string(), frame.length());
-            let (names, removed) = (NameList::new(names), NameList::new(removed));
             self.record(kind.service(), || EventKind::Response { version, nonce, names, removed, bytes });
         }
         self.outbox.push_back((frame, published_at));
@@ -251,6 +242,9 @@ impl StreamHandler {
 impl Drop for StreamHandler {
     fn drop(&mut self) {
         self.record("", || EventKind::Closed);
+        if let Some(session) = &self.session {
+            self.context.count(|metrics| metrics.rejections_changed(&session.rejected, &PerType::default()));
+        }
         self.context.open.fetch_sub(1, Ordering::Relaxed);
         self.context.count(|metrics| metrics.stream_closed(self.variant));
     }

@@ -12,27 +12,27 @@ pub(crate) enum ClientResource {
     /// The client requested the name and needs a response, even if this resource was sent before. A removal is a
     /// response too.
     Requested(Option<Arc<Resource>>),
-    /// This resource was sent, but the client may not have accepted it. It is still needed, and the type's
-    /// version does not include it.
-    Unconfirmed(Arc<Resource>),
+    /// The client may have this, or something else, or nothing. The resource has to be sent again.
+    Unconfirmed(Option<Arc<Resource>>),
     /// A version from an earlier stream that differs from the snapshot's.
     OutdatedVersion,
 }
 
 impl ClientResource {
-    /// The resource that was sent last, if the client should have it.
+    /// The resource that was sent last and that the client did not reject.
     pub(crate) fn sent(&self) -> Option<&Arc<Resource>> {
         match self {
-            Self::Sent(resource) | Self::Requested(Some(resource)) => Some(resource),
-            Self::Requested(None) | Self::Unconfirmed(_) | Self::OutdatedVersion => None,
+            Self::Sent(resource) => Some(resource),
+            Self::Requested(resource) | Self::Unconfirmed(resource) => resource.as_ref(),
+            Self::OutdatedVersion => None,
         }
     }
 
-    /// The resource that was sent last, even if the client may not have it.
-    pub(crate) fn resource(&self) -> Option<&Arc<Resource>> {
+    /// The same, if the client may have something else in its place.
+    pub(crate) fn unconfirmed(self) -> Self {
         match self {
-            Self::Unconfirmed(resource) => Some(resource),
-            other => other.sent(),
+            Self::OutdatedVersion => Self::OutdatedVersion,
+            other => Self::Unconfirmed(other.sent().cloned()),
         }
     }
 }

@@ -32,7 +32,7 @@ impl TypeState {
 
     /// The client requested this name, and needs a response even if nothing changed.
     pub(crate) fn mark_requested(&mut self, name: Arc<str>) {
-        let before = self.held.get(&name).and_then(ClientResource::resource).cloned();
+        let before = self.held.get(&name).and_then(ClientResource::sent).cloned();
         self.set(Arc::clone(&name), Some(ClientResource::Requested(before)));
         self.dirty.extend([name]);
         self.request = self.request.max(OpenRequest::Names);
@@ -68,7 +68,7 @@ impl TypeState {
 
     /// The client does not have this name.
     pub(crate) fn forget(&mut self, name: &Arc<str>) {
-        self.previous_versions.remove(name);
+        self.possibly_held.remove(name);
         self.set(Arc::clone(name), None);
     }
 
@@ -77,7 +77,7 @@ impl TypeState {
         let names = self.held.keys().filter(|name| !self.subscription.covers(name));
         let unsubscribed: Vec<_> = names.cloned().collect();
         unsubscribed.iter().for_each(|name| self.forget(name));
-        self.previous_versions.retain(|name, _| self.subscription.covers(name));
+        self.possibly_held.retain(|name, _| self.subscription.covers(name));
     }
 
     /// A client that dropped its subscription and wants everything again may still accept a response in flight, so
@@ -87,7 +87,7 @@ impl TypeState {
         let dropped = changed.filter(|(one, _)| !self.held.contains_key(one.name()));
         let dropped: Vec<_> = dropped.map(|(one, _)| Arc::clone(one)).collect();
         for resource in dropped {
-            self.set(Arc::clone(resource.name()), Some(ClientResource::Unconfirmed(resource)));
+            self.set(Arc::clone(resource.name()), Some(ClientResource::Unconfirmed(Some(resource))));
         }
     }
 

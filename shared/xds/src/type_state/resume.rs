@@ -9,8 +9,15 @@ use crate::publication::Publication;
 use crate::resource_type::ResourceType;
 
 impl TypeState {
-    /// A new snapshot was published. `is_next` says whether the stream processed the previous publication.
-    pub(crate) fn on_publication(&mut self, kind: ResourceType, publication: &Publication, is_next: bool) {
+    /// A new snapshot was published. `is_next` says whether the stream processed the previous publication,
+    /// `is_full` whether responses of this type must be complete.
+    pub(crate) fn on_publication(
+        &mut self,
+        kind: ResourceType,
+        publication: &Publication,
+        is_next: bool,
+        is_full: bool,
+    ) {
         if !self.subscription.has_started() {
             return;
         }
@@ -21,7 +28,7 @@ impl TypeState {
         } else {
             self.dirty = DirtyNames::All;
         }
-        self.forgive_what_was_corrected(publication.snapshot.of(kind));
+        self.drop_corrected(publication.snapshot.of(kind), is_full);
     }
 
     /// The first request says what the client has from an earlier stream.
@@ -30,19 +37,9 @@ impl TypeState {
         self.request = OpenRequest::Everything;
     }
 
-    /// Whether the server has not decided yet what a reconnected client has.
-    pub(crate) fn is_resuming(&self) -> bool {
-        self.resume.is_some()
-    }
-
     /// Takes what a reconnecting client says it has.
     pub(crate) fn take_resume(&mut self) -> Option<Resume> {
         self.resume.take()
-    }
-
-    /// Puts back what [`take_resume`](Self::take_resume) took, to decide later.
-    pub(crate) fn defer_resume(&mut self, resume: Resume) {
-        self.resume = Some(resume);
     }
 
     /// The reconnected client has some version of this name that the snapshot does not have.

@@ -46,10 +46,13 @@ impl TypeState {
     /// Applies a decision: from now on the client counts as having what is sent.
     pub(crate) fn commit(&mut self, decision: Decision) -> Committed {
         let Decision { send, remove, missing, deferred, defers_request } = decision;
+        // A removal that waits is not withheld any more.
+        self.rejected.retain(|name, one| !(one.is_removal() && deferred.contains(name)));
         let dirty_before = std::mem::take(&mut self.dirty);
         self.dirty.extend(deferred);
         // A requested name that waits is still `Requested`, so its request stays open.
         self.request = if defers_request { OpenRequest::Names } else { OpenRequest::None };
+        self.forget_rejections(send.iter().map(|resource| resource.name()).chain(&remove));
         let removed = remove.iter().map(|name| (Arc::clone(name), self.set(Arc::clone(name), None)));
         let removed: Vec<_> = removed.filter_map(|(name, held)| Some((name, held?))).collect();
         missing.iter().for_each(|name| self.forget(name));
@@ -65,6 +68,17 @@ impl TypeState {
             removed_names,
             must_respond: std::mem::take(&mut self.must_respond),
             has_progress: self.dirty.has_shrunk_from(&dirty_before),
+        }
+    }
+
+    /// The client is about to give another answer about these.
+    fn forget_rejections<'a>(&mut self, names: impl Iterator<Item = &'a Arc<str>>) {
+        if self.rejected.is_empty() && self.retry_alone.is_empty() {
+            return;
+        }
+        for name in names {
+            self.rejected.remove(name);
+            self.retry_alone.remove(name);
         }
     }
 

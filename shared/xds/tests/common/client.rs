@@ -15,7 +15,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 use envoy_types::pb::google::{protobuf::Any, rpc::Status};
 use mesh_xds::client_quirks::ClientQuirks;
 use mesh_xds::frame::Frame;
-use mesh_xds::publication::{Publication, Quarantine, SyncStatus};
+use mesh_xds::publication::Publication;
 use mesh_xds::resource_type::PerType;
 use mesh_xds::response::{RequestOutcome, Response};
 use mesh_xds::stream_state::{IN_FLIGHT_LIMIT, StreamState};
@@ -73,6 +73,8 @@ pub struct HeldType {
     pub held: BTreeMap<String, (String, Any)>,
     /// Nonces of responses that were not answered.
     pub unanswered: Vec<String>,
+    /// Those of them that were sent before the subscription changed.
+    outdated: Vec<String>,
 }
 
 impl HeldType {
@@ -94,15 +96,35 @@ pub struct Client {
     pub variant: XdsVariant,
     pub stream: StreamState,
     pub types: PerType<HeldType>,
-    pub quarantine: Quarantine,
     /// What the last request turned out to be.
     pub outcome: Option<RequestOutcome>,
-    /// Whether refused versions are kept from later streams, as a server's cache does.
-    pub quarantines: bool,
-    /// Resources that it certainly refused; they must not come again.
-    pub refused: Vec<Any>,
+    /// What it rejected on this stream and the published snapshot still has.
+    rejected: Vec<RejectedItem>,
+    /// Responses that it rejected since the last publication or change of its subscription.
+    rejected_responses: Vec<Received>,
     quirks: ClientQuirks,
     published: Option<Arc<Publication>>,
+    /// The newest publication that its stream noticed.
+    noticed: Option<Arc<Publication>>,
+}
+
+/// A resource that the client rejected.
+struct RejectedItem {
+    kind: ResourceType,
+    item: Item,
+    /// Whether it was the only change of its response.
+    alone: bool,
+}
+
+/// Whether a publication has exactly this resource.
+fn has(published: &Publication, kind: ResourceType, item: &Item) -> bool {
+    published.snapshot.get(kind, &item.name).is_some_and(|resource| any_of(resource) == item.any)
+}
+
+fn sorted(got: &Received) -> Vec<(&str, &[u8])> {
+    let mut items: Vec<_> = got.items.iter().map(|item| (&*item.name, &*item.any.value)).collect();
+    items.sort_unstable();
+    items
 }
 
 /// Runs a test in both variants of the protocol.
@@ -122,12 +144,12 @@ impl Client {
             variant,
             stream: StreamState::new(variant, quirks),
             types: PerType::default(),
-            quarantine: Quarantine::default(),
             outcome: None,
-            quarantines: false,
-            refused: Vec::new(),
+            rejected: Vec::new(),
+            rejected_responses: Vec::new(),
             quirks,
             published: None,
+            noticed: None,
         }
     }
 
@@ -150,7 +172,15 @@ impl Client {
             ),
             snapshot,
         });
+        self.on_publication(published)
+    }
+
+    /// Receives a publication that the test made itself.
+    pub fn on_publication(&mut self, published: Arc<Publication>) -> Vec<Received> {
+        self.rejected.retain(|one| has(&published, one.kind, &one.item));
+        self.rejected_responses.clear();
         self.published = Some(Arc::clone(&published));
+        self.noticed = self.published.clone();
         self.stream.on_publication(published);
         self.receive_pushes()
     }
@@ -165,19 +195,49 @@ impl Client {
 
     /// Receives the responses that the server may send now, decoded.
     pub fn receive_pushes(&mut self) -> Vec<Received> {
-        let responses = self.stream.pending_responses(&self.quarantine);
+        let responses = self.stream.pending_responses();
         responses.into_iter().map(|response| self.receive(response)).collect()
     }
 
     fn receive(&mut self, response: Response) -> Received {
         let got = decode(response);
-        let again = got.items.iter().find(|item| self.refused.contains(&item.any));
-        assert!(again.is_none(), "{} was refused and is sent again", again.unwrap().name);
+        self.check_rejected(&got);
         let unanswered = &mut self.types[got.kind].unanswered;
         unanswered.push(got.nonce.clone());
         let limit = if self.variant == XdsVariant::Sotw { 1 } else { IN_FLIGHT_LIMIT };
         assert!(unanswered.len() <= limit, "{} responses of {} wait", unanswered.len(), got.kind);
         got
+    }
+
+    /// A rejected version is not sent again, except in a response that must be complete, or once more alone if it was
+    /// rejected together with others.
+    fn check_rejected(&mut self, got: &Received) {
+        if self.is_sotw() && got.kind.is_root() {
+            let is_same = |one: &&Received| one.kind == got.kind && sorted(one) == sorted(got);
+            let again = self.rejected_responses.iter().find(is_same);
+            assert!(again.is_none(), "the client rejected {got}, and it is sent again");
+            return;
+        }
+        let is_alone = got.items.len() == 1 && got.removed.is_empty();
+        for item in &got.items {
+            let is_same = |one: &RejectedItem| one.kind == got.kind && one.item.any == item.any;
+            if let Some(at) = self.rejected.iter().position(is_same) {
+                let rejected = self.rejected.swap_remove(at);
+                assert!(!rejected.alone && is_alone, "{} was rejected and is sent again in {got}", item.name);
+            }
+        }
+    }
+
+    fn note_rejection(&mut self, got: &Received) {
+        let Some(published) = &self.noticed else { return };
+        let alone = got.items.len() == 1 && got.removed.is_empty();
+        for item in got.items.iter().filter(|item| has(published, got.kind, item)) {
+            self.rejected.retain(|one| one.kind != got.kind || one.item.name != item.name);
+            self.rejected.push(RejectedItem { kind: got.kind, item: item.clone(), alone });
+        }
+        if !self.types[got.kind].outdated.contains(&got.nonce) {
+            self.rejected_responses.push(got.clone());
+        }
     }
 
     /// Subscribes to exactly these names; an empty list in a first request is the wildcard's older form.
@@ -187,6 +247,8 @@ impl Client {
         let had = std::mem::replace(&mut side.names, wanted.clone());
         side.begun = true;
         side.named |= !wanted.is_empty();
+        side.outdated = side.unanswered.clone();
+        self.rejected_responses.retain(|one| one.kind != kind);
         if !side.is_wildcard() {
             side.held.retain(|name, _| wanted.contains(name));
         }
@@ -238,26 +300,8 @@ impl Client {
     }
 
     fn note(&mut self, outcome: RequestOutcome) -> Vec<Received> {
-        if let RequestOutcome::Nack { blame, .. } = &outcome
-            && self.quarantines
-            && blame.certain
-        {
-            self.quarantine.versions.extend(blame.suspects.iter().map(|resource| resource.version()));
-        }
         self.outcome = Some(outcome);
-        let got = self.receive_pushes();
-        self.note_acceptance();
-        got
-    }
-
-    /// What a cache does that has this client only.
-    fn note_acceptance(&mut self) {
-        if let (true, Some(published)) = (self.quarantines, &self.published)
-            && self.stream.status() == SyncStatus::Synced(published.seq)
-            && !self.quarantine.bars(&published.snapshot)
-        {
-            self.quarantine.accepted = Some(Arc::clone(&published.snapshot));
-        }
+        self.receive_pushes()
     }
 
     /// Accepts a response.
@@ -279,6 +323,9 @@ impl Client {
     }
 
     fn answer(&mut self, got: &Received, complaint: Option<&str>) -> Vec<Received> {
+        if complaint.is_some() {
+            self.note_rejection(got);
+        }
         let error_detail =
             complaint.map(|message| Status { code: 3, message: message.to_owned(), ..Status::default() });
         self.types[got.kind].nonce = got.nonce.clone();
@@ -353,6 +400,8 @@ impl Client {
     /// Loses the stream, keeps its resources, and opens another stream.
     pub fn reconnect(&mut self) {
         self.stream = StreamState::new(self.variant, self.quirks);
+        self.rejected.clear();
+        self.rejected_responses.clear();
         for kind in ResourceType::ALL {
             let side = &mut self.types[kind];
             side.nonce.clear();
@@ -362,6 +411,7 @@ impl Client {
             side.named &= side.begun;
         }
         if let Some(published) = &self.published {
+            self.noticed = self.published.clone();
             self.stream.on_publication(Arc::clone(published));
         }
     }

@@ -57,7 +57,10 @@ impl Model {
             Listener => topology.listeners[name].0 != BAD,
             Route => {
                 let (edition, clusters) = &topology.routes[name];
-                *edition != BAD && clusters.iter().all(|cluster| topology.clusters[cluster] != BAD)
+                *edition != BAD
+                    && clusters
+                        .iter()
+                        .all(|cluster| topology.clusters[cluster] != BAD && !self.spoiled.contains(cluster))
             }
             other => unreachable!("{other} has no test resources"),
         }

@@ -37,10 +37,7 @@ fn run(variant: XdsVariant, envoy: bool, manner: Manner, steps: Vec<Step>) {
     let topology = model.topology.clone();
     model.publish(topology);
     model.ack_all();
-    // Without anything that was ever accepted, a client that reconnects is left alone as long as
-    // something that it may have is bad.
-    let is_left_alone = model.reconnected && model.client.quarantine.accepted.is_none();
-    if manner == Manner::KeepsTheRest && !is_left_alone {
+    if manner == Manner::KeepsTheRest {
         model.check_holds(false);
     }
     let topology = cleaned(model.topology.clone());

@@ -47,15 +47,12 @@ pub(crate) struct Model {
     pub(crate) spoiled: BTreeSet<String>,
     /// Since a reconnect the server does not know what it holds, so order cannot be promised.
     pub(crate) shaky: bool,
-    pub(crate) reconnected: bool,
 }
 
 impl Model {
     pub(crate) fn new(variant: XdsVariant, envoy: bool, manner: Manner) -> Self {
-        let mut client = Client::new(variant);
-        client.quarantines = true;
         let mut model = Self {
-            client,
+            client: Client::new(variant),
             envoy,
             manner,
             queue: VecDeque::new(),
@@ -63,7 +60,6 @@ impl Model {
             bad: Vec::new(),
             spoiled: BTreeSet::new(),
             shaky: false,
-            reconnected: false,
         };
         if envoy {
             for kind in [Cluster, Listener] {
@@ -97,7 +93,7 @@ impl Model {
             }
             Step::Reconnect => {
                 self.queue.clear();
-                (self.shaky, self.reconnected) = (true, true);
+                self.shaky = true;
                 self.client.reconnect();
                 for kind in ResourceType::ALL {
                     if self.client.types[kind].begun {
@@ -162,6 +158,9 @@ impl Model {
         let bad: Vec<String> = got.items.iter().filter(is_bad).map(|item| item.name.clone()).collect();
         if bad.is_empty() {
             self.client.apply_all(&got);
+            if got.kind == Cluster {
+                got.items.iter().for_each(|item| drop(self.spoiled.remove(&item.name)));
+            }
             self.follow(got.kind);
             let more = self.client.ack(&got);
             self.queue.extend(more);
@@ -179,11 +178,7 @@ impl Model {
         let names: Vec<&str> = bad.iter().map(String::as_str).collect();
         if got.kind == Cluster {
             let all = got.items.iter().map(|item| item.name.clone());
-            self.spoiled.extend(all.filter(|name| self.manner != Manner::KeepsTheRest || bad.contains(name)));
-        }
-        if self.manner != Manner::NamesNobody {
-            let culprits = got.items.iter().filter(|item| bad.contains(&item.name));
-            self.client.refused.extend(culprits.map(|item| item.any.clone()));
+            self.spoiled.extend(all);
         }
         let more = match self.manner {
             Manner::KeepsTheRest => {
@@ -192,8 +187,7 @@ impl Model {
                 self.follow(got.kind);
                 self.client.nack_names(got, &names)
             }
-            Manner::KeepsNothing => self.client.nack(got, &format!("not {}", names.join(" nor "))),
-            Manner::NamesNobody => self.client.nack(got, "no"),
+            Manner::KeepsNothing => self.client.nack(got, "no"),
         };
         self.queue.extend(more);
     }

@@ -30,12 +30,10 @@ pub(crate) enum Step {
 /// How a client refuses.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Manner {
-    /// It names the culprits and keeps the rest, like gRPC.
+    /// It keeps the valid resources of the response, like gRPC.
     KeepsTheRest,
-    /// It names the culprits and keeps nothing of the response.
+    /// It keeps nothing of the response.
     KeepsNothing,
-    /// It does not even say whom it means.
-    NamesNobody,
 }
 
 const CLUSTERS: [&str; 4] = ["c0", "c1", "c2", "c3"];
@@ -111,7 +109,7 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 pub(crate) fn manners() -> impl Strategy<Value = Manner> {
-    prop_oneof![Just(Manner::KeepsTheRest), Just(Manner::KeepsNothing), Just(Manner::NamesNobody)]
+    prop_oneof![Just(Manner::KeepsTheRest), Just(Manner::KeepsNothing)]
 }
 
 pub(crate) fn variants() -> impl Strategy<Value = XdsVariant> {

@@ -1,22 +1,26 @@
 //! Records requests and their outcome in the event log and the metrics.
 
-use std::sync::Arc;
-
-use super::{Reaction, StreamHandler};
+use super::StreamHandler;
 use crate::event_log::{EventKind, NameList, shorten_message};
 use crate::resource_type::ResourceType;
-use crate::response::{Blame, RequestOutcome};
+use crate::response::{RejectedResponse, RequestOutcome, Response};
 use crate::server::request::Request;
 
+/// The largest message that a gRPC client accepts by default, in bytes.
+const CLIENT_LIMIT: usize = 4 * 1024 * 1024;
+
+/// How many resources the report about a large response has.
+const LARGEST_SHOWN: usize = 3;
+
 impl StreamHandler {
-    /// Records the outcome of a request. Returns what follows from it.
+    /// Records the outcome of a request. Returns whether the request subscribes.
     pub(super) fn record_outcome(
         &self,
         kind: ResourceType,
         request: &Request,
         initial_versions: usize,
         outcome: RequestOutcome,
-    ) -> Reaction {
+    ) -> bool {
         match outcome {
             RequestOutcome::Subscription => self.record(kind.service(), || request.event(initial_versions)),
             RequestOutcome::Ack { version, subscribes } => {
@@ -30,7 +34,7 @@ impl StreamHandler {
                         unsubscribed,
                     }
                 });
-                return Reaction { rejected: Vec::new(), subscribes };
+                return subscribes;
             }
             // The stream ends with a status that says so.
             RequestOutcome::LimitExceeded => {}
@@ -38,30 +42,49 @@ impl StreamHandler {
                 let (names, unsubscribed) = request.names();
                 EventKind::Stale { nonce: request.nonce(), names, unsubscribed }
             }),
-            RequestOutcome::Nack { message, blame } => {
-                self.record_nack(kind, request, &message, &blame);
-                // A mere suspect may be correct, so other clients still get it.
-                let rejected = if blame.certain { blame.suspects } else { Vec::new() };
-                return Reaction { rejected, subscribes: false };
+            RequestOutcome::Nack { message, rejected } => {
+                self.record_nack(kind, request, &message, rejected.as_ref());
+                return false;
             }
         }
-        Reaction { rejected: Vec::new(), subscribes: true }
+        true
     }
 
-    fn record_nack(&self, kind: ResourceType, request: &Request, message: &str, blame: &Blame) {
+    fn record_nack(
+        &self,
+        kind: ResourceType,
+        request: &Request,
+        message: &str,
+        rejected: Option<&RejectedResponse>,
+    ) {
         self.context.count(|metrics| metrics.nack_received(kind));
         let message = shorten_message(message);
         if let Some(session) = &self.session {
             // Not a warning: NACKs are part of the protocol, and some scenarios provoke them.
             tracing::info!(node = %session.node, "{} rejected: {message}", kind.service());
         }
-        let names = blame.suspects.iter().map(|resource| Arc::clone(resource.name())).collect();
         self.record(kind.service(), || EventKind::Nack {
-            version: blame.version.map(|version| version.to_string()).unwrap_or_default(),
+            version: rejected.map(|rejected| rejected.version.to_string()).unwrap_or_default(),
             nonce: request.nonce(),
-            names: NameList::new(names),
+            names: rejected.map(|rejected| NameList::new(&rejected.names)).unwrap_or_default(),
             message,
         });
+    }
+
+    /// Reports a response that is too large for most clients, once for each version.
+    pub(super) fn report_large(&self, response: &Response) {
+        let bytes = response.size();
+        if bytes <= CLIENT_LIMIT || !self.context.is_new_large_response(response.kind, response.version) {
+            return;
+        }
+        let (version, largest) = (response.version.to_string(), response.largest(LARGEST_SHOWN));
+        tracing::warn!(
+            "a {} response has {bytes} B, and gRPC clients accept {CLIENT_LIMIT} B by default; its largest resources, \
+             with their sizes, are {largest:?}",
+            response.kind
+        );
+        let kind = response.kind.service();
+        self.record(kind, || EventKind::LargeResponse { version, bytes, largest });
     }
 
     /// Records an event, if the server has an event log.
