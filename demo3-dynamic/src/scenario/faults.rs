@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use mesh_xds::cache::{EVERYONE, OnRejection};
+use mesh_xds::cache::EVERYONE;
 use mesh_xds::event_log::{Event, EventKind};
 use mesh_xds::{ControlPlane, EventLog, ResourceType, Snapshot};
 use shared::cli;
@@ -12,7 +12,7 @@ use shared::lifecycle::Lifecycle;
 use shared::poll;
 use shared::report::Story;
 
-use super::{Edge, LIMIT};
+use super::{Edge, LIMIT, ROLL_BACK};
 use crate::client::{Load, sum_up};
 use crate::topology::{APPS, World};
 
@@ -141,7 +141,7 @@ impl Edge {
         load.more(alone, STEADY, LIMIT).await?;
 
         let listener = cli::listen_lab(self.xds_port.address()).await?;
-        let control_plane = ControlPlane::start(listener, OnRejection::RollBack, &life.token())?;
+        let control_plane = ControlPlane::start(listener, ROLL_BACK, &life.token())?;
         life.spawn(control_plane.ended());
         self.plan.log_events(&control_plane);
         let snapshot = control_plane.publish(self.world.snapshot()?);
