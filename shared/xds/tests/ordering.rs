@@ -274,7 +274,7 @@ fn listeners_wait_for_the_answer_to_secrets_until_the_time_limit() {
         assert_eq!(summaries(&next), ["LDS web"]);
         client.ack_all(next);
         assert_eq!(client.stream.status(), SyncStatus::Pending, "the secret is still unanswered");
-        // The next response with secrets has a time limit of its own.
+        // The next response with secrets has its own time limit.
         client.ack(&got[0]);
         let got = client.publish(&web().secret("s", 3).listener("web", 3, "paths"));
         assert_eq!(summaries(&got), ["SDS s"]);

@@ -119,7 +119,7 @@ impl TypeState {
             Some((now, target)) if now != seq => self.drop_corrected(target, is_full),
             // What waits for its removal is not in the snapshot, and is not withheld.
             Some((_, target)) => {
-                self.rejected.retain(|name, one| one.version.is_none() || target.get(name).is_some())
+                self.rejected.retain(|name, one| one.version.is_none() || target.get(name).is_some());
             }
             None => {}
         }
