@@ -184,7 +184,9 @@ impl Model {
         if bad.is_empty() {
             self.client.apply_all(&got);
             if got.kind == Cluster {
-                got.items.iter().for_each(|item| drop(self.spoiled.remove(&item.name)));
+                for item in &got.items {
+                    self.spoiled.remove(&item.name);
+                }
             }
             self.follow(got.kind);
             let more = self.client.ack(&got);
