@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use mesh_xds::ControlPlane;
-use mesh_xds::cache::OnRejection;
+use mesh_xds::cache::{OnRejection, Quorum};
 use mesh_xds::event_log::EventFormat;
 use shared::cli::{self, LiveEnvironment, SetupError};
 use shared::envoy::{Bootstrap, Envoy, EnvoyXdsVariant, Serving};
@@ -34,6 +34,9 @@ use crate::topology::{APPS, DesiredState};
 mod certificates;
 mod config;
 mod faults;
+
+/// The demo's only Envoy decides: a snapshot that it rejects is rolled back.
+const ROLL_BACK: OnRejection = OnRejection::RollBack { quorum: Quorum::Percent(100) };
 
 /// How long any single wait may take. Far more than it ever should; a slow machine is no failure.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -113,7 +116,7 @@ impl Demo {
         let listener_port = ReservedPort::new(loopback(ports::DEMO3_ENVOY))?;
         let address = listener_port.address();
         let xds_listener = cli::listen_on_lab_port(xds_port.address()).await?;
-        let control_plane = ControlPlane::start(xds_listener, OnRejection::RollBack, &life.token())?;
+        let control_plane = ControlPlane::start(xds_listener, ROLL_BACK, &life.token())?;
         life.spawn(control_plane.ended());
         plan.log_events(&control_plane);
         let mut apps = Vec::new();

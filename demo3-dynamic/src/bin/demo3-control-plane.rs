@@ -14,7 +14,7 @@ use demo3_dynamic::topology::{Certificate, DesiredState};
 use mesh_pki::KeyPem;
 use mesh_pki::tls::Credentials;
 use mesh_xds::ControlPlane;
-use mesh_xds::cache::OnRejection;
+use mesh_xds::cache::{OnRejection, Quorum};
 use mesh_xds::event_log::EventFormat;
 use mesh_xds_server::Folder;
 use shared::cli::{self, RoleArgs, RoleCommand, SetupError};
@@ -67,9 +67,17 @@ struct Args {
     /// A cluster that Envoys have from their bootstrap, to which the resources may refer; may be given again
     #[arg(long, value_name = "NAME", requires = "resources")]
     bootstrap_cluster: Vec<String>,
-    /// Go back by itself to the last accepted snapshot when a client refuses one
-    #[arg(long, env = "ROLL_BACK")]
-    roll_back: bool,
+    /// Roll back to the last accepted snapshot when this many clients reject one: a number, or a percentage of the
+    /// connected clients
+    #[arg(
+        long,
+        env = "ROLL_BACK",
+        value_name = "QUORUM",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "100%"
+    )]
+    roll_back: Option<Quorum>,
     /// Print what clients and control plane say to each other
     #[arg(
         long,
@@ -95,9 +103,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
-    let (xds, admin) =
-        (cli::listen(args.listen).await?, cli::listen_with_flag(args.admin, "--admin (or ADMIN)").await?);
-    // First of all: what cannot be served ends it.
+    // Read the first state before the ports open, so that no client connects to a control plane that cannot start.
     let (first, desired_state, folder) = match &args.resources {
         Some(path) => {
             let mut folder = Folder::new(path).external_clusters(&args.bootstrap_cluster);
@@ -109,7 +115,9 @@ async fn serve(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
             (desired_state.snapshot()?, Some(desired_state), None)
         }
     };
-    let policy = if args.roll_back { OnRejection::RollBack } else { OnRejection::Keep };
+    let (xds, admin) =
+        (cli::listen(args.listen).await?, cli::listen_with_flag(args.admin, "--admin (or ADMIN)").await?);
+    let policy = args.roll_back.map_or(OnRejection::Keep, |quorum| OnRejection::RollBack { quorum });
     let control_plane = ControlPlane::start(xds, policy, &life.token())?;
     life.spawn(control_plane.ended());
     if let Some(format) = args.xds_log {

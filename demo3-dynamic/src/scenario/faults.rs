@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use mesh_xds::cache::{EVERYONE, OnRejection};
+use mesh_xds::cache::EVERYONE;
 use mesh_xds::event_log::{Event, EventKind};
 use mesh_xds::{ControlPlane, EventLog, ResourceType, Snapshot};
 use shared::cli;
@@ -12,7 +12,7 @@ use shared::lifecycle::Lifecycle;
 use shared::poll;
 use shared::report::Recorder;
 
-use super::{Demo, LIMIT};
+use super::{Demo, LIMIT, ROLL_BACK};
 use crate::client::{Load, summarize};
 use crate::topology::{APPS, DesiredState};
 
@@ -163,7 +163,7 @@ impl Demo {
         load.wait_for(outage_start, LOAD_REQUESTS, LIMIT).await?;
 
         let listener = cli::listen_on_lab_port(self.xds_port.address()).await?;
-        let control_plane = ControlPlane::start(listener, OnRejection::RollBack, &life.token())?;
+        let control_plane = ControlPlane::start(listener, ROLL_BACK, &life.token())?;
         life.spawn(control_plane.ended());
         self.plan.log_events(&control_plane);
         let snapshot = control_plane.publish(self.desired_state.snapshot()?);

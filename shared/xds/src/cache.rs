@@ -132,7 +132,7 @@ impl Drop for Watch {
         }
         drop(groups);
         if has_rejections {
-            // The clients that reject may be a quorum of those that are left.
+            // The clients that reject may be a quorum of the remaining ones.
             self.group.apply(self.cache.on_rejection);
         }
     }

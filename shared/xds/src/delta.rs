@@ -125,7 +125,7 @@ pub(crate) fn needs_response(committed: &Committed) -> bool {
 }
 
 /// Takes out what does not fit into one message, to be sent in the next ones. A resource that is larger than
-/// [`MESSAGE_LIMIT`] has a message of its own.
+/// [`MESSAGE_LIMIT`] gets a separate message.
 pub(crate) fn split_off_excess(
     send: &mut Vec<Arc<Resource>>,
     remove: &mut Vec<Arc<str>>,

@@ -33,6 +33,7 @@
 //! | [`RequestOutcome`](response::RequestOutcome) | ACK, NACK, stale nonce | [ACK and NACK semantics summary] |
 //! | [`Subscription`](subscription::Subscription) | resource names subscribed to, wildcard | [How the client specifies what resources to return] |
 //! | [`StreamState`](stream_state::StreamState) | none: the state of one stream | - |
+//! | [`OnRejection`](cache::OnRejection) | none: what the owner wants to happen to a group whose clients reject | - |
 //! | `ordering` | make before break | [Eventual consistency considerations] |
 //! | [`SyncStatus`](publication::SyncStatus) | none: whether a client ACKed everything of a snapshot | - |
 //! | [`LoadReports`] | Load Reporting Service (LRS) | - |

@@ -155,7 +155,7 @@ impl LoadReportingService for Reporting {
             stop: self.stop.clone(),
             reporter: None,
         };
-        // The connection drives the stream, so there is no task that could outlive it.
+        // The connection drives the stream, so no task can outlive it.
         let settings = futures::stream::unfold(stream, |mut stream| async {
             let settings = stream.next_settings().await?;
             Some((Ok(settings), stream))

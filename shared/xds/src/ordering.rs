@@ -11,7 +11,8 @@
 //! waits until the client accepted the types before it.
 //!
 //! **Every wait ends.** Either the client's next answer ends it, or the client rejected the resource, and then
-//! only the resources that refer to it wait for its correction.
+//! only the resources that refer to it wait for its correction. The waits for a client that does not request endpoints, and
+//! for one that does not answer a response with secrets, have a time limit.
 //!
 //! Spec: ["Eventual consistency
 //! considerations"](https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations).

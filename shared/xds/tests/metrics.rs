@@ -100,6 +100,7 @@ async fn the_counters_are_exact_after_a_known_exchange() {
         "xds_responses_total{type=\"CDS\"} 2",
         "xds_acks_total{type=\"CDS\"} 1",
         "xds_nacks_total{type=\"CDS\"} 1",
+        "xds_rejecting_streams{type=\"CDS\"} 1",
         "xds_push_seconds_count 1",
         &format!("xds_sent_bytes_total {bytes}"),
     ] {
@@ -112,6 +113,7 @@ async fn the_counters_are_exact_after_a_known_exchange() {
     assert_eq!(scrape(pages_at, "/other").await.0, "HTTP/1.1 404 Not Found");
     drop((requests, responses));
     shows(pages_at, "xds_open_streams{variant=\"delta\"} 0").await;
+    shows(pages_at, "xds_rejecting_streams{type=\"CDS\"} 0").await;
     life.shut_down(GRACE).await.unwrap();
 }
 

@@ -8,7 +8,7 @@ mod client;
 mod topology;
 
 use client::{Client, in_both_variants, summaries};
-use mesh_xds::ResourceType::{Cluster, Endpoints, Listener, Route};
+use mesh_xds::ResourceType::{Cluster, Endpoints, Listener, Route, Secret};
 use mesh_xds::XdsVariant::Sotw;
 use mesh_xds::client_quirks::ClientQuirks;
 use mesh_xds::publication::SyncStatus;
@@ -254,4 +254,50 @@ fn a_client_that_subscribes_from_listener_to_endpoints_never_waits() {
         assert_eq!((client.holds(Cluster), client.holds(Endpoints)), (vec!["new"], vec!["new"]));
         assert_eq!(client.stream.status(), SyncStatus::Synced(2));
     }
+}
+
+#[test]
+fn listeners_wait_for_the_answer_to_secrets_until_the_time_limit() {
+    in_both_variants(|mut client| {
+        client.start_like_envoy(&web().secret("s", 1));
+        let got = client.subscribe(Secret, &["s"]);
+        client.ack_all(got);
+        assert_eq!(client.stream.awaited_secrets(), None);
+        let got = client.publish(&web().secret("s", 2).listener("web", 2, "paths"));
+        assert_eq!(summaries(&got), ["SDS s"]);
+        assert_eq!(
+            client.stream.awaited_secrets().map(|nonce| nonce.to_string()).as_ref(),
+            Some(&got[0].nonce)
+        );
+        client.stream.stop_awaiting_secrets();
+        let next = client.receive_pushes();
+        assert_eq!(summaries(&next), ["LDS web"]);
+        client.ack_all(next);
+        assert_eq!(client.stream.status(), SyncStatus::Pending, "the secret is still unanswered");
+        // The next response with secrets has its own time limit.
+        client.ack(&got[0]);
+        let got = client.publish(&web().secret("s", 3).listener("web", 3, "paths"));
+        assert_eq!(summaries(&got), ["SDS s"]);
+        assert!(client.stream.awaited_secrets().is_some());
+        assert_eq!(summaries(&client.ack(&got[0])), ["LDS web"]);
+    });
+}
+
+#[test]
+fn a_route_waits_until_its_own_client_accepted_the_cluster() {
+    in_both_variants(|mut client| {
+        client.start_like_envoy(&web());
+        let more = web().cluster("new", 1).cluster("other", 1).route("paths", 2, &["new"]);
+        let got = client.publish(&more);
+        client.nack(&got[0], "no");
+        client.stream.stop_awaiting_eds();
+        assert!(client.receive_pushes().is_empty(), "it may lack the new cluster");
+        let fixed = client.publish(&more.cluster("other", 2));
+        let mut next = client.ack_all(fixed);
+        client.stream.stop_awaiting_eds();
+        let got = client.receive_pushes();
+        next.extend(client.ack_all(got));
+        assert_eq!(next.last().unwrap().to_string(), "RDS paths");
+        assert!(client.holds(Cluster).contains(&"new"));
+    });
 }

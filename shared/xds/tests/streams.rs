@@ -272,6 +272,24 @@ async fn c12_each_nack_is_recorded_with_node_type_version_nonce_and_message() {
 }
 
 #[tokio::test]
+async fn an_unanswered_secret_holds_listeners_back_for_a_limited_time() {
+    for variant in VARIANTS {
+        let server = TestServer::start(Cache::default()).await;
+        server.cache.set(EVERYONE, web().secret("s", 1).snapshot());
+        let mut stream = server.open(variant, "n").await;
+        for kind in [Secret, Listener] {
+            stream.subscribe(kind, &[]);
+            let got = stream.next().await;
+            stream.ack(&got);
+        }
+        server.cache.set(EVERYONE, web().secret("s", 2).listener("web", 2, "paths").snapshot());
+        assert_eq!(stream.next().await.to_string(), "SDS s");
+        assert_eq!(stream.next().await.to_string(), "LDS web");
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn c27_a_grpc_client_that_lists_no_names_gets_no_resources() {
     let server = TestServer::start(Cache::default()).await;
     server.cache.set(EVERYONE, clusters(&["be"]).snapshot());

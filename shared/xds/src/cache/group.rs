@@ -179,7 +179,7 @@ impl Members {
     }
 
     /// How many clients reject the newest publication, and how many are connected. The streams of a node are one
-    /// client; a stream without a node id is a client of its own.
+    /// client; a stream without a node id counts as a separate client.
     fn count_clients(&self) -> (usize, usize) {
         fn count<'a>(streams: impl Iterator<Item = (&'a u64, &'a Member)>) -> usize {
             let client = |(id, member): (&u64, &'a Member)| {

@@ -105,12 +105,11 @@ impl TypeState {
         let names = names.cloned().collect();
         let is_alone = changed.len() == 1 && removed.is_empty();
         for (resource, before) in changed {
-            let rejected = RejectedChange { version: Some(resource.version()), nonce };
-            self.rejected.insert(Arc::clone(resource.name()), rejected);
+            self.reject(resource.name(), Some(resource.version()), nonce);
             self.restore(&resource, before, is_alone);
         }
         for (name, before) in removed {
-            self.rejected.insert(Arc::clone(&name), RejectedChange { version: None, nonce });
+            self.reject(&name, None, nonce);
             if self.subscription.covers(&name) && !self.held.contains_key(&name) {
                 self.set(name, Some(before.unconfirmed()));
             }
@@ -125,6 +124,13 @@ impl TypeState {
             None => {}
         }
         Some(RejectedResponse { version, names })
+    }
+
+    /// Remembers a rejected change. One that was rejected before stays connected with the other changes of that response.
+    fn reject(&mut self, name: &Arc<str>, version: Option<Version>, nonce: u64) {
+        if !self.is_rejected(name, version) {
+            self.rejected.insert(Arc::clone(name), RejectedChange { version, nonce });
+        }
     }
 
     /// Restores what the client had before a resource that it rejected. If the response had other changes, the client

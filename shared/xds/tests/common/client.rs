@@ -96,6 +96,8 @@ pub struct Client {
     pub variant: XdsVariant,
     pub stream: StreamState,
     pub types: PerType<HeldType>,
+    /// Every response of all its streams.
+    pub log: Vec<Received>,
     /// What the last request turned out to be.
     pub outcome: Option<RequestOutcome>,
     /// What it rejected on this stream and the published snapshot still has.
@@ -144,6 +146,7 @@ impl Client {
             variant,
             stream: StreamState::new(variant, quirks),
             types: PerType::default(),
+            log: Vec::new(),
             outcome: None,
             rejected: Vec::new(),
             rejected_responses: Vec::new(),
@@ -185,6 +188,11 @@ impl Client {
         self.receive_pushes()
     }
 
+    /// Makes a publication what the client's next stream begins with.
+    pub fn set_published(&mut self, published: Arc<Publication>) {
+        self.published = Some(published);
+    }
+
     /// The control plane publishes, and this client's stream is too busy to notice.
     pub fn publish_unnoticed(&mut self, topology: &Topology) {
         let seq = self.published.as_ref().map_or(1, |before| before.seq + 1);
@@ -202,6 +210,7 @@ impl Client {
     fn receive(&mut self, response: Response) -> Received {
         let got = decode(response);
         self.check_rejected(&got);
+        self.log.push(got.clone());
         let unanswered = &mut self.types[got.kind].unanswered;
         unanswered.push(got.nonce.clone());
         let limit = if self.variant == XdsVariant::Sotw { 1 } else { IN_FLIGHT_LIMIT };

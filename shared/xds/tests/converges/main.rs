@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! steps.rs ── steps ──> model.rs ── what the client holds ──> checks.rs
+//!                       group.rs: many of them share a cache
 //! ```
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
@@ -22,8 +23,12 @@ mod model;
 
 mod checks;
 
+mod group;
+
 use checks::cleaned;
+use group::{behaviours, group_steps};
 use mesh_xds::XdsVariant;
+use mesh_xds::cache::{OnRejection, Quorum};
 use model::Model;
 use proptest::prelude::*;
 use steps::{Manner, Step, manners, steps, variants};
@@ -71,5 +76,26 @@ proptest! {
         variant in variants(), manner in manners(), steps in steps()
     ) {
         run(variant, false, manner, steps);
+    }
+
+    #[test]
+    fn every_client_of_a_group_converges(
+        behaviours in behaviours(), quorum in prop::option::of(1..=3usize), steps in group_steps(true)
+    ) {
+        let quorum = quorum.map(|clients| OnRejection::RollBack { quorum: Quorum::Clients(clients) });
+        group::run(&behaviours, quorum.unwrap_or_default(), &steps);
+    }
+
+    #[test]
+    fn the_behaviour_of_one_client_changes_no_message_to_another_client(
+        mut behaviours in behaviours(), manner in manners(), place in 0..3usize, steps in group_steps(false)
+    ) {
+        behaviours[place].rejects = None;
+        let mut accepting = group::run(&behaviours, OnRejection::Keep, &steps);
+        behaviours[place].rejects = Some(manner);
+        let mut rejecting = group::run(&behaviours, OnRejection::Keep, &steps);
+        accepting.remove(place);
+        rejecting.remove(place);
+        prop_assert_eq!(accepting, rejecting);
     }
 }

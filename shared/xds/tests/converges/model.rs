@@ -3,12 +3,14 @@
 //! Does not know what it should end up with: that is in `checks.rs`.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster as ClusterMessage;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use mesh_xds::Resource;
 use mesh_xds::ResourceType::{self, Cluster, Endpoints, Listener, Route, Secret};
 use mesh_xds::XdsVariant;
+use mesh_xds::publication::Publication;
 use prost::Message as _;
 
 use super::checks::cleaned;
@@ -37,7 +39,8 @@ pub(crate) struct Model {
     pub(crate) client: Client,
     /// Whether it asks like Envoy: everything first, then what that refers to.
     pub(crate) envoy: bool,
-    manner: Manner,
+    /// None: it accepts everything.
+    manner: Option<Manner>,
     /// Responses on their way.
     queue: VecDeque<Received>,
     pub(crate) topology: Topology,
@@ -51,23 +54,44 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn new(variant: XdsVariant, envoy: bool, manner: Manner) -> Self {
-        let mut model = Self {
+        let mut model = Self::unconnected(variant, Some(manner));
+        model.envoy = envoy;
+        if envoy {
+            model.connect();
+        }
+        model
+    }
+
+    /// A client like Envoy that has not sent a request yet.
+    pub(crate) fn unconnected(variant: XdsVariant, manner: Option<Manner>) -> Self {
+        Self {
             client: Client::new(variant),
-            envoy,
+            envoy: true,
             manner,
             queue: VecDeque::new(),
             topology: Topology::default(),
             bad: Vec::new(),
             spoiled: BTreeSet::new(),
             shaky: false,
-        };
-        if envoy {
-            for kind in [Cluster, Listener] {
-                let got = model.client.subscribe(kind, &[]);
-                model.queue.extend(got);
-            }
         }
-        model
+    }
+
+    /// Sends the first requests.
+    pub(crate) fn connect(&mut self) {
+        for kind in [Cluster, Listener] {
+            let got = self.client.subscribe(kind, &[]);
+            self.queue.extend(got);
+        }
+    }
+
+    /// Whether it has not connected yet.
+    pub(crate) fn is_new(&self) -> bool {
+        !self.client.types[Cluster].begun
+    }
+
+    pub(crate) fn on_publication(&mut self, publication: Arc<Publication>) {
+        let got = self.client.on_publication(publication);
+        self.queue.extend(got);
     }
 
     pub(crate) fn step(&mut self, step: Step) {
@@ -105,7 +129,7 @@ impl Model {
         }
     }
 
-    fn learn_bad(&mut self, topology: &Topology) {
+    pub(crate) fn learn_bad(&mut self, topology: &Topology) {
         let bad = |edition: &u32| *edition == BAD;
         let listeners = topology.listeners.iter().filter(|(_, (edition, _))| bad(edition));
         let listeners = listeners.map(|(name, (edition, route))| topology::listener(name, *edition, route));
@@ -154,12 +178,15 @@ impl Model {
     /// Reads one response and answers it.
     fn answer(&mut self) {
         let Some(got) = self.queue.pop_front() else { return };
-        let is_bad = |item: &&client::Item| is_bad(got.kind, item, &self.bad);
+        let rejects = self.manner.is_some();
+        let is_bad = |item: &&client::Item| rejects && is_bad(got.kind, item, &self.bad);
         let bad: Vec<String> = got.items.iter().filter(is_bad).map(|item| item.name.clone()).collect();
         if bad.is_empty() {
             self.client.apply_all(&got);
             if got.kind == Cluster {
-                got.items.iter().for_each(|item| drop(self.spoiled.remove(&item.name)));
+                for item in &got.items {
+                    self.spoiled.remove(&item.name);
+                }
             }
             self.follow(got.kind);
             let more = self.client.ack(&got);
@@ -181,13 +208,13 @@ impl Model {
             self.spoiled.extend(all);
         }
         let more = match self.manner {
-            Manner::KeepsTheRest => {
+            Some(Manner::KeepsTheRest) => {
                 self.client.apply_except(got, &names);
                 self.client.types[got.kind].version = PARTIAL.to_owned();
                 self.follow(got.kind);
                 self.client.nack_names(got, &names)
             }
-            Manner::KeepsNothing => self.client.nack(got, "no"),
+            _ => self.client.nack(got, "no"),
         };
         self.queue.extend(more);
     }

@@ -56,7 +56,7 @@ fn edition() -> impl Strategy<Value = Option<u32>> {
 }
 
 /// A topology in which everything that is referred to exists.
-fn topologies() -> impl Strategy<Value = Topology> {
+pub(crate) fn topologies() -> impl Strategy<Value = Topology> {
     let clusters = prop::array::uniform4((edition(), 1..=2u32));
     let routes = prop::array::uniform3((edition(), 0..16usize));
     let listeners = prop::array::uniform3((edition(), 0..3usize));
@@ -92,18 +92,25 @@ fn topologies() -> impl Strategy<Value = Topology> {
     })
 }
 
-pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
+/// What a client does.
+pub(crate) fn client_steps() -> impl Strategy<Value = Step> {
     let names =
         prop::sample::subsequence(vec!["*", "c0", "c1", "c2", "l0", "l1", "r0", "r1", "s0", "s1"], 0..6);
-    let step = prop_oneof![
-        6 => topologies().prop_map(Step::Publish),
-        1 => topologies().prop_map(Step::PublishUnnoticed),
+    prop_oneof![
         10 => (1..4usize).prop_map(Step::Answer),
         4 => (0..5usize, names).prop_map(|(kind, names)| Step::Ask(kind, names)),
         2 => (0..5usize).prop_map(Step::Repeat),
         1 => Just(Step::GiveUpWaiting),
         1 => Just(Step::Reconnect),
         1 => Just(Step::Settle),
+    ]
+}
+
+pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => topologies().prop_map(Step::Publish),
+        1 => topologies().prop_map(Step::PublishUnnoticed),
+        20 => client_steps(),
     ];
     prop::collection::vec(step, 1..40)
 }

@@ -53,12 +53,6 @@ impl Mesh {
         Self { life, plane, cache, event_log, address, _port: port, envoy }
     }
 
-    /// In place of the Envoy that was there, one that holds nothing yet.
-    pub(crate) async fn renew(&mut self, variant: EnvoyXdsVariant) {
-        let newcomer = an_envoy(self.address, variant, &self.life).await;
-        std::mem::replace(&mut self.envoy, newcomer).stop().await;
-    }
-
     /// Publishes, and waits until Envoy accepted all of it.
     pub(crate) async fn show(&self, snapshot: Snapshot) {
         let snapshot = Arc::new(snapshot);
