@@ -151,7 +151,7 @@ impl EnvoyTopology {
     /// The text for Envoy's `--config-yaml`.
     ///
     /// # Errors
-    /// As [`file()`].
+    /// As [`parse_config()`].
     pub fn to_yaml(&self) -> Result<String, serde_saphyr::Error> {
         let mut config = parse_config()?;
         config["admin"]["address"] = socket(self.admin);
