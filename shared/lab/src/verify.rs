@@ -101,14 +101,15 @@ impl Lab {
         Ok(cases)
     }
 
-    /// Every folder is an exercise, and in the order of its number.
+    /// Checks that the folders with a number are the exercises, in this order. A crate's own folders may be beside them.
     fn check_folders(&self) -> anyhow::Result<Vec<CaseResult>> {
         let known: Vec<&str> = self.exercises.iter().map(|exercise| exercise.folder).collect();
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.folder)? {
             let entry = entry?;
-            if entry.path().is_dir() {
-                found.push(entry.file_name().to_string_lossy().into_owned());
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.path().is_dir() && name.starts_with(|first: char| first.is_ascii_digit()) {
+                found.push(name);
             }
         }
         found.sort_unstable();
