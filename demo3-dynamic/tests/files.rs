@@ -336,6 +336,19 @@ fn mistakes_are_told_in_the_words_of_who_writes_files() {
 }
 
 #[test]
+fn no_port_opens_before_the_first_state_is_read() {
+    // The port is in use. The role must not get as far as to find that out.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--listen", &address, "--admin", "127.0.0.1:0", "--resources"];
+    let output = Command::new(CONTROL_PLANE).args(args).arg(folder.path()).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("no .yaml") && !told.contains(&address), "{told}");
+}
+
+#[test]
 fn a_folder_that_gives_nothing_ends_the_role_with_2() {
     let folder = tempfile::tempdir().unwrap();
     for (path, words) in [(folder.path(), "no .yaml"), (Path::new("/nowhere"), "cannot read /nowhere")] {

@@ -72,11 +72,11 @@ impl TypeState {
         let names = names.cloned().collect();
         let is_alone = changed.len() == 1 && removed.is_empty();
         for (resource, before) in changed {
-            self.reject(resource.name(), Some(resource.version()), nonce);
+            self.reject(resource.name(), Some(resource.version()), nonce, is_alone);
             self.restore(&resource, before, is_alone);
         }
         for (name, before) in removed {
-            self.reject(&name, None, nonce);
+            self.reject(&name, None, nonce, false);
             if self.subscription.covers(&name) && !self.held.contains_key(&name) {
                 self.set(name, Some(before.unconfirmed()));
             }
@@ -94,9 +94,20 @@ impl TypeState {
     }
 
     /// Remembers a rejected change. One that was rejected before stays connected with the other changes of that response.
-    fn reject(&mut self, name: &Arc<str>, version: Option<Version>, nonce: u64) {
-        if !self.is_rejected(name, version) {
-            self.rejected.insert(Arc::clone(name), RejectedChange { version, nonce });
+    fn reject(&mut self, name: &Arc<str>, version: Option<Version>, nonce: u64, is_alone: bool) {
+        let known = self.rejected.get_mut(name).filter(|known| known.version == version);
+        if let Some(known) = known {
+            known.is_alone |= is_alone;
+        } else {
+            self.rejected.insert(Arc::clone(name), RejectedChange { version, nonce, is_alone });
+        }
+    }
+
+    /// The client requested a name again. What it rejected together with others is sent once more, alone.
+    pub(super) fn release_requested(&mut self, name: &Arc<str>) {
+        if self.rejected.get(name).is_some_and(|rejected| !rejected.is_alone) {
+            self.rejected.remove(name);
+            self.retry_alone.insert(Arc::clone(name));
         }
     }
 

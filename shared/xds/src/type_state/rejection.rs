@@ -7,7 +7,7 @@
 //! - A response that must be complete, which has all clusters or listeners, carries rejected versions too. It is sent
 //!   when something else of its type changes.
 //! - When one resource of a rejected response changes, each of the others is sent once more, alone. The answer
-//!   then is about that resource only.
+//!   then is about that resource only. The same holds if the client requests one of them again.
 //!
 //! The memory ends with the stream.
 
@@ -22,6 +22,8 @@ pub(crate) struct RejectedChange {
     pub(super) version: Option<Version>,
     /// The nonce of the rejected response.
     pub(super) nonce: u64,
+    /// Whether it was the only change of a rejected response.
+    pub(super) is_alone: bool,
 }
 
 /// A response that the client rejected.
