@@ -96,10 +96,16 @@ impl TypeState {
     /// Remembers a rejected change. One that was rejected before stays connected with the other changes of that response.
     fn reject(&mut self, name: &Arc<str>, version: Option<Version>, nonce: u64, is_alone: bool) {
         let known = self.rejected.get_mut(name).filter(|known| known.version == version);
-        if let Some(known) = known {
-            known.is_alone |= is_alone;
-        } else {
+        let Some(known) = known else {
             self.rejected.insert(Arc::clone(name), RejectedChange { version, nonce, is_alone });
+            return;
+        };
+        known.is_alone |= is_alone;
+        let before = known.nonce;
+        if !is_alone && before != nonce {
+            // What was rejected with it earlier and what is rejected with it now depend on it alike.
+            let same = self.rejected.values_mut().filter(|one| one.nonce == before);
+            same.for_each(|one| one.nonce = nonce);
         }
     }
 
