@@ -8,7 +8,7 @@
 //! 1. [`workload.rs`](workload): 23 connections with 4 requests each, and some that end badly.
 //! 2. [`program.rs`](program): the bpftrace programs, one question each.
 //! 3. [`trace.rs`](trace): bpftrace's JSON output as Rust values.
-//! 4. [`watch.rs`](watch): one program's run, with counts taken before and after it.
+//! 4. [`runner.rs`](runner): one program's run, with counts taken before and after it.
 //! 5. [`compare.rs`](compare): compares a trace with the other counts and makes claims of the result.
 //! 6. `compare/connections.rs`: the claims about connections, as an example.
 //! 7. [`scenario.rs`](scenario): the steps of a run.

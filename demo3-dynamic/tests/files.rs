@@ -342,6 +342,19 @@ fn errors_use_the_terms_of_the_file_format() {
 }
 
 #[test]
+fn no_port_opens_before_the_first_state_is_read() {
+    // The port is in use. The role must not get as far as to find that out.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--listen", &address, "--admin", "127.0.0.1:0", "--resources"];
+    let output = Command::new(CONTROL_PLANE).args(args).arg(folder.path()).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("no .yaml") && !message.contains(&address), "{message}");
+}
+
+#[test]
 fn an_unusable_folder_is_exit_code_2() {
     let folder = tempfile::tempdir().unwrap();
     for (path, expected) in [(folder.path(), "no .yaml"), (Path::new("/nowhere"), "cannot read /nowhere")] {

@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! cargo bench -p mesh-xds --bench fanout -- --streams 1000 --clusters 100 --variant delta
+//! cargo bench -p mesh-xds --bench fanout -- --control-plane
 //! ```
 //!
 //! Times run from before the request that changes an assignment to the last byte of the response
@@ -65,6 +66,9 @@ struct Args {
     /// How many endpoints a cluster has
     #[arg(long, default_value_t = 10)]
     endpoints: u32,
+    /// Measure a `ControlPlane`, which has an event log and metrics, instead of the bare server
+    #[arg(long)]
+    control_plane: bool,
     /// One JSON object a line, nothing else
     #[arg(long)]
     json: bool,
@@ -118,7 +122,11 @@ fn main() -> anyhow::Result<()> {
     for variant in variants {
         for clusters in &clusters {
             for streams in &streams {
-                let world = server::World { clusters: *clusters, endpoints: args.endpoints };
+                let world = server::World {
+                    clusters: *clusters,
+                    endpoints: args.endpoints,
+                    control_plane: args.control_plane,
+                };
                 let measured = tokio::task::LocalSet::new()
                     .block_on(&runtime, measure(&program, world, variant, *streams, args.updates));
                 let cell = measured

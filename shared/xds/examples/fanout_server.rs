@@ -13,12 +13,14 @@ use anyhow::Context;
 use clap::Parser;
 use http::{Method, StatusCode, Uri};
 use mesh_xds::builders::{self, LocalityEndpoints};
-use mesh_xds::cache::EVERYONE;
-use mesh_xds::{Cache, Resource, ResourceType, Server, Snapshot};
+use mesh_xds::cache::{EVERYONE, OnRejection};
+use mesh_xds::{Cache, ControlPlane, Resource, ResourceType, Server, Snapshot};
 use serde_json::json;
 use shared::lifecycle::Lifecycle;
 use shared::web::PageResponse;
 use shared::{cli, web};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 /// The most endpoints that one assignment may have.
 const MOST_ENDPOINTS: u32 = 10_000;
@@ -49,6 +51,9 @@ struct Args {
     /// How many routes there are; the listeners share them
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     routes: u32,
+    /// Serve a `ControlPlane`, which has an event log and metrics, instead of a bare `Server`
+    #[arg(long)]
+    control_plane: bool,
 }
 
 #[tokio::main]
@@ -61,16 +66,41 @@ async fn run(args: &Args, life: &Lifecycle) -> anyhow::Result<()> {
     raise_file_limit();
     let (xds, http) = (cli::listen(args.listen).await?, cli::listen_with_flag(args.http, "--http").await?);
     let bound = json!({ "xds": xds.local_addr()?.to_string(), "http": http.local_addr()?.to_string() });
-    let cache = Arc::new(Cache::default());
-    cache.set(EVERYONE, topology(args)?);
-    let server = Server::builder(Arc::clone(&cache), life.token()).build();
-    let serving = life.spawn(server.clone().serve(xds));
-    let (topology, clusters) = (Arc::new(Topology { cache, server, turn: Mutex::new(()) }), args.clusters);
+    let first = topology(args)?;
+    let (cache, streams_open, serving) =
+        if args.control_plane { control_plane(xds, life)? } else { bare_server(xds, life) };
+    cache.set(EVERYONE, first);
+    let (topology, clusters) =
+        (Arc::new(Topology { cache, streams_open, turn: Mutex::new(()) }), args.clusters);
     web::serve(http, life, move |request| {
         std::future::ready(topology.answer(request.method(), request.uri(), clusters))
     });
     shared::report::line_out(&bound.to_string());
-    Ok(serving.await.context("the server's task broke off")??)
+    serving.await.context("the server's task broke off")?
+}
+
+/// A server: its cache, the count of its open streams, and its task.
+type Serving = (Arc<Cache>, StreamsOpen, JoinHandle<anyhow::Result<()>>);
+
+type StreamsOpen = Box<dyn Fn() -> u64 + Send + Sync>;
+
+fn bare_server(xds: TcpListener, life: &Lifecycle) -> Serving {
+    let cache = Arc::new(Cache::default());
+    let server = Server::builder(Arc::clone(&cache), life.token()).build();
+    let serving = server.clone();
+    let task = life.spawn(async move { Ok(serving.serve(xds).await?) });
+    (cache, Box::new(move || server.streams_open()), task)
+}
+
+fn control_plane(xds: TcpListener, life: &Lifecycle) -> anyhow::Result<Serving> {
+    let control_plane = ControlPlane::start(xds, OnRejection::Keep, &life.token())?;
+    let (cache, event_log) = (Arc::clone(control_plane.cache()), control_plane.event_log().clone());
+    let streams_open = move || event_log.clients().len() as u64;
+    let task = life.spawn(async move {
+        control_plane.ended().await;
+        Ok(())
+    });
+    Ok((cache, Box::new(streams_open), task))
 }
 
 /// Every stream is a file; the usual 1024 would end a measurement at 1000 of them.
@@ -119,7 +149,7 @@ fn assignment(cluster: u32, endpoints: u32) -> anyhow::Result<Resource> {
 
 struct Topology {
     cache: Arc<Cache>,
-    server: Server,
+    streams_open: StreamsOpen,
     /// Reading the snapshot, changing it and publishing it is one step.
     turn: Mutex<()>,
 }
@@ -180,7 +210,7 @@ impl Topology {
             "rss_kb": rss,
             "cpu_user_s": ticks(11)?,
             "cpu_system_s": ticks(12)?,
-            "streams_open": self.server.streams_open(),
+            "streams_open": (self.streams_open)(),
         }))
     }
 }

@@ -255,6 +255,10 @@ impl StreamState {
             XdsVariant::Sotw => Vec::new(),
             XdsVariant::Delta => std::mem::take(&mut committed.removed_names),
         };
+        if self.variant == XdsVariant::Sotw && !kind.is_root() {
+            self.types[kind].drop_possibly_held(&committed.removed_names);
+            committed.drop_removals();
+        }
         if kind == ResourceType::Cluster {
             let references = committed.resources().flat_map(|resource| resource.references());
             let endpoints = references.filter(|to| to.kind == ResourceType::Endpoints);

@@ -4,7 +4,7 @@
 //! types is the subject of `ordering.rs`; what a request means in each variant is that of `sotw.rs` and `delta.rs`.
 //!
 //! This file has the fields and the queries. The transitions are in `requests.rs` (subscriptions), `resume.rs`
-//! (publications and reconnects), `answers.rs` (ACKs), `rejection.rs` (NACKs), `compare.rs` (the difference to the
+//! (publications and reconnects), `answers.rs` (ACKs), `rejection.rs` and `nacks.rs` (NACKs), `compare.rs` (the difference to the
 //! snapshot) and `sending.rs` (responses).
 
 mod client_resource;
@@ -18,6 +18,8 @@ mod resume;
 mod answers;
 
 mod rejection;
+
+mod nacks;
 
 pub(crate) mod compare;
 

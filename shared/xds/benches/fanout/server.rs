@@ -23,6 +23,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 pub(crate) struct World {
     pub(crate) clusters: u32,
     pub(crate) endpoints: u32,
+    /// Whether to measure a `ControlPlane`, with event log and metrics, instead of the bare server.
+    pub(crate) control_plane: bool,
 }
 
 /// Every stream is a file.
@@ -42,7 +44,7 @@ pub(crate) fn find() -> anyhow::Result<PathBuf> {
     let program = profile.join("examples").join("fanout_server");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "-p", "shared", "--example", "fanout_server"]);
+    build.args(["build", "--quiet", "-p", "mesh-xds", "--example", "fanout_server"]);
     build.current_dir(env!("CARGO_MANIFEST_DIR"));
     if profile.ends_with("release") {
         build.arg("--release");
@@ -53,7 +55,7 @@ pub(crate) fn find() -> anyhow::Result<PathBuf> {
     let built = build.status().is_ok_and(|status| status.success());
     if !built || !program.exists() {
         bail!(
-            "no server at {}: `cargo build --release -p shared --example fanout_server` did not make it",
+            "no server at {}: `cargo build --release -p mesh-xds --example fanout_server` did not make it",
             program.display()
         );
     }
@@ -94,6 +96,7 @@ impl Server {
         let mut child = tokio::process::Command::new(program)
             .args(["--clusters", &number(world.clusters), "--endpoints", &number(world.endpoints)])
             .args(["--listeners", &number(ROUTES), "--routes", &number(ROUTES)])
+            .args(world.control_plane.then_some("--control-plane"))
             .env("RUST_LOG", "warn")
             .stdout(Stdio::piped())
             .kill_on_drop(true)

@@ -1,4 +1,4 @@
-//! What a client has after an ACK. What it has after a NACK is the subject of `rejection.rs`.
+//! What a client has after an ACK. What it has after a NACK is the subject of `nacks.rs`.
 
 use super::TypeState;
 use crate::version::Version;

@@ -32,6 +32,7 @@ impl TypeState {
 
     /// The client requested this name, and needs a response even if nothing changed.
     pub(crate) fn mark_requested(&mut self, name: Arc<str>) {
+        self.release_requested(&name);
         let before = self.held.get(&name).and_then(ClientResource::sent).cloned();
         self.set(Arc::clone(&name), Some(ClientResource::Requested(before)));
         self.dirty.extend([name]);

@@ -40,6 +40,11 @@ impl Committed {
     pub(crate) fn resources(&self) -> impl ExactSizeIterator<Item = &Arc<Resource>> {
         self.changed.iter().map(|(resource, _)| resource)
     }
+
+    /// The response does not mention the removals, so the client's answer is not about them.
+    pub(crate) fn drop_removals(&mut self) {
+        self.removed.clear();
+    }
 }
 
 impl TypeState {
