@@ -14,6 +14,7 @@ use demo2_bpf::trace::Trace;
 use demo2_bpf::tracer::Tracer;
 use demo2_bpf::{reference, workload};
 use mesh_testkit::compose::{Plan, Stack};
+use mesh_testkit::demo;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use shared::envoy::Envoy;
@@ -21,14 +22,14 @@ use shared::lifecycle::Lifecycle;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-fn demo(args: &[&str]) -> Command {
+fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_demo2-bpf"));
     command.args(args).stdin(Stdio::null());
     command
 }
 
 fn run(args: &[&str]) -> Output {
-    demo(args).output().unwrap()
+    command(args).output().unwrap()
 }
 
 fn stderr(output: &Output) -> String {
@@ -52,6 +53,23 @@ fn every_kernel_count_agrees_with_its_reference() {
     assert_eq!(report["claims"].as_array().unwrap().len(), 20, "{report:#}");
     assert!(report["claims"].as_array().unwrap().iter().all(|claim| claim["verdict"] == "held"));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 9);
+}
+
+#[test]
+#[ignore = "needs root and bpftrace"]
+fn a_program_that_misses_connections_breaks_its_claims() {
+    let folder = tempfile::tempdir().unwrap();
+    // The real bpftrace, with a condition in the program that no accepted connection meets.
+    let edit = r#"exec bpftrace "${@//args->ret >= 0/args->ret >= 1000000}""#;
+    let altered = folder.path().join("bpftrace");
+    fs::write(&altered, format!("#!/bin/bash\n{edit}\n")).unwrap();
+    fs::set_permissions(&altered, fs::Permissions::from_mode(0o755)).unwrap();
+    let altered = altered.to_str().unwrap();
+    let broken = ["accept-connections", "accept-by-worker"];
+    let args = ["--program", "accept", "--bpftrace", altered];
+    assert_eq!(demo::broken_in_summary(&run(&args)), broken);
+    let report = demo::report(&run(&[&args[..], &["--json"]].concat()), 1);
+    demo::assert_broken(&report, &broken);
 }
 
 #[test]
@@ -95,7 +113,7 @@ async fn a_running_envoy_process_is_traced_by_its_pid() {
 /// Runs the demo while the test's own tasks go on.
 async fn run_with_other_traffic(args: &[&str]) -> Output {
     let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-    let run = move || demo(&args.iter().map(String::as_str).collect::<Vec<_>>()).output().unwrap();
+    let run = move || command(&args.iter().map(String::as_str).collect::<Vec<_>>()).output().unwrap();
     tokio::task::spawn_blocking(run).await.unwrap()
 }
 
@@ -199,7 +217,7 @@ async fn an_envoy_that_exits_during_a_run_is_reported_and_nothing_hangs() {
     let admin = target.admin.address().to_string();
     let pid = target.pid.to_string();
     let args = ["--pid", &pid, "--admin", &admin, "--program", "accept"];
-    let child = demo(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // Not the one that is only asked for its version.
     let watches = |pid: &u32| {
         fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|it| it.contains("tracepoint"))
@@ -354,7 +372,7 @@ fn a_bpftrace_that_fails_is_quoted_and_nothing_hangs() {
 #[test]
 #[ignore = "needs root and bpftrace"]
 fn ctrl_c_leaves_neither_envoy_nor_bpftrace_behind() {
-    let mut child = demo(&["--json"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = command(&["--json"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let begun = Instant::now();
     let children = loop {
         let children = child_processes(child.id());
@@ -376,7 +394,7 @@ fn ctrl_c_leaves_neither_envoy_nor_bpftrace_behind() {
 #[test]
 #[ignore = "needs root, bpftrace and docker"]
 fn ctrl_c_while_docker_starts_the_container_leaves_none_behind() {
-    let mut child = demo(&["--container"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = command(&["--container"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let begun = Instant::now();
     let starts = |pid: &u32| {
         fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|it| it.starts_with("docker\0run\0"))
@@ -396,7 +414,7 @@ fn ctrl_c_while_docker_starts_the_container_leaves_none_behind() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root, bpftrace and docker"]
 async fn a_killed_run_leaves_no_container_behind() {
-    let mut child = demo(&["--container"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = command(&["--container"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let filter = format!("label=mesh.demo2={}", child.id());
     let containers = |which: &'static str| {
         let args = ["ps", which, "--quiet", "--filter", &filter];
