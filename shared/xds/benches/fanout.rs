@@ -122,13 +122,13 @@ fn main() -> anyhow::Result<()> {
     for variant in variants {
         for clusters in &clusters {
             for streams in &streams {
-                let world = server::World {
+                let topology = server::Topology {
                     clusters: *clusters,
                     endpoints: args.endpoints,
                     control_plane: args.control_plane,
                 };
                 let measured = tokio::task::LocalSet::new()
-                    .block_on(&runtime, measure(&program, world, variant, *streams, args.updates));
+                    .block_on(&runtime, measure(&program, topology, variant, *streams, args.updates));
                 let cell = measured
                     .with_context(|| format!("{variant:?}, {streams} streams, {clusters} clusters"))?;
                 line_out(&if args.json { serde_json::to_string(&cell)? } else { cell.line() });
@@ -140,14 +140,14 @@ fn main() -> anyhow::Result<()> {
 
 async fn measure(
     program: &std::path::Path,
-    world: server::World,
+    topology: server::Topology,
     variant: Variant,
     streams: u32,
     updates: u32,
 ) -> anyhow::Result<Cell> {
-    let server = Server::start(program, world).await?;
+    let server = Server::start(program, topology).await?;
     let before = server.stats().await?;
-    let script = Rc::new(Script::new(variant == Variant::Delta, world.clusters));
+    let script = Rc::new(Script::new(variant == Variant::Delta, topology.clusters));
     let begun = Instant::now();
     let crowd = Crowd::open(server.xds, streams, &script).await?;
     crowd.all_configured(LIMIT).await?;
@@ -157,7 +157,7 @@ async fn measure(
     for update in 0..updates {
         crowd.forget_receipts();
         let begun = Instant::now();
-        server.update(update * 7 % world.clusters, world.endpoints + 1 + update).await?;
+        server.update(update * 7 % topology.clusters, topology.endpoints + 1 + update).await?;
         for at in crowd.all_received(LIMIT).await? {
             each.record(at.duration_since(begun));
         }
@@ -171,7 +171,7 @@ async fn measure(
     Ok(Cell {
         variant,
         streams,
-        clusters: world.clusters,
+        clusters: topology.clusters,
         updates,
         p50_ms: ms(each.percentile(50.0)),
         p99_ms: ms(each.percentile(99.0)),

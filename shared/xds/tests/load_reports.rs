@@ -111,10 +111,10 @@ async fn a_report_without_an_interval_has_no_rate() {
     let (life, loads) = (Lifecycle::default(), LoadReports::with_interval(Duration::from_secs(1)));
     let plane = control_plane(Some(loads.clone()), &life).await;
     let (reports, _answers, _) = client("one", plane.address()).await;
-    let mut bell = loads.subscribe();
+    let mut changes = loads.subscribe();
     for within in [None, Some(Duration::ZERO)] {
         reports.send(report("echo", "west", 10, within)).await.unwrap();
-        tokio::time::timeout(LIMIT, bell.changed()).await.unwrap().unwrap();
+        tokio::time::timeout(LIMIT, changes.changed()).await.unwrap().unwrap();
     }
     assert_eq!(loads.loads(), []);
     life.shut_down(GRACE).await.unwrap();

@@ -63,14 +63,14 @@ async fn main() -> ExitCode {
         cli::run_role(common.verbose, async |life| end(ending, listen, life).await).await
     } else {
         cli::run(&common, "tiny-demo", "a run for tests", async |recorder, life| {
-            tell(ending, recorder);
+            run_to(ending, recorder);
             end(ending, listen, life).await.map(|()| Up)
         })
         .await
     }
 }
 
-fn tell(ending: Ending, recorder: &mut Recorder) {
+fn run_to(ending: Ending, recorder: &mut Recorder) {
     recorder.version("tiny", "1.0");
     recorder.step("The only step");
     match ending {

@@ -20,7 +20,7 @@ pub(crate) const ROUTES: u32 = 10;
 const LIMIT: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy)]
-pub(crate) struct World {
+pub(crate) struct Topology {
     pub(crate) clusters: u32,
     pub(crate) endpoints: u32,
     /// Whether to measure a `ControlPlane`, with event log and metrics, instead of the bare server.
@@ -91,12 +91,12 @@ struct Bound {
 
 impl Server {
     /// Starts it on free ports of loopback.
-    pub(crate) async fn start(program: &Path, world: World) -> anyhow::Result<Self> {
+    pub(crate) async fn start(program: &Path, topology: Topology) -> anyhow::Result<Self> {
         let number = |number: u32| number.to_string();
         let mut child = tokio::process::Command::new(program)
-            .args(["--clusters", &number(world.clusters), "--endpoints", &number(world.endpoints)])
+            .args(["--clusters", &number(topology.clusters), "--endpoints", &number(topology.endpoints)])
             .args(["--listeners", &number(ROUTES), "--routes", &number(ROUTES)])
-            .args(world.control_plane.then_some("--control-plane"))
+            .args(topology.control_plane.then_some("--control-plane"))
             .env("RUST_LOG", "warn")
             .stdout(Stdio::piped())
             .kill_on_drop(true)
