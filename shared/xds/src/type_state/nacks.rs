@@ -117,6 +117,12 @@ impl TypeState {
         }
     }
 
+    /// The client requested everything again.
+    pub(super) fn release_all_requested(&mut self) {
+        let released = self.rejected.extract_if(|_, rejected| !rejected.is_alone);
+        self.retry_alone.extend(released.map(|(name, _)| name));
+    }
+
     /// Restores what the client had before a resource that it rejected. If the response had other changes, the client
     /// may have accepted this one.
     fn restore(&mut self, rejected: &Arc<Resource>, before: Option<ClientResource>, is_alone: bool) {
