@@ -109,12 +109,23 @@ impl TypeState {
         }
     }
 
-    /// The client requested a name again. What it rejected together with others is sent once more, alone.
+    /// The client requested a name again. If it rejected the name together with others, each of them is sent once more,
+    /// alone.
     pub(super) fn release_requested(&mut self, name: &Arc<str>) {
-        if self.rejected.get(name).is_some_and(|rejected| !rejected.is_alone) {
-            self.rejected.remove(name);
-            self.retry_alone.insert(Arc::clone(name));
+        if let Some(RejectedChange { nonce, is_alone: false, .. }) = self.rejected.get(name) {
+            let nonces = HashSet::from([*nonce]);
+            self.release(&nonces, false);
         }
+    }
+
+    /// Sends the changes of these rejected responses again, except changes that were also rejected alone.
+    fn release(&mut self, nonces: &HashSet<u64>, is_full: bool) {
+        let released = self.rejected.extract_if(|_, one| !one.is_alone && nonces.contains(&one.nonce));
+        let released: Vec<_> = released.map(|(name, _)| name).collect();
+        if !is_full {
+            self.retry_alone.extend(released.iter().cloned());
+        }
+        self.dirty.extend(released);
     }
 
     /// The client requested everything again.
@@ -172,11 +183,6 @@ impl TypeState {
         }
         // The client may still have resources of an earlier stream, because it rejected what would replace them.
         self.must_respond |= self.has_unknown_resources;
-        let others = self.rejected.extract_if(|_, rejected| corrected.contains(&rejected.nonce));
-        let others: Vec<_> = others.map(|(name, _)| name).collect();
-        if !is_full {
-            self.retry_alone.extend(others.iter().cloned());
-        }
-        self.dirty.extend(others);
+        self.release(&corrected, is_full);
     }
 }
