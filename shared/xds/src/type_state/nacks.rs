@@ -72,7 +72,13 @@ impl TypeState {
         let names = names.cloned().collect();
         let is_alone = changed.len() == 1 && removed.is_empty();
         for (resource, before) in changed {
-            self.reject(resource.name(), Some(resource.version()), nonce, is_alone);
+            // The response may repeat what the client has and what waits for its removal. That is not withheld.
+            let repeats =
+                before.as_ref().and_then(ClientResource::sent).is_some_and(|had| Arc::ptr_eq(had, &resource));
+            let is_gone = newest.is_some_and(|(_, target)| target.get(resource.name()).is_none());
+            if !(repeats && is_gone) {
+                self.reject(resource.name(), Some(resource.version()), nonce, is_alone);
+            }
             self.restore(&resource, before, is_alone);
         }
         for (name, before) in removed {
