@@ -72,10 +72,12 @@ impl TypeState {
         let names = names.cloned().collect();
         let is_alone = changed.len() == 1 && removed.is_empty();
         for (resource, before) in changed {
-            // The response may repeat what the client has and what waits for its removal. That is not withheld.
+            // The response may repeat what the client had, until its removal or replacement. That is not withheld.
             let repeats =
                 before.as_ref().and_then(ClientResource::sent).is_some_and(|had| Arc::ptr_eq(had, &resource));
-            let is_gone = newest.is_some_and(|(_, target)| target.get(resource.name()).is_none());
+            let is_current = |now: &Arc<Resource>| now.version() == resource.version();
+            let is_gone =
+                newest.is_some_and(|(_, target)| !target.get(resource.name()).is_some_and(is_current));
             if !(repeats && is_gone) {
                 self.reject(resource.name(), Some(resource.version()), nonce, is_alone);
             }
