@@ -208,6 +208,8 @@ impl StreamState {
                 again.into_iter().partition(|name| needed.contains(name) && may_keep(name));
             remove.extend(again);
             deferred.extend(wait);
+            // It carries what waits, too, and the client's answer confirms that.
+            send.extend(deferred.iter().chain(&kept).filter_map(|name| state.unconfirmed(name)).cloned());
         } else if !self.is_full(kind) {
             deferred.extend(isolate_retry(state, &mut send, has_removals));
         }

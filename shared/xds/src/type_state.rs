@@ -208,14 +208,14 @@ impl TypeState {
 impl TypeState {
     /// The one place where `held` changes, so that `version` always is the sum of what was sent.
     fn set(&mut self, name: Arc<str>, held: Option<ClientResource>) -> Option<ClientResource> {
-        if let Some(resource) = held.as_ref().and_then(ClientResource::sent) {
+        if let Some(resource) = held.as_ref().and_then(ClientResource::confirmed) {
             self.version = self.version.with(resource.version());
         }
         let before = match held {
             Some(held) => self.held.insert(name, held),
             None => self.held.remove(&name),
         };
-        if let Some(resource) = before.as_ref().and_then(ClientResource::sent) {
+        if let Some(resource) = before.as_ref().and_then(ClientResource::confirmed) {
             self.version = self.version.without(resource.version());
         }
         before

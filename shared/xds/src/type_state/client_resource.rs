@@ -12,7 +12,8 @@ pub(crate) enum ClientResource {
     /// The client requested the name and needs a response, even if this resource was sent before. A removal is a
     /// response too.
     Requested(Option<Arc<Resource>>),
-    /// The client may have this, or something else, or nothing. The resource has to be sent again.
+    /// The client may have this, or something else, or nothing. The resource has to be sent again, and the type's version
+    /// does not include it.
     Unconfirmed(Option<Arc<Resource>>),
     /// A version from an earlier stream that differs from the snapshot's.
     OutdatedVersion,
@@ -28,7 +29,15 @@ impl ClientResource {
         }
     }
 
-    /// The same, if the client may have something else in its place.
+    /// The resource that the client has once it accepts what was sent.
+    pub(crate) fn confirmed(&self) -> Option<&Arc<Resource>> {
+        match self {
+            Self::Unconfirmed(_) => None,
+            other => other.sent(),
+        }
+    }
+
+    /// The state after the client may have got something else in its place.
     pub(crate) fn unconfirmed(self) -> Self {
         match self {
             Self::OutdatedVersion => Self::OutdatedVersion,

@@ -61,6 +61,14 @@ impl TypeState {
         found
     }
 
+    /// What the client had before it rejected a response, if it may have something else now.
+    pub(crate) fn unconfirmed(&self, name: &str) -> Option<&Arc<Resource>> {
+        match self.held.get(name) {
+            Some(ClientResource::Unconfirmed(had)) => had.as_ref(),
+            _ => None,
+        }
+    }
+
     /// What the client gets if it requested a name that waits for its removal: what it has until then.
     pub(crate) fn kept_version(&self, name: &str) -> Option<&Arc<Resource>> {
         match self.held.get(name) {

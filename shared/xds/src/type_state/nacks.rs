@@ -72,7 +72,15 @@ impl TypeState {
         let names = names.cloned().collect();
         let is_alone = changed.len() == 1 && removed.is_empty();
         for (resource, before) in changed {
-            self.reject(resource.name(), Some(resource.version()), nonce, is_alone);
+            // The response may repeat what the client had, until its removal or replacement. That is not withheld.
+            let repeats =
+                before.as_ref().and_then(ClientResource::sent).is_some_and(|had| Arc::ptr_eq(had, &resource));
+            let is_current = |now: &Arc<Resource>| now.version() == resource.version();
+            let is_gone =
+                newest.is_some_and(|(_, target)| !target.get(resource.name()).is_some_and(is_current));
+            if !(repeats && is_gone) {
+                self.reject(resource.name(), Some(resource.version()), nonce, is_alone);
+            }
             self.restore(&resource, before, is_alone);
         }
         for (name, before) in removed {
@@ -109,12 +117,29 @@ impl TypeState {
         }
     }
 
-    /// The client requested a name again. What it rejected together with others is sent once more, alone.
+    /// The client requested a name again. If it rejected the name together with others, each of them is sent once more,
+    /// alone.
     pub(super) fn release_requested(&mut self, name: &Arc<str>) {
-        if self.rejected.get(name).is_some_and(|rejected| !rejected.is_alone) {
-            self.rejected.remove(name);
-            self.retry_alone.insert(Arc::clone(name));
+        if let Some(RejectedChange { nonce, is_alone: false, .. }) = self.rejected.get(name) {
+            let nonces = HashSet::from([*nonce]);
+            self.release(&nonces, false);
         }
+    }
+
+    /// Sends the changes of these rejected responses again, except changes that were also rejected alone.
+    fn release(&mut self, nonces: &HashSet<u64>, is_full: bool) {
+        let released = self.rejected.extract_if(|_, one| !one.is_alone && nonces.contains(&one.nonce));
+        let released: Vec<_> = released.map(|(name, _)| name).collect();
+        if !is_full {
+            self.retry_alone.extend(released.iter().cloned());
+        }
+        self.dirty.extend(released);
+    }
+
+    /// The client requested everything again.
+    pub(super) fn release_all_requested(&mut self) {
+        let released = self.rejected.extract_if(|_, rejected| !rejected.is_alone);
+        self.retry_alone.extend(released.map(|(name, _)| name));
     }
 
     /// Restores what the client had before a resource that it rejected. If the response had other changes, the client
@@ -166,11 +191,6 @@ impl TypeState {
         }
         // The client may still have resources of an earlier stream, because it rejected what would replace them.
         self.must_respond |= self.has_unknown_resources;
-        let others = self.rejected.extract_if(|_, rejected| corrected.contains(&rejected.nonce));
-        let others: Vec<_> = others.map(|(name, _)| name).collect();
-        if !is_full {
-            self.retry_alone.extend(others.iter().cloned());
-        }
-        self.dirty.extend(others);
+        self.release(&corrected, is_full);
     }
 }

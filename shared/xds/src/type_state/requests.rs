@@ -41,6 +41,7 @@ impl TypeState {
 
     /// The client requested everything. `must_respond` says whether it needs a response even without resources.
     pub(crate) fn mark_everything_requested(&mut self, must_respond: bool) {
+        self.release_all_requested();
         self.dirty = DirtyNames::All;
         self.request = OpenRequest::Everything;
         self.must_respond = must_respond;
