@@ -20,6 +20,6 @@ async fn an_authorizer_without_file_descriptors_waits_and_recovers() {
     let jwks = folder.path().join("public/jwks.json").display().to_string();
     let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies").display().to_string();
     let arguments =
-        ["--listen", "127.0.0.1:0", "--jwks", &jwks, "--policies", &policies, "--decisions", "none"];
+        ["--listen", "127.0.0.1:0", "--jwks", &jwks, "--policies", &policies, "--decision-log", "none"];
     assert_survives_without_descriptors(env!("CARGO_BIN_EXE_demo5-authz-server"), &arguments).await;
 }
